@@ -1,0 +1,19 @@
+"""One paper, one file. The registry below is what the contract tests and the experiments go through."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from aejax.algorithm import Algorithm
+from aejax.methods import ae
+from aejax.nets import Autoencoder
+
+
+class Method(NamedTuple):
+    model: type[Autoencoder]
+    hparams: type[Any]  # a NamedTuple of real numbers
+    build: Callable[..., Algorithm]  # (model, hparams, tx) -> Algorithm
+
+
+METHODS = {
+    "ae": Method(ae.AE, ae.HParams, ae.ae),
+}

@@ -1,0 +1,6 @@
+"""Networks: dense and convolutional encoders, decoders and discriminators, the same parameters on every backend."""
+
+from aejax.nets.autoencoder import Autoencoder, check_module, init_params
+from aejax.nets.mlp import MLP, TiedMLP
+
+__all__ = ["MLP", "Autoencoder", "TiedMLP", "check_module", "init_params"]

@@ -1,0 +1,131 @@
+"""What every autoencoder module has in common: an encoder, a decoder, and the names of the maps between them."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Self
+
+import flax.linen as nn
+import jax
+
+from aejax import likelihoods
+from aejax.checks import InputError
+from aejax.nets.mlp import MLP, TiedMLP
+
+
+class Autoencoder(nn.Module):
+    """Abstract base: maps arrays to arrays, draws no noise, computes no loss.
+
+    The names of the submodules are the parameter groups: `params["encoder"]`, `params["decoder"]`.
+
+    Attributes:
+      encoder: any Linen module, `[B, ...] -> [B, code_size(latent_dim)]`.
+      decoder: any Linen module, `[B, Z] -> [B, ...]`, returning logits (Bernoulli) or the mean (Gaussian).
+      latent_dim: Z, the size of the code.
+      likelihood: what the decoder's output means, `bernoulli` or `gaussian`.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    latent_dim: int
+    likelihood: str = "bernoulli"
+
+    @classmethod
+    def code_size(cls, latent_dim: int) -> int:
+        """How many numbers the encoder returns for a code of `latent_dim`."""
+        return latent_dim
+
+    @classmethod
+    def dense(
+        cls,
+        data_dim: int,
+        latent_dim: int,
+        *,
+        hidden_dims: tuple[int, ...] = (256,),
+        activation: Callable[[jax.Array], jax.Array] = nn.relu,
+        code_activation: Callable[[jax.Array], jax.Array] | None = None,
+        tied: bool = False,
+        use_bias: bool = True,
+        **fields: Any,
+    ) -> Self:
+        """A dense autoencoder on vectors `[B, D]`, its decoder the mirror image of its encoder."""
+        encoder = MLP((*hidden_dims, cls.code_size(latent_dim)), activation, code_activation, use_bias)
+        decoder: nn.Module
+        if tied:
+            decoder = TiedMLP(encoder, activation, use_bias)
+        else:
+            decoder = MLP((*reversed(hidden_dims), data_dim), activation, None, use_bias)
+        return cls(encoder=encoder, decoder=decoder, latent_dim=latent_dim, **fields)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Touches every submodule, so that `init` creates them all: `[B, ...] -> [B, ...]`."""
+        return self.decode(self.embed(x))
+
+    def embed(self, x: jax.Array) -> jax.Array:
+        """The representation of x, without noise: `[B, ...] -> [B, Z]`."""
+        raise NotImplementedError
+
+    def decode(self, z: jax.Array) -> jax.Array:
+        """Logits or mean: `[B, Z] -> [B, ...]`."""
+        return self.decoder(z)
+
+    def generate(self, z: jax.Array) -> jax.Array:
+        """The mean of the data that z stands for, in data space: `[B, Z] -> [B, ...]`."""
+        return likelihoods.get(self.likelihood).mean(self.decode(z))
+
+    def reconstruct(self, x: jax.Array) -> jax.Array:
+        """x_hat, in data space: `[B, ...] -> [B, ...]`."""
+        return self.generate(self.embed(x))
+
+
+def init_params(model: Autoencoder, key: jax.Array, x: jax.Array) -> dict[str, Any]:
+    """Fresh parameters by group, with the module checked against the data first.
+
+    Args:
+      model: an `Autoencoder`.
+      key: consumed.
+      x: `[B, ...]` an example batch; one row is used.
+
+    Returns:
+      `{"encoder": ..., "decoder": ..., ...}`.
+
+    Raises:
+      InputError: the module cannot be a static argument of `jit` (a list or a lambda among its fields), keeps state
+        beside its parameters (BatchNorm), or its shapes do not fit x and `latent_dim`.
+    """
+    check_module(model)
+    likelihoods.get(model.likelihood)
+    variables = model.init(key, x[:1])
+    extra = sorted(set(variables) - {"params"})
+    if extra:
+        raise InputError(
+            f"The module keeps {extra} beside its parameters. Losses here are pure and per example:"
+            " use LayerNorm or GroupNorm in place of BatchNorm, and no mutable collections."
+        )
+    z = jax.eval_shape(lambda: model.apply(variables, x[:1], method="embed"))
+    x_hat = jax.eval_shape(lambda: model.apply(variables, x[:1]))
+    if z.shape != (1, model.latent_dim):
+        raise InputError(
+            f"The code of one example has shape {z.shape[1:]}; latent_dim={model.latent_dim} asks for an encoder that"
+            f" returns {model.code_size(model.latent_dim)} numbers."
+        )
+    if x_hat.shape != x[:1].shape:
+        raise InputError(f"The decoder returns {x_hat.shape[1:]} for an example of shape {x.shape[1:]}.")
+    return dict(variables["params"])
+
+
+def check_module(module: nn.Module) -> None:
+    """Refuses a module that `jit` cannot tell from another by value: its fields have to be hashable, and no lambdas."""
+    for field in dataclasses.fields(module):
+        value = getattr(module, field.name, None)
+        where = f"{type(module).__name__}.{field.name}"
+        if field.name in ("parent", "name"):
+            continue
+        if isinstance(value, nn.Module):
+            check_module(value)
+        elif getattr(value, "__name__", "") == "<lambda>":
+            raise InputError(f"{where} is a lambda, which would compile anew each time; use a module-level function.")
+        else:
+            try:
+                hash(value)
+            except TypeError:
+                raise InputError(f"{where} is a {type(value).__name__}; use a tuple or another hashable.") from None

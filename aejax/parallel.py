@@ -1,0 +1,64 @@
+"""Several devices: meshes, shardings, and the three ways to run a step on them.
+
+The default is `jit` with the batch sharded and everything else replicated: the result equals that of one device,
+noise included. `pmap` and `shard_map` run the step of an algorithm that was built with `axis_name=AXIS`; there each
+device draws noise of its own.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from aejax.checks import InputError
+
+AXIS = "devices"
+WAYS = ("jit", "pmap", "shard_map")
+
+
+def make_mesh(devices: int | Sequence[jax.Device] | None = None) -> Mesh:
+    """A one-axis mesh named `AXIS`.
+
+    Args:
+      devices: how many, or which; all of them by default.
+
+    Raises:
+      InputError: more devices than there are.
+    """
+    if devices is None:
+        devices = jax.devices()
+    elif isinstance(devices, int):
+        if not 0 < devices <= jax.device_count():
+            raise InputError(
+                f"{devices} devices were asked for and {jax.device_count()} of kind {jax.default_backend()} exist."
+                " On CPU, set JAX_NUM_CPU_DEVICES to simulate more."
+            )
+        devices = jax.devices()[:devices]
+    # Auto: the default, Explicit, refuses gathers from sharded data and many modules that users bring.
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Every device holds the whole array."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split(mesh: Mesh, axis: int = 0) -> NamedSharding:
+    """Devices hold equal parts along `axis`."""
+    return NamedSharding(mesh, PartitionSpec(*[None] * axis, AXIS))
+
+
+def place(tree: Any, sharding: NamedSharding) -> Any:
+    """Copies the arrays of a tree onto the devices of a sharding; what was passed in stays usable."""
+    return jax.device_put(tree, sharding, may_alias=False)
+
+
+def check_batch(batch_size: int, num_devices: int) -> None:
+    """Refuses a batch that the devices do not divide, naming the two nearest sizes that fit."""
+    if batch_size % num_devices:
+        below = batch_size // num_devices * num_devices
+        fits = [str(size) for size in (below, below + num_devices) if size > 0]
+        raise InputError(
+            f"batch_size={batch_size} is not divided by {num_devices} devices; {' and '.join(fits)} would be."
+        )
