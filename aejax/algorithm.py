@@ -92,9 +92,11 @@ def play(players: Mapping[str, Player], phases: Sequence[Sequence[str]], *, axis
         return key if axis_name is None else jax.random.fold_in(key, jax.lax.axis_index(axis_name))
 
     def step(state: TrainState, batch: Any, key: jax.Array) -> tuple[TrainState, Metrics]:
-        params, opt_states, metrics = state.params, dict(state.opt_states), {}
+        params, opt_states = state.params, dict(state.opt_states)
+        metrics: Metrics = {}
         for i, phase in enumerate(phases):
-            noise, moved = phase_key(state, key, i), {}
+            noise = phase_key(state, key, i)
+            moved: Params = {}
             for name in phase:
                 own, opt_states[name], terms = _move(
                     players[name], opt_states[name], params, batch, jax.random.clone(noise), axis_name
@@ -105,7 +107,7 @@ def play(players: Mapping[str, Player], phases: Sequence[Sequence[str]], *, axis
         return TrainState(state.step + 1, params, opt_states), metrics
 
     def evaluate(state: TrainState, batch: Any, key: jax.Array) -> Metrics:
-        metrics = {}
+        metrics: Metrics = {}
         for name, player in players.items():
             i = next((i for i, phase in enumerate(phases) if name in phase), len(phases))
             loss, terms = player.loss(state.params, batch, jax.random.clone(phase_key(state, key, i)))

@@ -20,7 +20,8 @@ class DivergedError(ArithmeticError):
 
     def __init__(self, step: int, term: str):
         super().__init__(
-            f"{term} is not finite at step {step}: lower the learning rate, or clip the gradients (optax.clip_by_global_norm)."
+            f"{term} is not finite at step {step}: lower the learning rate,"
+            " or clip the gradients (optax.clip_by_global_norm)."
         )
         self.step, self.term = step, term
 

@@ -167,7 +167,7 @@ def count_steps(size: int, batch_size: int) -> int:
     return size // batch_size
 
 
-def take(data: Any, rows: jax.Array) -> Any:
+def take(data: Any, rows: jax.Array | np.ndarray) -> Any:
     """The examples of those rows."""
     return jax.tree.map(lambda v: v[rows], data)
 
@@ -261,16 +261,14 @@ def _jit_chunk(algo: Algorithm, state: Any, data: Any, rows: jax.Array, n: Any, 
 def _shard_map_chunk(algo: Algorithm, state: Any, data: Any, rows: jax.Array, n: Any, key: jax.Array, mesh: Mesh):
     whole, parts = PartitionSpec(), PartitionSpec(None, par.AXIS)
     body = partial(_loop, algo)
-    return jax.shard_map(
-        body, mesh=mesh, in_specs=(whole, whole, parts, whole, whole), out_specs=(whole, whole)
-    )(state, data, rows, n, key)
+    return jax.shard_map(body, mesh=mesh, in_specs=(whole, whole, parts, whole, whole), out_specs=(whole, whole))(
+        state, data, rows, n, key
+    )
 
 
 @functools.cache
 def _pmapped(algo: Algorithm, devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
-    return jax.pmap(
-        partial(_loop, algo), par.AXIS, in_axes=(None, None, 0, None, None), out_axes=None, devices=devices
-    )
+    return jax.pmap(partial(_loop, algo), par.AXIS, in_axes=(None, None, 0, None, None), out_axes=None, devices=devices)
 
 
 def _pmap_chunk(algo: Algorithm, state: Any, data: Any, rows: np.ndarray, n: int, key: jax.Array, mesh: Mesh):
