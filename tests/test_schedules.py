@@ -65,5 +65,5 @@ def test_a_warmup_that_leaves_no_decay_is_refused():
 
 
 def test_an_unknown_schedule_names_the_nearest():
-    with pytest.raises(InputError, match="Unknown schedule 'cosin'.*'cosine'"):
+    with pytest.raises(InputError, match=r"Unknown schedule 'cosin'.*'cosine'"):
         schedules.get("cosin")
