@@ -1,6 +1,17 @@
 """Networks: dense and convolutional encoders, decoders and discriminators, the same parameters on every backend."""
 
 from aejax.nets.autoencoder import Autoencoder, check_module, init_params
+from aejax.nets.conv import Conv, ConvDecoder, ConvEncoder, ConvTranspose
 from aejax.nets.mlp import MLP, TiedMLP
 
-__all__ = ["MLP", "Autoencoder", "TiedMLP", "check_module", "init_params"]
+__all__ = [
+    "MLP",
+    "Autoencoder",
+    "Conv",
+    "ConvDecoder",
+    "ConvEncoder",
+    "ConvTranspose",
+    "TiedMLP",
+    "check_module",
+    "init_params",
+]

@@ -9,6 +9,7 @@ import jax
 
 from aejax import likelihoods
 from aejax.checks import InputError
+from aejax.nets.conv import ConvDecoder, ConvEncoder
 from aejax.nets.mlp import MLP, TiedMLP
 
 
@@ -54,6 +55,22 @@ class Autoencoder(nn.Module):
             decoder = TiedMLP(encoder, activation, use_bias)
         else:
             decoder = MLP((*reversed(hidden_dims), data_dim), activation, None, use_bias)
+        return cls(encoder=encoder, decoder=decoder, latent_dim=latent_dim, **fields)
+
+    @classmethod
+    def conv(
+        cls,
+        data_shape: tuple[int, int, int],
+        latent_dim: int,
+        *,
+        features: tuple[int, ...] = (32, 64, 64, 64),
+        strides: tuple[int, ...] = (1, 2, 2, 1),
+        activation: Callable[[jax.Array], jax.Array] = nn.leaky_relu,
+        **fields: Any,
+    ) -> Self:
+        """A convolutional autoencoder on images `[B, H, W, C]` of any size, its decoder the mirror of its encoder."""
+        encoder = ConvEncoder(cls.code_size(latent_dim), features, strides, activation)
+        decoder = ConvDecoder(data_shape, features, strides, activation)
         return cls(encoder=encoder, decoder=decoder, latent_dim=latent_dim, **fields)
 
     def __call__(self, x: jax.Array) -> jax.Array:
