@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from aejax.algorithm import Algorithm
-from aejax.methods import ae
+from aejax.methods import aae, ae, vae
 from aejax.nets import Autoencoder
 
 
@@ -16,4 +16,6 @@ class Method(NamedTuple):
 
 METHODS = {
     "ae": Method(ae.AE, ae.HParams, ae.ae),
+    "vae": Method(vae.VAE, vae.HParams, vae.vae),
+    "aae": Method(aae.AAE, aae.HParams, aae.aae),
 }
