@@ -1,0 +1,158 @@
+"""Datasets as arrays: the digits that come with scikit-learn, prepared TFDS image sets, and files of your own.
+
+Nothing here touches a network; `python -m aejax.data prepare NAME` (extra `prepare`) is the one command that does.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aejax.checks import InputError
+from aejax.data import files, prepared
+from aejax.data.arrays import Arrays, as_float32, check
+
+__all__ = ["BINARIZE", "Batch", "Dataset", "binarize", "check", "flatten", "load", "threshold"]
+
+TEST_FRACTION = 0.1  # of a set that has no test split
+BINARIZE = ("none", "stochastic", "threshold")
+
+
+class Batch(NamedTuple):
+    """What a loss is given."""
+
+    x: Any  # [B, ...] float32: examples, vectors [B, D] or images [B, H, W, C]
+    y: Any = None  # [B] int32: labels, where there are any
+
+
+class Dataset(NamedTuple):
+    """A set in its splits, as NumPy arrays; the rows of the splits are disjoint and cover the set."""
+
+    name: str  # 'digits', the TFDS name, or the stem of the file
+    train: Batch  # x [N, H, W, C] or [N, D] float32, y [N] int32 or None
+    validation: Batch | None  # the last rows of the training split; None where none were asked for
+    test: Batch
+    image_shape: tuple[int, int, int] | None  # (H, W, C), to draw one x; None for vectors
+
+
+def load(name: str, *, validation: float = 0.1, seed: int = 0) -> Dataset:
+    """Loads a set and splits it; the same arguments give the same splits, always.
+
+    A set without a test split gets one: 10 %, drawn by the seed. The last `validation` of the training split are the
+    validation split. The rows of files are permuted by the seed first, since files are often sorted by label; TFDS
+    shuffles when it prepares, and that order is kept.
+
+    Args:
+      name: `digits` (1,797 real 8x8 images, pixels in [0, 1]); a TFDS image set by name, such as `mnist` or
+        `emnist/letters`, prepared in `$TFDS_DATA_DIR`; or a path to `.npy` (x) or `.npz` (`x`, optional `y`, `x_test`,
+        `y_test`), where x is `[N, D]`, `[N, H, W]` or `[N, H, W, C]`. Values of type uint8 are divided by 255 (unless
+        all are 0 or 1); bool, float and other integers are taken as they are.
+      validation: fraction of the training split, in [0, 1).
+      seed: of the permutation.
+
+    Returns:
+      The splits as float32; `[N, H, W]` becomes `[N, H, W, 1]`, vectors stay vectors.
+
+    Raises:
+      InputError: an unknown name or an unprepared set, at once; a file that cannot be used; too few examples.
+
+    Example:
+      >>> digits = load("digits")
+      >>> digits.train.x.shape, len(digits.validation.x), len(digits.test.x), digits.image_shape
+      ((1455, 8, 8, 1), 162, 180, (8, 8, 1))
+    """
+    if not 0 <= validation < 1:
+        raise InputError(f"validation={validation}; a fraction from 0 up to, not including, 1 is needed.")
+    if seed < 0:
+        raise InputError(f"seed={seed}; it has to be zero or more.")
+    arrays, shuffled = _read(name)
+    stem = Path(name).stem if files.is_file_name(name) else name
+    num_train, num_validation = _sizes(len(arrays.x), arrays.x_test is None, validation, name)
+    rows: list[Any] = [slice(num_train), slice(num_train, None)]  # views: nothing is copied
+    if shuffled or arrays.x_test is None:
+        order = np.random.default_rng(seed).permutation(len(arrays.x))
+        rows = np.split(order, [num_train, num_train + num_validation])
+    binary = _is_binary(arrays)
+
+    def batch(x: np.ndarray, y: np.ndarray | None, rows: Any) -> Batch:
+        return Batch(as_float32(x[rows], binary), None if y is None else y[rows].astype(np.int32))
+
+    if arrays.x_test is None:
+        test = batch(arrays.x, arrays.y, rows[2])
+    else:
+        test = batch(arrays.x_test, arrays.y_test, slice(None))
+    return Dataset(
+        stem,
+        batch(arrays.x, arrays.y, rows[0]),
+        batch(arrays.x, arrays.y, rows[1]) if validation else None,
+        test,
+        arrays.x.shape[1:] if arrays.x.ndim == 4 else None,
+    )
+
+
+def flatten(dataset: Dataset) -> Dataset:
+    """The set with every x as vectors `[N, D]`, for dense models; `image_shape` still says how to draw them."""
+
+    def flat(batch: Batch) -> Batch:
+        return batch._replace(x=batch.x.reshape(len(batch.x), -1))
+
+    validation = None if dataset.validation is None else flat(dataset.validation)
+    return dataset._replace(train=flat(dataset.train), validation=validation, test=flat(dataset.test))
+
+
+def binarize(key: jax.Array, batch: Batch) -> Batch:
+    """Stochastic binarisation: each pixel is 1 with its own value as the probability, for `transform_batch`.
+
+    Args:
+      key: consumed.
+      batch: x in [0, 1].
+
+    Returns:
+      The batch with x in {0, 1}, of the same shape and dtype.
+
+    Reference: Salakhutdinov & Murray (2008).
+    """
+    return batch._replace(x=jax.random.bernoulli(key, batch.x).astype(jnp.asarray(batch.x).dtype))
+
+
+def threshold(batch: Batch) -> Batch:
+    """Deterministic binarisation: 1 where x > 0.5, else 0.
+
+    Example:
+      >>> threshold(Batch(np.array([[0.2, 0.5, 0.7]], np.float32))).x.tolist()
+      [[0.0, 0.0, 1.0]]
+    """
+    return batch._replace(x=(batch.x > 0.5).astype(batch.x.dtype))
+
+
+def _read(name: str) -> tuple[Arrays, bool]:
+    """The arrays of a set as they are stored, and whether their order may mean something."""
+    if files.is_file_name(name):
+        return files.read(Path(name).expanduser()), True
+    if name == "digits":
+        return _digits(), True
+    return prepared.read(name), False
+
+
+def _digits() -> Arrays:
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    return Arrays((images / 16).astype(np.float32).reshape(-1, 8, 8, 1), labels, None, None)
+
+
+def _is_binary(arrays: Arrays) -> bool:
+    return all(x is None or not x.size or x.max() <= 1 for x in (arrays.x, arrays.x_test))
+
+
+def _sizes(size: int, needs_test: bool, validation: float, name: str) -> tuple[int, int]:
+    """Examples in the training and the validation split."""
+    test = max(1, round(size * TEST_FRACTION)) if needs_test else 0
+    held_out = max(1, round((size - test) * validation)) if validation else 0
+    train = size - test - held_out
+    if train < 1:
+        splits = " and ".join(["training", *["validation"] * (held_out > 0), *["test"] * needs_test])
+        raise InputError(f"{name} has {size} examples, too few to split into {splits}.")
+    return train, held_out
