@@ -1,0 +1,61 @@
+"""Adversarial autoencoder: three players, two optimisers on one encoder, codes that follow a prior of your choice."""
+
+import dataclasses
+import math
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from aejax import evaluation, priors
+from aejax.methods import aae as method
+from experiments import common, measures
+from experiments.common import Experiment, Reference, Trained
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(common.Config):
+    prior: Literal["normal", "mixture", "swiss_roll"] = "normal"
+    """What the codes shall follow; mixture and swiss_roll are 2-D."""
+    hparams: method.HParams = method.HParams()
+    """Real-valued knobs."""
+
+
+def build_model(config: Config, shape: tuple[int, ...]) -> Any:
+    return common.build_model(config, shape, method.AAE)
+
+
+def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) -> Any:
+    return method.aae(model, config.hparams, tx, prior=config.prior, axis_name=axis_name)
+
+
+def measure(trained: Trained) -> dict[str, float]:
+    config = trained.config
+    metrics = measures.standard(trained) | measures.against_prior(trained, priors.get(config.prior, config.latent_dim))
+    if config.prior == "normal":
+        z = evaluation.embed(trained.model, trained.state.params, trained.dataset.test.x)
+        metrics["code_mean_max"], metrics["code_var_dev"] = evaluation.moment_gaps(z)
+    return metrics | {"disc_loss": measures.final_mean(trained, "disc/loss")}
+
+
+def draw(trained: Trained) -> "dict[str, Figure]":
+    return measures.pictures(trained, priors.get(trained.config.prior, trained.config.latent_dim))
+
+
+def reference(config: Config) -> dict[str, Reference]:
+    return {"disc_loss": Reference(2 * math.log(2), "2 log 2, where the discriminator cannot tell")}
+
+
+EXPERIMENT = Experiment("aae", Config, build_model, build_algorithm, "recon/loss", measure, draw, reference)
+run = partial(common.run, EXPERIMENT)
+
+
+def main() -> None:
+    from experiments import launch
+
+    launch.main(EXPERIMENT, __doc__)
+
+
+if __name__ == "__main__":
+    main()

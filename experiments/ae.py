@@ -1,0 +1,78 @@
+"""Plain autoencoder, linear to deep, beside PCA.
+
+Without hidden layers and with the Gaussian likelihood it is linear: it has to find the principal subspace.
+"""
+
+import dataclasses
+from functools import partial
+from typing import Any, Literal
+
+import flax.linen as nn
+import numpy as np
+
+from aejax.methods import ae as method
+from experiments import common, measures
+from experiments.common import Experiment, Reference, Trained
+
+ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "sigmoid": nn.sigmoid, "softplus": nn.softplus}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(common.Config):
+    activation: Literal["relu", "tanh", "sigmoid", "softplus"] = "relu"
+    """Of the hidden layers of a dense network."""
+    use_bias: bool = True
+    """Whether dense layers have biases."""
+    hparams: method.HParams = method.HParams()
+    """Real-valued knobs."""
+
+
+def build_model(config: Config, shape: tuple[int, ...]) -> Any:
+    if config.net == "conv":
+        return common.build_model(config, shape, method.AE)
+    return common.build_model(
+        config, shape, method.AE, activation=ACTIVATIONS[config.activation], use_bias=config.use_bias
+    )
+
+
+def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) -> Any:
+    return method.ae(model, config.hparams, tx, axis_name=axis_name)
+
+
+def is_linear(config: Config) -> bool:
+    return config.net == "dense" and not config.hidden_dims and config.likelihood == "gaussian"
+
+
+def measure(trained: Trained) -> dict[str, float]:
+    metrics = measures.standard(trained)
+    if is_linear(trained.config):
+        config, x, test_x = trained.config, trained.dataset.train.x, trained.dataset.test.x
+        directions = np.asarray(trained.state.params["decoder"]["dense_0"]["kernel"]).T
+        metrics["pca_test_sse"] = measures.pca_sse(x, test_x, config.latent_dim, centred=config.use_bias)
+        metrics["principal_angle"] = measures.principal_angle(directions, x - x.mean(axis=0) * config.use_bias)
+    return metrics
+
+
+def reference(config: Config) -> dict[str, Reference]:
+    if config.dataset == "mnist" and is_linear(config) and config.latent_dim == 30:
+        return {"test_sse": Reference(13.87, "Hinton & Salakhutdinov (2006), figure 2, PCA")}
+    if config.dataset == "mnist" and config.net == "dense" and config.hidden_dims == (1000, 500, 250):
+        if config.latent_dim == 30:
+            return {"test_sse": Reference(3.00, "Hinton & Salakhutdinov (2006), figure 2, pre-trained")}
+    return {}
+
+
+EXPERIMENT = Experiment(
+    "ae", Config, build_model, build_algorithm, "recon/loss", measure, measures.pictures, reference
+)
+run = partial(common.run, EXPERIMENT)
+
+
+def main() -> None:
+    from experiments import launch
+
+    launch.main(EXPERIMENT, __doc__)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Contractive autoencoder: the exact Jacobian of the encoder is kept small.
+
+--hidden-dims alone (no widths), --code sigmoid and --tied make the one sigmoid layer of the paper.
+"""
+
+import dataclasses
+from functools import partial
+from typing import Any, Literal
+
+from aejax.methods import cae as method
+from experiments import common, measures
+from experiments.ae import ACTIVATIONS
+from experiments.common import Experiment, Reference
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(common.Config):
+    activation: Literal["relu", "tanh", "sigmoid", "softplus"] = "softplus"
+    """Of the hidden layers of a dense network."""
+    code: Literal["linear", "tanh", "sigmoid"] = "linear"
+    """Activation of the code of a dense network."""
+    tied: bool = False
+    """Whether the decoder of a dense network has the transposed weights of the encoder."""
+    jacobian: Literal["forward", "reverse", "closed", "auto"] = "auto"
+    """How the penalty is computed; all give the same number, forward is jax.jacfwd."""
+    hparams: method.HParams = method.HParams()
+    """Real-valued knobs."""
+
+
+def build_model(config: Config, shape: tuple[int, ...]) -> Any:
+    if config.net == "conv":
+        return common.build_model(config, shape, method.CAE)
+    code = None if config.code == "linear" else ACTIVATIONS[config.code]
+    return common.build_model(
+        config, shape, method.CAE, activation=ACTIVATIONS[config.activation], code_activation=code, tied=config.tied
+    )
+
+
+def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) -> Any:
+    return method.cae(model, config.hparams, tx, jacobian=config.jacobian, axis_name=axis_name)
+
+
+def reference(config: Config) -> dict[str, Reference]:
+    return {}
+
+
+EXPERIMENT = Experiment(
+    "cae", Config, build_model, build_algorithm, "recon/loss", measures.standard, measures.pictures, reference
+)
+run = partial(common.run, EXPERIMENT)
+
+
+def main() -> None:
+    from experiments import launch
+
+    launch.main(EXPERIMENT, __doc__)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Every autoencoder beside PCA, on the same images with the same network: one table, one sheet of pictures."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from aejax import evaluation, nets, priors
+from aejax.data import Dataset
+from experiments import aae, ae, cae, common, dae, vae
+from experiments.common import Experiment, Result
+
+if TYPE_CHECKING:
+    from experiments.console import Bars
+    from experiments.launch import Launch
+
+COLUMNS = ("test_sse", "probe_accuracy", "knn5_accuracy", "jacobian_norm", "test_bound_nats", "code_mmd")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    dataset: str = "digits"
+    """digits, a prepared TFDS image set such as mnist, or a path to .npy or .npz (x, optional y)."""
+    latent_dim: int = 2
+    """Size of the code."""
+    hidden_dims: tuple[int, ...] = (256, 64)
+    """Widths of the hidden layers of the encoders; the decoders mirror them."""
+    num_epochs: int = 500
+    """Passes over the training examples, for each method."""
+    batch_size: int = 128
+    """Examples per step, over all devices."""
+    seed: int = 0
+    """Of the initialisation, the order of the data and the noise."""
+
+
+def experiments(config: Config) -> dict[str, tuple[Experiment, Any]]:
+    """The experiment and the configuration of each method, by name."""
+    shared = {**common.to_dict(config), "schedule": "cosine"}
+    return {
+        "ae": (ae.EXPERIMENT, ae.Config(**shared)),
+        "dae": (dae.EXPERIMENT, dae.Config(**shared)),
+        "cae": (cae.EXPERIMENT, cae.Config(**shared)),
+        "vae": (vae.EXPERIMENT, vae.Config(**shared)),
+        "aae": (aae.EXPERIMENT, aae.Config(**shared)),
+    }
+
+
+def run(config: Config) -> dict[str, Result]:
+    """Trains and measures every method; prints nothing, writes nothing."""
+    return {name: common.run(*experiment) for name, experiment in experiments(config).items()}
+
+
+def pca(dataset: Dataset, k: int) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+    """The linear method: its metrics, and codes and reconstructions of the test split."""
+    from sklearn.decomposition import PCA
+
+    start = time.perf_counter()
+    fitted = PCA(k).fit(dataset.train.x)
+    z = fitted.transform(dataset.test.x)
+    x_hat = fitted.inverse_transform(z)
+    metrics = {"test_sse": float(np.square(x_hat - dataset.test.x).sum(axis=1).mean())}
+    if dataset.train.y is not None and dataset.test.y is not None:
+        codes = (fitted.transform(dataset.train.x), dataset.train.y, z, dataset.test.y)
+        metrics |= {"probe_accuracy": evaluation.linear_probe(*codes), "knn5_accuracy": evaluation.knn(*codes)}
+    metrics["jacobian_norm"] = k**0.5  # k orthonormal rows
+    return metrics | {"seconds": time.perf_counter() - start}, z, x_hat
+
+
+def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
+    """Runs the experiments in folders of their own inside one, then draws the sheet."""
+    from aejax import plots
+    from experiments import launch as launching
+    from experiments.folder import open_folder, write_json
+
+    folder = open_folder("compare", config, launch.workdir, resume=launch.resume)
+    runs = experiments(config)
+    if folder.summary is None or folder.summary["num_epochs"] < config.num_epochs:
+        folder.start(runs=list(runs))
+        dataset = common.load_data(runs["ae"][1])
+        metrics, z, x_hat = pca(dataset, config.latent_dim)
+        table, columns = {"pca": metrics}, {"PCA": plots.Column(z, x_hat, None)}
+        for name, (experiment, own_config) in runs.items():
+            own = dataclasses.replace(launch, workdir=folder.path / name, resume=(folder.path / name).exists())
+            _, summary = launching.execute(experiment, own_config, own, bars, quiet=True)
+            table[name] = summary["metrics"] | {"seconds": summary["wall_seconds"]}
+            columns[name.upper()] = _column(folder.path / name, dataset)
+        folder.figures.mkdir(exist_ok=True)
+        sheet = plots.compare_sheet(dataset.test.x, dataset.test.y, columns, dataset.image_shape)
+        plots.save(sheet, folder.figures / "compare.png")
+        summary = {"experiment": "compare", **common.to_dict(config), "metrics": table}
+        write_json(folder.path / "summary.json", summary)
+
+    def report() -> None:
+        summary = folder.summary
+        assert summary is not None
+        bars.console.print(_table(summary["metrics"], config))
+        bars.console.print(f"{folder.figures}/compare.png", highlight=False, soft_wrap=True)
+
+    return report
+
+
+def _column(folder: Path, dataset: Dataset) -> Any:
+    """Codes, reconstructions and samples of a finished run."""
+    from aejax import plots
+
+    _, model, state = common.load(folder)
+    x = dataset.test.x
+    samples = _samples(model, state.params) if folder.name in ("vae", "aae") else None
+    return plots.Column(
+        evaluation.embed(model, state.params, x), evaluation.reconstruct(model, state.params, x), samples
+    )
+
+
+def _samples(model: nets.Autoencoder, params: Any) -> np.ndarray:
+    z = priors.StandardNormal(model.latent_dim).sample(jax.random.key(0), 16)
+    return np.asarray(model.apply({"params": params}, z, method="generate"))
+
+
+def _table(metrics: dict[str, dict[str, float]], config: Config) -> Any:
+    from rich.table import Table
+
+    table = Table(title=f"{config.dataset}, code of {config.latent_dim}, {config.num_epochs} epochs, seed {config.seed}")
+    table.add_column("method")
+    for column in (*COLUMNS, "seconds"):
+        table.add_column(column, justify="right")
+    for name, values in metrics.items():
+        cells = [f"{values[column]:.4g}" if column in values else "-" for column in (*COLUMNS, "seconds")]
+        table.add_row(name.upper(), *cells)
+    return table
+
+
+def main() -> None:
+    from experiments import launch
+
+    launch.command_line("experiments.compare", Config, __doc__, body, None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Denoising autoencoder: Gaussian, masking or salt-and-pepper noise in, the clean image out."""
+
+import dataclasses
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from aejax import corruption, evaluation, plots
+from aejax.methods import ae as plain
+from aejax.methods import dae as method
+from experiments import common, measures
+from experiments.common import Experiment, Reference, Trained
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(common.Config):
+    corruption: Literal["gaussian", "masking", "salt_and_pepper"] = "gaussian"
+    """What happens to the input; how much is --hparams.level."""
+    hparams: method.HParams = method.HParams()
+    """Real-valued knobs."""
+
+
+def build_model(config: Config, shape: tuple[int, ...]) -> Any:
+    return common.build_model(config, shape, plain.AE)
+
+
+def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) -> Any:
+    return method.dae(model, config.hparams, tx, corruption=config.corruption, axis_name=axis_name)
+
+
+def measure(trained: Trained) -> dict[str, float]:
+    metrics = measures.standard(trained)
+    x, x_tilde = trained.dataset.test.x, _corrupted(trained)
+    x_hat = evaluation.reconstruct(trained.model, trained.state.params, x_tilde)
+    metrics["corrupted_sse"] = float(np.square(x_tilde - x).reshape(len(x), -1).sum(axis=1).mean())
+    metrics["denoised_sse"] = float(np.square(x_hat - x).reshape(len(x), -1).sum(axis=1).mean())
+    return metrics
+
+
+def draw(trained: Trained) -> "dict[str, Figure]":
+    figures = measures.pictures(trained)
+    shape = trained.dataset.image_shape
+    if shape is not None:
+        x, x_tilde = trained.dataset.test.x[:16], _corrupted(trained)[:16]
+        x_hat = evaluation.reconstruct(trained.model, trained.state.params, x_tilde)
+        figures["denoised"] = plots.image_rows({"clean": x, "corrupted": x_tilde, "denoised": x_hat}, shape)
+    return figures
+
+
+def _corrupted(trained: Trained) -> np.ndarray:
+    corrupt = corruption.get(trained.config.corruption)
+    return np.asarray(corrupt(trained.key, trained.dataset.test.x, trained.config.hparams.level))
+
+
+def reference(config: Config) -> dict[str, Reference]:
+    return {}
+
+
+EXPERIMENT = Experiment("dae", Config, build_model, build_algorithm, "recon/loss", measure, draw, reference)
+run = partial(common.run, EXPERIMENT)
+
+
+def main() -> None:
+    from experiments import launch
+
+    launch.main(EXPERIMENT, __doc__)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The measurements and pictures that any autoencoder has; experiments add their own."""
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+import scipy.linalg
+
+from aejax import evaluation, jacobian, plots
+from aejax.nets import MLP
+from experiments.common import Trained
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from aejax.priors import Prior
+
+_JACOBIANS = 1000  # test examples whose Jacobians are taken: exact, but dear for deep encoders
+
+
+def standard(trained: Trained) -> dict[str, float]:
+    """`test_sse`, `probe_accuracy`, `knn5_accuracy` (with labels), `jacobian_norm` of the first 1,000 test examples."""
+    model, params, dataset = trained.model, trained.state.params, trained.dataset
+    metrics = {"test_sse": evaluation.reconstruction_sse(model, params, dataset.test.x)}
+    if dataset.train.y is not None and dataset.test.y is not None:
+        splits = (_codes(trained, dataset.train.x), dataset.train.y, _codes(trained, dataset.test.x), dataset.test.y)
+        metrics["probe_accuracy"] = evaluation.linear_probe(*splits)
+        metrics["knn5_accuracy"] = evaluation.knn(*splits)
+    metrics["jacobian_norm"] = jacobian.mean_norm(model, params, dataset.test.x[:_JACOBIANS])
+    return metrics
+
+
+def against_prior(trained: Trained, prior: "Prior") -> dict[str, float]:
+    """How far the codes of the test split are from the prior."""
+    z = _codes(trained, trained.dataset.test.x)
+    sample_key, test_key = jax.random.split(trained.key)
+    draws = np.asarray(prior.sample(sample_key, len(z)))
+    test = evaluation.code_mmd(z, draws, test_key)
+    return {"code_mmd": test.mmd_sq, "code_mmd_p": test.p_value}
+
+
+def pictures(trained: Trained, prior: "Prior | None" = None) -> "dict[str, Figure]":
+    """Reconstructions, filters, codes, walks, curves; samples where there is a prior; the manifold of a 2-D code."""
+    model, params, dataset = trained.model, trained.state.params, trained.dataset
+    test, shape = dataset.test, dataset.image_shape
+    generate = jax.jit(lambda z: model.apply({"params": params}, z, method="generate"))
+    z = _codes(trained, test.x)
+    figures = {"codes": plots.latent_scatter(z, test.y), "curves": plots.curves(trained.history)}
+    if shape is None:
+        return figures
+    shown = test.x[:16]
+    figures["reconstructions"] = plots.reconstructions(shown, evaluation.reconstruct(model, params, shown), shape)
+    figures["walks"] = plots.walk(generate, z[:8], z[8:16], shape, x_a=test.x[:8], x_b=test.x[8:16])
+    if isinstance(model.encoder, MLP):
+        figures["filters"] = plots.filters(np.asarray(params["encoder"]["dense_0"]["kernel"]), shape)
+    if prior is not None:
+        figures["samples"] = plots.samples(np.asarray(generate(prior.sample(trained.key, 100))), shape)
+    if model.latent_dim == 2:
+        figures["manifold"] = plots.manifold_grid(generate, shape) if prior is not None else \
+            plots.manifold_grid(generate, shape, centre=z.mean(axis=0), scale=z.std(axis=0))  # fmt: skip
+    return figures
+
+
+def principal_angle(directions: np.ndarray, x: np.ndarray) -> float:
+    """Largest angle between a subspace and the principal subspace of x, in degrees.
+
+    Args:
+      directions: `[D, k]`, spanning the subspace.
+      x: `[N, D]`, centred or not, as the principal subspace is meant.
+    """
+    return float(np.degrees(scipy.linalg.subspace_angles(directions, _principal(x, directions.shape[1])).max()))
+
+
+def pca_sse(train_x: np.ndarray, test_x: np.ndarray, k: int, *, centred: bool = True) -> float:
+    """Squared error of PCA with k directions, sum over pixels, mean over test images: what a linear code can do."""
+    mean = train_x.mean(axis=0, dtype=np.float64) if centred else 0.0
+    directions = _principal(train_x - mean, k)
+    rest = (test_x - mean) - (test_x - mean) @ directions @ directions.T
+    return float(np.square(rest).sum(axis=1).mean())
+
+
+def _principal(x: np.ndarray, k: int) -> np.ndarray:
+    x = x.astype(np.float64)
+    return np.linalg.eigh(x.T @ x)[1][:, -k:]
+
+
+def final_mean(trained: Trained, term: str) -> float:
+    """The mean of a training term over the last 10 % of the steps, from the rows of the history."""
+    last = trained.history[-1]["step"]
+    rows, total, weight = trained.history, 0.0, 0.0
+    for before, row in zip([{"step": 0}, *rows[:-1]], rows, strict=True):
+        steps = row["step"] - max(before["step"], 0.9 * last)
+        if steps > 0:
+            total, weight = total + steps * row[term], weight + steps
+    return total / weight
+
+
+def _codes(trained: Trained, x: Any) -> np.ndarray:
+    return evaluation.embed(trained.model, trained.state.params, x)
