@@ -21,17 +21,27 @@ ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "sigmoid": nn.sigmoid, "softplu
 class Config(common.Config):
     activation: Literal["relu", "tanh", "sigmoid", "softplus"] = "relu"
     """Of the hidden layers of a dense network."""
+    code: Literal["linear", "tanh", "sigmoid"] = "linear"
+    """Activation of the code of a dense network."""
+    tied: bool = False
+    """Whether the decoder of a dense network has the transposed weights of the encoder."""
     use_bias: bool = True
     """Whether dense layers have biases."""
     hparams: method.HParams = method.HParams()
     """Real-valued knobs."""
 
 
-def build_model(config: Config, shape: tuple[int, ...]) -> Any:
+def build_model(config: Config, shape: tuple[int, ...], module: type[method.AE] = method.AE) -> Any:
     if config.net == "conv":
-        return common.build_model(config, shape, method.AE)
+        return common.build_model(config, shape, module)
     return common.build_model(
-        config, shape, method.AE, activation=ACTIVATIONS[config.activation], use_bias=config.use_bias
+        config,
+        shape,
+        module,
+        activation=ACTIVATIONS[config.activation],
+        code_activation=None if config.code == "linear" else ACTIVATIONS[config.code],
+        tied=config.tied,
+        use_bias=config.use_bias,
     )
 
 
@@ -40,14 +50,17 @@ def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) 
 
 
 def is_linear(config: Config) -> bool:
-    return config.net == "dense" and not config.hidden_dims and config.likelihood == "gaussian"
+    is_affine = config.net == "dense" and not config.hidden_dims and config.code == "linear"
+    return is_affine and config.likelihood == "gaussian"
 
 
 def measure(trained: Trained) -> dict[str, float]:
     metrics = measures.standard(trained)
     if is_linear(trained.config):
         config, x, test_x = trained.config, trained.dataset.train.x, trained.dataset.test.x
-        directions = np.asarray(trained.state.params["decoder"]["dense_0"]["kernel"]).T
+        owner = trained.state.params["encoder" if config.tied else "decoder"]
+        kernel = np.asarray(owner["dense_0"]["kernel"])
+        directions = kernel if config.tied else kernel.T
         metrics["pca_test_sse"] = measures.pca_sse(x, test_x, config.latent_dim, centred=config.use_bias)
         metrics["principal_angle"] = measures.principal_angle(directions, x - x.mean(axis=0) * config.use_bias)
     return metrics
@@ -62,9 +75,7 @@ def reference(config: Config) -> dict[str, Reference]:
     return {}
 
 
-EXPERIMENT = Experiment(
-    "ae", Config, build_model, build_algorithm, "recon/loss", measure, measures.pictures, reference
-)
+EXPERIMENT = Experiment("ae", Config, build_model, build_algorithm, "recon/loss", measure, measures.pictures, reference)
 run = partial(common.run, EXPERIMENT)
 
 

@@ -8,32 +8,22 @@ from functools import partial
 from typing import Any, Literal
 
 from aejax.methods import cae as method
-from experiments import common, measures
-from experiments.ae import ACTIVATIONS
+from experiments import ae, common, measures
 from experiments.common import Experiment, Reference
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(common.Config):
+class Config(ae.Config):
     activation: Literal["relu", "tanh", "sigmoid", "softplus"] = "softplus"
     """Of the hidden layers of a dense network."""
-    code: Literal["linear", "tanh", "sigmoid"] = "linear"
-    """Activation of the code of a dense network."""
-    tied: bool = False
-    """Whether the decoder of a dense network has the transposed weights of the encoder."""
     jacobian: Literal["forward", "reverse", "closed", "auto"] = "auto"
     """How the penalty is computed; all give the same number, forward is jax.jacfwd."""
-    hparams: method.HParams = method.HParams()
+    hparams: method.HParams = method.HParams()  # type: ignore[assignment]
     """Real-valued knobs."""
 
 
 def build_model(config: Config, shape: tuple[int, ...]) -> Any:
-    if config.net == "conv":
-        return common.build_model(config, shape, method.CAE)
-    code = None if config.code == "linear" else ACTIVATIONS[config.code]
-    return common.build_model(
-        config, shape, method.CAE, activation=ACTIVATIONS[config.activation], code_activation=code, tied=config.tied
-    )
+    return ae.build_model(config, shape, method.CAE)
 
 
 def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) -> Any:

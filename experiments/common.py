@@ -312,7 +312,9 @@ def load(folder: str | Path, *, best: bool = False) -> tuple[Any, nets.Autoencod
     shape = tuple(saved["data_shape"])
     model = experiment.build_model(config, shape)
     algo = build_algorithm(experiment, config, model, num_steps=1)
-    like = jax.eval_shape(lambda: algo.init(nets.init_params(model, jax.random.key(0), np.zeros((1, *shape), "float32"))))
+    like = jax.eval_shape(
+        lambda: algo.init(nets.init_params(model, jax.random.key(0), np.zeros((1, *shape), "float32")))
+    )
     with Checkpoints(folder / "checkpoints") as checkpoints:
         restored = checkpoints.restore(like, best=best)
     if restored is None:
@@ -341,5 +343,3 @@ def to_dict(config: Any) -> dict[str, Any]:
     """The JSON form of a Config."""
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     return {name: value._asdict() if hasattr(value, "_fields") else value for name, value in values.items()}
-
-

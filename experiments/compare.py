@@ -123,7 +123,9 @@ def _samples(model: nets.Autoencoder, params: Any) -> np.ndarray:
 def _table(metrics: dict[str, dict[str, float]], config: Config) -> Any:
     from rich.table import Table
 
-    table = Table(title=f"{config.dataset}, code of {config.latent_dim}, {config.num_epochs} epochs, seed {config.seed}")
+    table = Table(
+        title=f"{config.dataset}, code of {config.latent_dim}, {config.num_epochs} epochs, seed {config.seed}"
+    )
     table.add_column("method")
     for column in (*COLUMNS, "seconds"):
         table.add_column(column, justify="right")

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from aejax import corruption, evaluation, plots
-from aejax.methods import ae as plain
+from aejax import corruption, evaluation
 from aejax.methods import dae as method
-from experiments import common, measures
+from experiments import ae, common, measures
 from experiments.common import Experiment, Reference, Trained
 
 if TYPE_CHECKING:
@@ -17,15 +16,11 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(common.Config):
+class Config(ae.Config):
     corruption: Literal["gaussian", "masking", "salt_and_pepper"] = "gaussian"
     """What happens to the input; how much is --hparams.level."""
-    hparams: method.HParams = method.HParams()
+    hparams: method.HParams = method.HParams()  # type: ignore[assignment]
     """Real-valued knobs."""
-
-
-def build_model(config: Config, shape: tuple[int, ...]) -> Any:
-    return common.build_model(config, shape, plain.AE)
 
 
 def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) -> Any:
@@ -42,6 +37,8 @@ def measure(trained: Trained) -> dict[str, float]:
 
 
 def draw(trained: Trained) -> "dict[str, Figure]":
+    from aejax import plots
+
     figures = measures.pictures(trained)
     shape = trained.dataset.image_shape
     if shape is not None:
@@ -60,7 +57,7 @@ def reference(config: Config) -> dict[str, Reference]:
     return {}
 
 
-EXPERIMENT = Experiment("dae", Config, build_model, build_algorithm, "recon/loss", measure, draw, reference)
+EXPERIMENT = Experiment("dae", Config, ae.build_model, build_algorithm, "recon/loss", measure, draw, reference)
 run = partial(common.run, EXPERIMENT)
 
 

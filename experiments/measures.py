@@ -1,13 +1,16 @@
 """The measurements and pictures that any autoencoder has; experiments add their own."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
-from aejax import evaluation, jacobian, plots
-from aejax.nets import MLP
+from aejax import evaluation, jacobian
+from aejax.evaluation.apply import over_batches
+from aejax.nets import MLP, Autoencoder
 from experiments.common import Trained
 
 if TYPE_CHECKING:
@@ -26,7 +29,8 @@ def standard(trained: Trained) -> dict[str, float]:
         splits = (_codes(trained, dataset.train.x), dataset.train.y, _codes(trained, dataset.test.x), dataset.test.y)
         metrics["probe_accuracy"] = evaluation.linear_probe(*splits)
         metrics["knn5_accuracy"] = evaluation.knn(*splits)
-    metrics["jacobian_norm"] = jacobian.mean_norm(model, params, dataset.test.x[:_JACOBIANS])
+    norms = partial(_jacobian_norms, params, model=model)
+    metrics["jacobian_norm"] = float(over_batches(norms, dataset.test.x[:_JACOBIANS], batch_size=50).mean())
     return metrics
 
 
@@ -41,6 +45,8 @@ def against_prior(trained: Trained, prior: "Prior") -> dict[str, float]:
 
 def pictures(trained: Trained, prior: "Prior | None" = None) -> "dict[str, Figure]":
     """Reconstructions, filters, codes, walks, curves; samples where there is a prior; the manifold of a 2-D code."""
+    from aejax import plots
+
     model, params, dataset = trained.model, trained.state.params, trained.dataset
     test, shape = dataset.test, dataset.image_shape
     generate = jax.jit(lambda z: model.apply({"params": params}, z, method="generate"))
@@ -93,6 +99,11 @@ def final_mean(trained: Trained, term: str) -> float:
         if steps > 0:
             total, weight = total + steps * row[term], weight + steps
     return total / weight
+
+
+@partial(jax.jit, static_argnames="model")
+def _jacobian_norms(params: Any, x: jax.Array, *, model: Autoencoder) -> jax.Array:
+    return jnp.sqrt(jacobian.embedding_sq(model, params, x))
 
 
 def _codes(trained: Trained, x: Any) -> np.ndarray:

@@ -1,0 +1,34 @@
+# Two commands do everything: `make demo` and `make test`. PYTHON chooses the interpreter: make test PYTHON=python3.12
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin/python
+
+.PHONY: demo test slow lint figures notebooks clean
+
+demo: $(VENV)/.ready  ## train every method on the digits: one table, one sheet of pictures
+	$(RUN) -m experiments.compare
+
+test: $(VENV)/.ready  ## the tests, in under ten minutes on two cores
+	$(RUN) -m pytest
+
+slow: $(VENV)/.ready  ## the long tests too; those on MNIST need TFDS_DATA_DIR
+	$(RUN) -m pytest -m "slow or not slow"
+
+lint: $(VENV)/.ready  ## style and types
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+figures: $(VENV)/.ready  ## the MNIST rows of the README's table, with their seeds; needs TFDS_DATA_DIR
+	$(RUN) -m experiments.figures
+
+notebooks: $(VENV)/.ready  ## run the notebooks again, in place
+	$(RUN) -m jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
