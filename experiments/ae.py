@@ -69,9 +69,9 @@ def measure(trained: Trained) -> dict[str, float]:
 def reference(config: Config) -> dict[str, Reference]:
     if config.dataset == "mnist" and is_linear(config) and config.latent_dim == 30:
         return {"test_sse": Reference(13.87, "Hinton & Salakhutdinov (2006), figure 2, PCA")}
-    if config.dataset == "mnist" and config.net == "dense" and config.hidden_dims == (1000, 500, 250):
-        if config.latent_dim == 30:
-            return {"test_sse": Reference(3.00, "Hinton & Salakhutdinov (2006), figure 2, pre-trained")}
+    is_deep = config.net == "dense" and config.hidden_dims == (1000, 500, 250) and config.latent_dim == 30
+    if config.dataset == "mnist" and is_deep:
+        return {"test_sse": Reference(3.00, "Hinton & Salakhutdinov (2006), figure 2, pre-trained")}
     return {}
 
 
