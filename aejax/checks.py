@@ -48,3 +48,10 @@ def check_non_negative(**values: float | jax.Array) -> None:
     for name, value in values.items():
         if not isinstance(value, jax.core.Tracer) and not 0 <= float(value) < float("inf"):
             raise InputError(f"{name} is {value}; it has to be zero or more, and finite.")
+
+
+def check_probability(**values: float | jax.Array) -> None:
+    """Refuses the first named value outside [0, 1]; traced values pass."""
+    for name, value in values.items():
+        if not isinstance(value, jax.core.Tracer) and not 0 <= float(value) <= 1:
+            raise InputError(f"{name} is {value}; it is a probability and has to be between 0 and 1.")

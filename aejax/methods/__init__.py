@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from aejax.algorithm import Algorithm
-from aejax.methods import aae, ae, vae
+from aejax.methods import aae, ae, cae, dae, vae
 from aejax.nets import Autoencoder
 
 
@@ -16,6 +16,8 @@ class Method(NamedTuple):
 
 METHODS = {
     "ae": Method(ae.AE, ae.HParams, ae.ae),
+    "dae": Method(ae.AE, dae.HParams, dae.dae),
+    "cae": Method(cae.CAE, cae.HParams, cae.cae),
     "vae": Method(vae.VAE, vae.HParams, vae.vae),
     "aae": Method(aae.AAE, aae.HParams, aae.aae),
 }

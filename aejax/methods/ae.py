@@ -51,11 +51,16 @@ def ae_loss(params: Any, batch: Batch, key: jax.Array, *, model: AE) -> tuple[ja
     Returns:
       The mean over the batch, and `recon_nats` and `sse`, likewise means.
     """
-    ae = model.bind({"params": params})
-    output = ae.decode(ae.encode(batch.x))
+    return reconstruction(params, batch.x, batch.x, model=model)
+
+
+def reconstruction(params: Any, x: jax.Array, target: jax.Array, *, model: AE) -> tuple[jax.Array, Metrics]:
+    """How well the code of x says what `target` is: `ae_loss` with the two told apart."""
+    m = model.bind({"params": params})
+    output = m.decode(m.encode(x))
     likelihood = likelihoods.get(model.likelihood)
-    recon = likelihood.nll(output, batch.x).mean()
-    return recon, {"recon_nats": recon, "sse": likelihoods.sse(likelihood.mean(output), batch.x).mean()}
+    recon = likelihood.nll(output, target).mean()
+    return recon, {"recon_nats": recon, "sse": likelihoods.sse(likelihood.mean(output), target).mean()}
 
 
 def ae(

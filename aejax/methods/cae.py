@@ -1,0 +1,119 @@
+"""The contractive autoencoder: reconstruct, with a code that moves as little as it can.
+
+Rifai, Vincent, Muller, Glorot & Bengio (2011). The penalty is the squared Frobenius norm of the Jacobian of the code
+with respect to the input, exact, in the cheapest form that the encoder allows (`aejax.jacobian`).
+
+Published: one layer of sigmoids with tied weights, which is `CAE.dense`'s default. Without tying, or with a code that
+is linear, the encoder can shrink and the decoder grow, and the penalty vanishes with nothing contracted.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, Self
+
+import flax.linen as nn
+import jax
+import optax
+
+from aejax import jacobian as jac
+from aejax.algorithm import Algorithm, Metrics, Player, play
+from aejax.checks import check_non_negative, check_positive
+from aejax.data import Batch
+from aejax.methods.ae import AE, ae_loss
+
+
+class CAE(AE):
+    """The plain autoencoder; `dense` builds it as published."""
+
+    @classmethod
+    def dense(
+        cls,
+        data_dim: int,
+        latent_dim: int,
+        *,
+        hidden_dims: tuple[int, ...] = (),
+        activation: Callable[[jax.Array], jax.Array] = nn.sigmoid,
+        code_activation: Callable[[jax.Array], jax.Array] | None = nn.sigmoid,
+        tied: bool = True,
+        **fields: Any,
+    ) -> Self:
+        """Tied sigmoid layers on vectors `[B, D]`: one by default, more with `hidden_dims`."""
+        return super().dense(
+            data_dim,
+            latent_dim,
+            hidden_dims=hidden_dims,
+            activation=activation,
+            code_activation=code_activation,
+            tied=tied,
+            **fields,
+        )
+
+
+class HParams(NamedTuple):
+    """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""
+
+    lr: float | jax.Array = 1e-3
+    """Learning rate."""
+    contraction: float | jax.Array = 0.1
+    """Weight of the penalty against the reconstruction in nats."""
+
+
+@partial(jax.jit, static_argnames=("model", "jacobian"))
+def cae_loss(
+    params: Any,
+    batch: Batch,
+    key: jax.Array,
+    *,
+    model: CAE,
+    contraction: float | jax.Array = 0.1,
+    jacobian: str = "auto",
+) -> tuple[jax.Array, Metrics]:
+    """Negative log-likelihood of the reconstruction, plus `contraction` times `|d encode(x) / d x|_F^2`.
+
+    The paper's lambda weighs the same penalty against the cross-entropy, summed over pixels, or the squared error. With
+    the Bernoulli likelihood `contraction` is that lambda. The Gaussian likelihood is half the squared error, so there
+    it is lambda / 2. Losses that average over D pixels want lambda / D where this one wants lambda.
+
+    Args:
+      params: `{"encoder": ..., "decoder": ...}`.
+      batch: `x` `[B, ...]`.
+      key: ignored.
+      model: static.
+      contraction: weight of the penalty; at zero this is `ae_loss`.
+      jacobian: a mode of `aejax.jacobian.MODES`; static. All give the same number.
+
+    Returns:
+      The mean over the batch, and `recon_nats`, `sse` and `jacobian_sq`, likewise means.
+
+    Raises:
+      InputError: unknown mode, or `closed` for an encoder that has no closed form.
+    """
+    recon, metrics = ae_loss(params, batch, key, model=model)
+    jacobian_sq = jac.embedding_sq(model, params, batch.x, mode=jacobian).mean()
+    return recon + contraction * jacobian_sq, {**metrics, "jacobian_sq": jacobian_sq}
+
+
+def cae(
+    model: CAE,
+    hparams: HParams = HParams(),
+    tx: Callable[..., Any] = optax.adam,
+    *,
+    jacobian: str = "auto",
+    axis_name: str | None = None,
+) -> Algorithm:
+    """The one-player game.
+
+    Args:
+      model: the module.
+      hparams: knobs; may hold traced values.
+      tx: learning rate -> optimiser.
+      jacobian: a mode of `aejax.jacobian.MODES`.
+      axis_name: as in `play`.
+
+    Returns:
+      Player `recon` moves `encoder` and `decoder`; one phase.
+    """
+    check_positive(lr=hparams.lr)
+    check_non_negative(contraction=hparams.contraction)
+    loss = partial(cae_loss, model=model, contraction=hparams.contraction, jacobian=jacobian)
+    return play({"recon": Player(loss, ("encoder", "decoder"), tx(hparams.lr))}, [["recon"]], axis_name=axis_name)
