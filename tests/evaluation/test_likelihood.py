@@ -1,0 +1,109 @@
+"""Importance-sampled likelihoods against linear-Gaussian models, whose likelihood is a Gaussian that scipy knows."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from aejax.checks import InputError
+from aejax.evaluation import nll
+from aejax.nets import Autoencoder
+
+D, Z, N = 6, 2, 40
+
+
+class LinearVAE(Autoencoder):
+    """x ~ N(W z + b, I), q(z|x) = N(A x + c, diag(exp(logvar))): params are given, so that the truth is known."""
+
+    def encode(self, x):
+        mean, logvar = jnp.split(self.encoder(x), 2, axis=-1)
+        return mean, logvar
+
+
+def _model(mean_error: float = 0.0, logvar_error: float = 0.0):
+    """A pPCA model whose W has orthogonal columns, so that the exact posterior is diagonal, and data drawn from it."""
+    rng = np.random.default_rng(0)
+    w = np.linalg.qr(rng.normal(size=(D, Z)))[0] * np.array([2.0, 0.7])  # [D, Z]
+    b = rng.normal(size=D)
+    x = (rng.normal(size=(N, Z)) @ w.T + b + rng.normal(size=(N, D))).astype(np.float32)
+    truth = multivariate_normal(b, w @ w.T + np.eye(D)).logpdf(x.astype(np.float64))
+    precision = 1 + (w**2).sum(axis=0)  # of the posterior: I + W'W
+    to_mean = w / precision
+    encoder = {
+        "kernel": np.concatenate([to_mean, np.zeros((D, Z))], axis=1),
+        "bias": np.concatenate([-b @ to_mean + mean_error, -np.log(precision) + logvar_error]),
+    }
+    params = {"encoder": encoder, "decoder": {"kernel": w.T, "bias": b}}
+    params = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), params)
+    model = LinearVAE(encoder=nn.Dense(2 * Z), decoder=nn.Dense(D), latent_dim=Z, likelihood="gaussian")
+    return model, params, x, truth, precision
+
+
+def test_exact_posterior_gives_the_exact_likelihood_with_every_sample_effective():
+    model, params, x, truth, _ = _model()
+    result = nll(model, params, x, jax.random.key(0), num_samples=7)
+    np.testing.assert_allclose(result.nll_nats, -truth.mean(), rtol=1e-5)
+    np.testing.assert_allclose(result.ess, 7, rtol=1e-4)
+    assert result.std_error < 1e-3
+    np.testing.assert_allclose(list(result.curve.values()), -truth.mean(), rtol=1e-5)  # ELBO = L_k = likelihood
+
+
+def test_wrong_posterior_climbs_from_the_elbo_to_the_exact_likelihood():
+    model, params, x, truth, precision = _model(mean_error=0.5, logvar_error=0.3)
+    result = nll(model, params, x, jax.random.key(1), num_samples=2000)
+    # KL from q to the exact posterior, both diagonal; the same for every x.
+    gap = 0.5 * np.sum(np.exp(0.3) + 0.25 * precision - 1 - 0.3)
+    np.testing.assert_allclose(result.curve[1], -truth.mean() + gap, rtol=5e-3)
+    np.testing.assert_allclose(result.nll_nats, -truth.mean(), atol=4 * result.std_error + 1e-3)
+    bounds = list(result.curve.values())
+    assert list(result.curve) == [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000]
+    assert bounds == sorted(bounds, reverse=True)
+    assert bounds[-1] > -truth.mean() - 4 * result.std_error
+    assert 1 < result.ess < 2000
+    assert result.curve[2000] == result.nll_nats
+
+
+def test_standard_error_is_the_spread_over_keys():
+    model, params, x, _, _ = _model(mean_error=0.1, logvar_error=0.2)
+    runs = [nll(model, params, x, jax.random.key(i), num_samples=200) for i in range(60)]
+    spread = np.std([run.nll_nats for run in runs], ddof=1)
+    np.testing.assert_allclose(np.mean([run.std_error for run in runs]), spread, rtol=0.3)  # chi(59): 9 % a deviation
+
+
+def test_memory_bound_and_padding_do_not_change_the_result():
+    model, params, x, _, _ = _model(mean_error=0.3)
+    whole = nll(model, params, x, jax.random.key(2), num_samples=20)
+    for max_rows in (7, 90):
+        part = nll(model, params, x, jax.random.key(2), num_samples=20, max_rows=max_rows)
+        np.testing.assert_allclose(part.nll_nats, whole.nll_nats, rtol=1e-6)
+        np.testing.assert_allclose(part.ess, whole.ess, rtol=1e-4)
+    few = nll(model, params, x[:3], jax.random.key(2), num_samples=20)
+    alone = [nll(model, params, x[: i + 1], jax.random.key(2), num_samples=20).nll_nats * (i + 1) for i in range(3)]
+    np.testing.assert_allclose(few.nll_nats * 3, alone[-1], rtol=1e-6)
+
+
+def test_bernoulli_likelihood_by_enumeration_of_z():
+    """One latent dimension, so that the integral over z is a sum on a fine grid."""
+    model = LinearVAE(encoder=nn.Dense(2), decoder=nn.Dense(3), latent_dim=1, likelihood="bernoulli")
+    weights, bias = np.array([1.0, -2.0, 0.5]), np.array([0.2, 0.0, -1.0])
+    params = {
+        "encoder": {"kernel": jnp.zeros((3, 2)), "bias": jnp.array([0.0, 0.2])},
+        "decoder": {"kernel": jnp.asarray(weights, jnp.float32)[None], "bias": jnp.asarray(bias, jnp.float32)},
+    }
+    x = np.array([[1, 0, 1], [0, 1, 1]], np.float32)
+    z = np.linspace(-12, 12, 20001)[:, None]
+    log_p = -np.logaddexp(0, (1 - 2 * x[:, None]) * (z * weights + bias)).sum(-1) - 0.5 * z[:, 0] ** 2
+    truth = np.log(np.exp(log_p).sum(axis=1) * (z[1] - z[0]) / np.sqrt(2 * np.pi))
+    result = nll(model, params, x, jax.random.key(0), num_samples=20000)
+    np.testing.assert_allclose(result.nll_nats, -truth.mean(), atol=4 * result.std_error)
+    assert result.std_error < 0.005
+
+
+def test_refuses_what_cannot_be_estimated():
+    model, params, x, _, _ = _model()
+    with pytest.raises(InputError, match="no examples"):
+        nll(model, params, x[:0], jax.random.key(0))
+    with pytest.raises(InputError, match="num_samples=0"):
+        nll(model, params, x, jax.random.key(0), num_samples=0)
