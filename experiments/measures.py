@@ -92,13 +92,11 @@ def _principal(x: np.ndarray, k: int) -> np.ndarray:
 
 def final_mean(trained: Trained, term: str) -> float:
     """The mean of a training term over the last 10 % of the steps, from the rows of the history."""
-    last = trained.history[-1]["step"]
-    rows, total, weight = trained.history, 0.0, 0.0
-    for before, row in zip([{"step": 0}, *rows[:-1]], rows, strict=True):
-        steps = row["step"] - max(before["step"], 0.9 * last)
-        if steps > 0:
-            total, weight = total + steps * row[term], weight + steps
-    return total / weight
+    rows = trained.history
+    ends = np.array([row["step"] for row in rows])
+    starts = np.concatenate([[0], ends[:-1]])
+    weights = np.maximum(ends - np.maximum(starts, 0.9 * ends[-1]), 0.0)
+    return float(np.average([row[term] for row in rows], weights=weights))
 
 
 @partial(jax.jit, static_argnames="model")

@@ -40,9 +40,8 @@ def measure(trained: Trained) -> dict[str, float]:
     test = data.Batch(trained.dataset.test.x)
     draw_key, nll_key = jax.random.split(trained.key)
     metrics = measures.standard(trained)
-    metrics["test_bound_nats"] = training.evaluate(trained.algorithm, trained.state, test, trained.key)[
-        "elbo/bound_nats"
-    ]
+    terms = training.evaluate(trained.algorithm, trained.state, test, trained.key)
+    metrics["test_bound_nats"] = terms["elbo/bound_nats"]
     if config.nll_samples:
         x = data.binarize(draw_key, test).x if config.binarize == "stochastic" else test.x
         nll = evaluation.nll(model, params, x, nll_key, num_samples=config.nll_samples)
