@@ -77,8 +77,8 @@ def play(players: Mapping[str, Player], phases: Sequence[Sequence[str]], *, axis
       >>> float(metrics["fit/loss"]), float(state.params["w"])
       (1.0, 1.0)
     """
-    phases = tuple(tuple(phase) for phase in phases)
     _check_game(players, phases)
+    phases = tuple(tuple(phase) for phase in phases)
 
     def init(params: Params) -> TrainState:
         missing = sorted({g for p in players.values() for g in p.groups} - set(params))
@@ -87,15 +87,11 @@ def play(players: Mapping[str, Player], phases: Sequence[Sequence[str]], *, axis
         opt_states = {name: p.tx.init(_own(params, p)) for name, p in players.items()}
         return TrainState(jnp.zeros((), jnp.int32), dict(params), opt_states)
 
-    def phase_key(state: TrainState, key: jax.Array, phase: int) -> jax.Array:
-        key = jax.random.fold_in(jax.random.fold_in(key, state.step), phase)
-        return key if axis_name is None else jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-
     def step(state: TrainState, batch: Any, key: jax.Array) -> tuple[TrainState, Metrics]:
         params, opt_states = state.params, dict(state.opt_states)
         metrics: Metrics = {}
         for i, phase in enumerate(phases):
-            noise = phase_key(state, key, i)
+            noise = _draw_key(key, state.step, i, axis_name)
             moved: Params = {}
             for name in phase:
                 own, opt_states[name], terms = _move(
@@ -110,8 +106,8 @@ def play(players: Mapping[str, Player], phases: Sequence[Sequence[str]], *, axis
         metrics: Metrics = {}
         for name, player in players.items():
             i = next((i for i, phase in enumerate(phases) if name in phase), len(phases))
-            loss, terms = player.loss(state.params, batch, jax.random.clone(phase_key(state, key, i)))
-            metrics |= {f"{name}/{term}": value for term, value in {"loss": loss, **terms}.items()}
+            loss, terms = player.loss(state.params, batch, _draw_key(key, state.step, i, axis_name))
+            metrics |= {f"{name}/{term}": value for term, value in {**terms, "loss": loss}.items()}
         return metrics if axis_name is None else jax.lax.pmean(metrics, axis_name)
 
     return Algorithm(init, step, evaluate, axis_name)
@@ -128,7 +124,7 @@ def transform_batch(algo: Algorithm, transform: Callable[[jax.Array, Any], Any])
     """
 
     def drawn(state: Any, batch: Any, key: jax.Array) -> Any:
-        return transform(jax.random.fold_in(jax.random.fold_in(key, state.step), _TRANSFORM), batch)
+        return transform(_draw_key(key, state.step, _TRANSFORM, algo.axis_name), batch)
 
     return Algorithm(
         algo.init,
@@ -136,6 +132,12 @@ def transform_batch(algo: Algorithm, transform: Callable[[jax.Array, Any], Any])
         lambda state, batch, key: algo.evaluate(state, drawn(state, batch, key), key),
         algo.axis_name,
     )
+
+
+def _draw_key(key: jax.Array, step: jax.Array, use: int, axis_name: str | None) -> jax.Array:
+    """The run's key for one use at one step; each shard of a mapped axis gets its own."""
+    key = jax.random.fold_in(jax.random.fold_in(key, step), use)
+    return key if axis_name is None else jax.random.fold_in(key, jax.lax.axis_index(axis_name))
 
 
 def _own(params: Params, player: Player) -> Params:
@@ -158,13 +160,18 @@ def _move(player: Player, opt_state: Any, params: Params, batch: Any, key: jax.A
         (value, terms), grads = jax.value_and_grad(loss, has_aux=True)(local)
         value, terms, grads = jax.lax.pmean((value, terms, grads), axis_name)
     updates, opt_state = player.tx.update(grads, opt_state, own)
-    return optax.apply_updates(own, updates), opt_state, {"loss": value, **terms}
+    return optax.apply_updates(own, updates), opt_state, {**terms, "loss": value}
 
 
 def _check_game(players: Mapping[str, Player], phases: Sequence[Sequence[str]]) -> None:
     if not players or not phases or not all(phases):
         raise InputError("A game needs at least one player, one phase, and a player in every phase.")
+    for name, player in players.items():
+        if isinstance(player.groups, str):
+            raise InputError(f"Player {name!r} moves {player.groups!r}, a string; write ({player.groups!r},).")
     for phase in phases:
+        if isinstance(phase, str):
+            raise InputError(f"Phase {phase!r} is a string; write [{phase!r}].")
         unknown = sorted(set(phase) - set(players))
         if unknown:
             raise InputError(f"Phase {list(phase)} names unknown players {unknown}; known: {sorted(players)}.")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from aejax.checks import InputError
@@ -50,8 +51,13 @@ def split(mesh: Mesh, axis: int = 0) -> NamedSharding:
 
 
 def place(tree: Any, sharding: NamedSharding) -> Any:
-    """Copies the arrays of a tree onto the devices of a sharding; what was passed in stays usable."""
-    return jax.device_put(tree, sharding, may_alias=False)
+    """Puts the arrays of a tree onto the devices of a sharding.
+
+    JAX arrays that are there already are shared, for nobody can write to them. NumPy arrays are copied, for their
+    owner can.
+    """
+    owned = jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else jnp.array(leaf), tree)
+    return jax.device_put(owned, sharding)
 
 
 def check_batch(batch_size: int, num_devices: int) -> None:

@@ -4,10 +4,9 @@
 one pure function, for `vmap`. Both draw the same batches and the same noise, and end with the same parameters.
 """
 
-import functools
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +20,8 @@ from aejax.algorithm import Algorithm, Metrics
 from aejax.checks import DivergedError, InputError, nearest
 
 _CHUNK_SECONDS = 1.0
-_MAX_CHUNK = 2048  # steps; bounds the buffers of a chunk, about a second of the fastest steps seen
+_MAX_CHUNK = 2048  # steps, about a second of the fastest seen; and
+_MAX_ROWS = 2**22  # indices: they bound the buffers of a chunk
 
 
 class Chunk(NamedTuple):
@@ -45,7 +45,7 @@ def train(
     parallel: str = "jit",
     devices: int | None = 1,
 ) -> Iterator[Chunk]:
-    """Trains in compiled chunks; between them the caller logs, validates, saves, or stops.
+    """Trains in compiled chunks of about a second; between them the caller logs, validates, saves, or stops.
 
     Epoch `e` visits the data in the permutation drawn from `fold_in(data_key, e)` and drops the last partial batch.
     A state whose `step` is not zero goes on where it stood, in the order and with the noise of the run that was not
@@ -54,7 +54,7 @@ def train(
     Args:
       algo: from a method's factory; for `pmap` and `shard_map` built with `axis_name=parallel.AXIS`.
       state: from `algo.init`, or a checkpoint. It stays usable.
-      data: a pytree of arrays `[N, ...]`, such as `Batch(x, y)`; stays on the device.
+      data: a pytree of arrays `[N, ...]`, such as `Batch(x, y)`; goes to the devices once, whole.
       key: of the run, consumed; the same at every call.
       batch_size: over all devices.
       num_epochs: in all, those done before included.
@@ -63,38 +63,54 @@ def train(
       parallel: `jit`, `pmap` or `shard_map`.
       devices: how many; all of them where None.
 
-    Yields:
-      `Chunk`s, until the last step of the last epoch.
+    Returns:
+      An iterator of `Chunk`s, until the last step of the last epoch. The first one is a single step: it compiles, and
+      shows life.
 
     Raises:
       InputError: the batch exceeds the data or is not divided by the devices, or the algorithm lacks an axis name.
-      DivergedError: a loss or a parameter is not finite; the chunks yielded before it are.
+      DivergedError: from the iterator: a loss or a parameter is not finite; the chunks yielded before it are.
     """
     size = num_examples(data)
     steps_per_epoch = count_steps(size, batch_size)
     if num_epochs < 1:
         raise InputError(f"num_epochs={num_epochs}; at least 1 is needed.")
+    if boundary is not None and boundary < 1:
+        raise InputError(f"boundary={boundary}; at least 1 step is needed, or None.")
     mesh = _check_parallel(algo, batch_size, parallel, devices)
-    state, data = par.place((state, data), par.replicated(mesh))
     data_key, step_key = jax.random.split(key)
-    last = num_epochs * steps_per_epoch
-    capacity = min(boundary or _MAX_CHUNK, _MAX_CHUNK, last)
     order = _Order(data_key, size, batch_size, steps_per_epoch)
-    run = _choose_loop(algo, state, data, order.rows(0, 1)[0], step_key, mesh, parallel)
+    return _chunks(algo, state, data, order, step_key, num_epochs * steps_per_epoch, boundary, mesh, parallel)
 
-    step, n = int(state.step), 1  # the first chunk is one step: it compiles, and shows life
+
+def _chunks(
+    algo: Algorithm,
+    state: Any,
+    data: Any,
+    order: "_Order",
+    key: jax.Array,
+    last: int,
+    boundary: int | None,
+    mesh: Mesh,
+    parallel: str,
+) -> Iterator[Chunk]:
+    state, data = par.place((state, data), par.replicated(mesh))
+    run = _choose_loop(algo, state, data, order.rows(0, 1)[0], key, mesh, parallel)
+    capacity = max(1, min(_MAX_CHUNK, _MAX_ROWS // order.batch_size))  # not of `last`: more epochs compile nothing new
+    step, n, compiled = int(state.step), 1, False
     while step < last:
         n = min(n, capacity, last - step, (boundary - step % boundary) if boundary else n)
         start = time.perf_counter()
-        rows = np.zeros((capacity, batch_size), np.int32)
+        rows = np.zeros((capacity, order.batch_size), np.int32)
         rows[:n] = order.rows(step, n)
-        state, log = run(algo, state, data, rows, n, step_key, mesh)
+        state, log = run(algo, state, data, rows, n, key, mesh)
         metrics = {name: np.asarray(values)[:n] for name, values in log.items()}
         seconds = time.perf_counter() - start
         _check_finite(state, metrics, step)
         step += n
         yield Chunk(state, step, metrics, seconds)
-        n = 8 if n == 1 else max(1, min(2 * n * 8, int(n * _CHUNK_SECONDS / seconds)))
+        n = max(1, min(16 * n, int(n * _CHUNK_SECONDS / seconds))) if compiled else 1
+        compiled = True
 
 
 def fit(
@@ -140,7 +156,7 @@ def evaluate(algo: Algorithm, state: Any, data: Any, key: jax.Array, *, batch_si
     Returns:
       `{"player/term": mean}`.
     """
-    size = num_examples(data)
+    size, data = num_examples(data), jax.tree.map(jnp.asarray, data)
     sums: dict[str, float] = {}
     for start in range(0, size, batch_size):
         rows = np.arange(start, start + batch_size)
@@ -230,31 +246,33 @@ def _choose_loop(
     if parallel == "shard_map":
         return _shard_map_chunk
     # On CPU a lax convolution inside a compiled loop leaves the fast path, at ten times the cost and more.
-    if jax.default_backend() == "cpu" and has_convolution(algo.step, state, take(data, rows), key):
+    if jax.default_backend() == "cpu" and has_convolution(partial(_step, algo, mesh=mesh), state, data, rows, key):
         return _step_by_step
     return _jit_chunk
 
 
-def _loop(algo: Algorithm, state: Any, data: Any, rows: jax.Array, n: Any, key: jax.Array, constrain: Any = None):
-    """`n` steps, `n` traced: one compilation serves chunks of every length up to the rows given."""
+def _step(algo: Algorithm, state: Any, data: Any, rows: jax.Array, key: jax.Array, mesh: Mesh | None = None):
+    batch = take(data, rows)
+    if mesh is not None and mesh.size > 1:
+        batch = jax.lax.with_sharding_constraint(batch, par.split(mesh))
+    return jax.jit(algo.step)(state, batch, key)  # jit, so that one trace serves the search above and all that follows
 
-    def batch(i: Any) -> Any:
-        out = take(data, rows[i])
-        return out if constrain is None else jax.lax.with_sharding_constraint(out, constrain)
+
+def _loop(algo: Algorithm, state: Any, data: Any, rows: jax.Array, n: Any, key: jax.Array, mesh: Mesh | None = None):
+    """`n` steps, `n` traced: one compilation serves chunks of every length up to the rows given."""
 
     def body(i: jax.Array, carry: tuple[Any, Metrics]) -> tuple[Any, Metrics]:
         state, log = carry
-        state, metrics = algo.step(state, batch(i), key)
+        state, metrics = _step(algo, state, data, rows[i], key, mesh)
         return state, {name: log[name].at[i].set(value) for name, value in metrics.items()}
 
-    shapes = jax.eval_shape(lambda s: algo.step(s, batch(0), key)[1], state)
+    _, shapes = jax.eval_shape(lambda: _step(algo, state, data, rows[0], key, mesh))
     log = {name: jnp.zeros(rows.shape[:1], shape.dtype) for name, shape in shapes.items()}
     return jax.lax.fori_loop(0, n, body, (state, log))
 
 
-@partial(jax.jit, static_argnames=("algo", "mesh"))
-def _jit_chunk(algo: Algorithm, state: Any, data: Any, rows: jax.Array, n: Any, key: jax.Array, mesh: Mesh):
-    return _loop(algo, state, data, rows, n, key, par.split(mesh) if mesh.size > 1 else None)
+_jit_chunk = jax.jit(_loop, static_argnames=("algo", "mesh"))
+_jit_step = jax.jit(_step, static_argnames=("algo", "mesh"))
 
 
 @partial(jax.jit, static_argnames=("algo", "mesh"))
@@ -266,7 +284,7 @@ def _shard_map_chunk(algo: Algorithm, state: Any, data: Any, rows: jax.Array, n:
     )
 
 
-@functools.cache
+@lru_cache(maxsize=8)
 def _pmapped(algo: Algorithm, devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
     return jax.pmap(partial(_loop, algo), par.AXIS, in_axes=(None, None, 0, None, None), out_axes=None, devices=devices)
 
@@ -277,19 +295,11 @@ def _pmap_chunk(algo: Algorithm, state: Any, data: Any, rows: np.ndarray, n: int
 
 
 def _step_by_step(algo: Algorithm, state: Any, data: Any, rows: np.ndarray, n: int, key: jax.Array, mesh: Mesh):
-    state, log = jax.tree.map(jnp.copy, state), []  # the steps donate their state; the caller's must survive
+    log = []
     for row in rows[:n]:
         state, metrics = _jit_step(algo, state, data, row, key, mesh)
         log.append(metrics)
     return state, {name: np.stack([m[name] for m in log]) for name in log[0]}
-
-
-@partial(jax.jit, static_argnames=("algo", "mesh"), donate_argnames="state")
-def _jit_step(algo: Algorithm, state: Any, data: Any, rows: jax.Array, key: jax.Array, mesh: Mesh):
-    batch = take(data, rows)
-    if mesh.size > 1:
-        batch = jax.lax.with_sharding_constraint(batch, par.split(mesh))
-    return algo.step(state, batch, key)
 
 
 @partial(jax.jit, static_argnames="algo")
@@ -313,7 +323,7 @@ def _check_finite(state: Any, metrics: dict[str, np.ndarray], step: int) -> None
     bad = {name: np.flatnonzero(~np.isfinite(v)) for name, v in metrics.items() if name.endswith("/loss")}
     bad = {name: indices[0] for name, indices in bad.items() if indices.size}
     if bad:
-        term = min(bad, key=lambda name: bad[name])
-        raise DivergedError(step + int(bad[term]) + 1, term)
+        first = min(bad.values())
+        raise DivergedError(step + int(first) + 1, ", ".join(name for name, index in bad.items() if index == first))
     if not _all_finite(state.params):
         raise DivergedError(step + len(next(iter(metrics.values()))) + 1, "params")
