@@ -106,7 +106,7 @@ def encoder_sq(encoder: nn.Module, params: Any, x: Array, *, mode: str = "auto")
     if closed and mode in ("closed", "auto"):
         affine = encoder.clone(final_activation=None).bind({"params": params})
         return dense_frobenius_sq(encoder.final_activation, affine.kernels()[0], affine(x))
-    return _batch_sq(lambda x: encoder.apply({"params": params}, x), x, mode)
+    return _batch_sq(encoder.bind({"params": params}), x, mode)
 
 
 def embedding_sq(model: Autoencoder, params: Any, x: Array, *, mode: str = "auto") -> Array:
@@ -128,10 +128,10 @@ def embedding_sq(model: Autoencoder, params: Any, x: Array, *, mode: str = "auto
     """
 
     def embed(params: Any, x: Array) -> Array:
-        return model.apply({"params": params}, x, method="embed")
+        return model.bind({"params": params}).embed(x)
 
     def encode(params: Any, x: Array) -> Array:
-        return model.encoder.apply({"params": params["encoder"]}, x)
+        return model.encoder.bind({"params": params["encoder"]})(x)
 
     # A model may override `embed`, so the programs are compared, not the classes.
     if str(jax.make_jaxpr(embed)(params, x)) == str(jax.make_jaxpr(encode)(params, x)):
