@@ -67,17 +67,17 @@ def load(name: str, *, validation: float = 0.1, seed: int = 0) -> Dataset:
         raise InputError(f"validation={validation}; a fraction from 0 up to, not including, 1 is needed.")
     if seed < 0:
         raise InputError(f"seed={seed}; it has to be zero or more.")
-    arrays, shuffled = _read(name)
+    arrays = _read(name)
     stem = Path(name).stem if files.is_file_name(name) else name
     num_train, num_validation = _sizes(len(arrays.x), arrays.x_test is None, validation, name)
     rows: list[Any] = [slice(num_train), slice(num_train, None)]  # views: nothing is copied
-    if shuffled or arrays.x_test is None:
+    if files.is_file_name(name) or arrays.x_test is None:
         order = np.random.default_rng(seed).permutation(len(arrays.x))
         rows = np.split(order, [num_train, num_train + num_validation])
     binary = _is_binary(arrays)
 
     def batch(x: np.ndarray, y: np.ndarray | None, rows: Any) -> Batch:
-        return Batch(as_float32(x[rows], binary), None if y is None else y[rows].astype(np.int32))
+        return Batch(as_float32(x[rows], binary), None if y is None else y[rows].astype(np.int32, copy=False))
 
     if arrays.x_test is None:
         test = batch(arrays.x, arrays.y, rows[2])
@@ -127,13 +127,14 @@ def threshold(batch: Batch) -> Batch:
     return batch._replace(x=(batch.x > 0.5).astype(batch.x.dtype))
 
 
-def _read(name: str) -> tuple[Arrays, bool]:
-    """The arrays of a set as they are stored, and whether their order may mean something."""
+def _read(name: str) -> Arrays:
     if files.is_file_name(name):
-        return files.read(Path(name).expanduser()), True
+        return files.read(Path(name).expanduser())
     if name == "digits":
-        return _digits(), True
-    return prepared.read(name), False
+        return _digits()
+    if Path(name).expanduser().is_file():
+        raise InputError(f"{name} is neither .npy nor .npz; save its examples with numpy.save or numpy.savez(x=...).")
+    return prepared.read(name)
 
 
 def _digits() -> Arrays:
@@ -144,7 +145,7 @@ def _digits() -> Arrays:
 
 
 def _is_binary(arrays: Arrays) -> bool:
-    return all(x is None or not x.size or x.max() <= 1 for x in (arrays.x, arrays.x_test))
+    return all(x is None or (x.dtype == np.uint8 and x.max() <= 1) for x in (arrays.x, arrays.x_test))
 
 
 def _sizes(size: int, needs_test: bool, validation: float, name: str) -> tuple[int, int]:
@@ -153,6 +154,6 @@ def _sizes(size: int, needs_test: bool, validation: float, name: str) -> tuple[i
     held_out = max(1, round((size - test) * validation)) if validation else 0
     train = size - test - held_out
     if train < 1:
-        splits = " and ".join(["training", *["validation"] * (held_out > 0), *["test"] * needs_test])
-        raise InputError(f"{name} has {size} examples, too few to split into {splits}.")
+        splits = 1 + (held_out > 0) + needs_test
+        raise InputError(f"{name} has {size} examples, too few to divide into {splits} splits.")
     return train, held_out

@@ -1,4 +1,4 @@
-"""`python -m aejax.data prepare NAME`: downloads and prepares a TFDS image set, once."""
+"""Downloads and prepares a TFDS image set, once: python -m aejax.data prepare NAME."""
 
 import argparse
 import importlib.util
@@ -9,30 +9,39 @@ from aejax.data import prepared
 
 
 def prepare(name: str) -> str:
-    """Prepares a set in array_record form and says where; needs a network and the extra `prepare`.
+    """Prepares a set in array_record form; needs a network and the extra `prepare`.
+
+    Returns:
+      One line that says where it is.
 
     Raises:
       InputError: an unknown name, no TensorFlow, or a set without images.
+      OSError: whatever stopped the download.
     """
     if name == "digits":
         return "digits comes with scikit-learn; there is nothing to prepare."
     folder = prepared.find(name)
     if folder is not None:
-        return f"{name} is prepared already: {folder}"
+        prepared.identify(name, folder)
+        return f"{name} is prepared already, in {folder}"
     prepared.check_known(name)
     if importlib.util.find_spec("tensorflow") is None:
         raise InputError("Preparing a set needs TensorFlow: pip install 'aejax[prepare]'")
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder(name, data_dir=prepared.data_dir(), file_format="array_record")
-    if "image" not in builder.info.features:
-        raise InputError(f"{name} has no image feature; it has {', '.join(builder.info.features)}.")
-    builder.download_and_prepare()
-    return f"{name} is prepared: {builder.data_path}"
+    try:
+        builder = tfds.builder(name, data_dir=str(prepared.data_dir()), file_format="array_record")
+        prepared.check_images(name, dict(builder.info.features))
+        builder.download_and_prepare()
+    except InputError:
+        raise
+    except Exception as e:  # the code of any of hundreds of sets, and the servers behind them
+        raise OSError(f"{name} could not be prepared. {type(e).__name__}: {e}") from e
+    return f"{name} is prepared, in {builder.data_path}"
 
 
 def main(args: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """The command line; returns the exit code: 2 for bad input, 1 where preparing failed."""
     parser = argparse.ArgumentParser(prog="python -m aejax.data", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("prepare", help="download and prepare a TFDS image set")
@@ -40,9 +49,9 @@ def main(args: list[str] | None = None) -> int:
     options = parser.parse_args(args)
     try:
         print(prepare(options.name))
-    except InputError as e:
+    except (InputError, OSError) as e:
         print(e, file=sys.stderr)
-        return 2
+        return 2 if isinstance(e, InputError) else 1
     return 0
 
 

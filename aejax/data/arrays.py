@@ -57,23 +57,23 @@ def check_kind(shape: tuple[int, ...], dtype: np.dtype, name: str, dims: tuple[i
         raise InputError(f"{name} has dtype {dtype}; real numbers are needed (uint8, bool, float or int).")
     wanted = {2: "[N, D]", 3: "[N, H, W]", 4: "[N, H, W, C]"}
     if len(shape) not in dims:
-        raise InputError(
-            f"{name} has shape {shape}; {' or '.join(wanted[d] for d in dims)} is needed, one example a row."
-        )
+        forms = " or ".join(wanted[n] for n in dims)
+        raise InputError(f"{name} has shape {shape}; {forms} is needed, the examples along the first axis.")
     if 0 in shape:
-        what = "no examples" if shape[0] == 0 else "examples without values"
+        what = "no examples" if shape[0] == 0 else "examples without a value"
         raise InputError(f"{name} has shape {shape}: {what}.")
 
 
 def check_finite(x: np.ndarray, name: str) -> None:
-    """Refuses NaN and infinity, naming the first bad example."""
+    """Refuses NaN and infinity, also what becomes infinite in float32, naming the first bad example."""
     if x.dtype.kind != "f":
         return
-    good = np.isfinite(x).reshape(len(x), -1).all(axis=1)
+    with np.errstate(over="ignore"):
+        good = np.isfinite(x.astype(np.float32, copy=False)).reshape(len(x), -1).all(axis=1)
     if not good.all():
         raise InputError(
-            f"{name} holds NaN or infinity in {int((~good).sum())} of {len(x)} examples, first in row"
-            f" {int(good.argmin())} (counted from 0). Fill or drop them."
+            f"{name} holds NaN or infinity (in float32) in {int((~good).sum())} of its {len(x)} examples, first in row"
+            f" {int(good.argmin())}, counted from 0. Fill or drop them."
         )
 
 
@@ -105,4 +105,4 @@ def as_float32(x: np.ndarray, binary: bool) -> np.ndarray:
     """uint8 divided by 255, unless the set is binary; everything else as it is."""
     if x.dtype == np.uint8 and not binary:
         return np.divide(x, np.float32(255), dtype=np.float32)
-    return x.astype(np.float32)
+    return x.astype(np.float32, copy=False)

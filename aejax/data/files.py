@@ -20,97 +20,90 @@ def is_file_name(name: str) -> bool:
 
 
 def read(path: Path) -> Arrays:
-    """The checked arrays of a file; images get their channel axis.
+    """The checked arrays of a file; images `[N, H, W]` get their channel axis.
 
     Raises:
       InputError: the file is missing, empty, truncated or not what its suffix says; or its arrays cannot be used.
     """
     if not path.is_file():
         found = [p.name for p in path.parent.iterdir() if is_file_name(p.name)] if path.parent.is_dir() else []
-        hint = nearest(path.name, found, what=f"files in {path.parent}") if found else ""
-        raise InputError(f"There is no file {path}. {hint}".strip())
+        hint = nearest(path.name, found, what="files there") if found else "Its folder holds no .npy or .npz file."
+        raise InputError(f"There is no file {path}. {hint}")
     if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty.")
-    arrays = _read_npy(path) if path.suffix.lower() == ".npy" else _read_npz(path)
-    x = _examples(arrays["x"], f"x of {path.name}")
-    y = _labels(arrays.get("y"), len(x), path.name, "y")
-    if "x_test" not in arrays:
-        return Arrays(x, y, None, None)
-    x_test = _examples(arrays["x_test"], f"x_test of {path.name}")
-    if (x_test.shape[1:], x_test.dtype) != (x.shape[1:], x.dtype):
+        raise InputError(f"{path} is empty (0 bytes).")
+    try:
+        arrays = _read_npy(path) if path.suffix.lower() == ".npy" else _read_npz(path)
+    except InputError:
+        raise
+    except _UNREADABLE as e:
         raise InputError(
-            f"In {path.name}, an example of x_test is {x_test.shape[1:]} {x_test.dtype} and one of x"
-            f" {x.shape[1:]} {x.dtype}; they have to agree."
-        )
-    return Arrays(x, y, x_test, _labels(arrays.get("y_test"), len(x_test), path.name, "y_test"))
+            f"{path} cannot be read ({e}). It may be cut short, or not be a {path.suffix} file; write it again with"
+            f" numpy.{'save' if path.suffix.lower() == '.npy' else 'savez'}."
+        ) from e
+    return _check(arrays, path.name)
 
 
 def _read_npy(path: Path) -> dict[str, np.ndarray]:
     with path.open("rb") as stream:
-        return {"x": _read_stream(stream, path, "x")}
+        return {"x": _read_array(stream, f"x of {path.name}")}
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        archive = zipfile.ZipFile(path)
-    except _UNREADABLE as e:
-        raise _unreadable(path, e) from e
-    with archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist()]
-        if "x" not in names:
-            raise InputError(f"{path} holds no array x; it has {', '.join(names) or 'none'}. Name the examples x.")
-        arrays: dict[str, np.ndarray] = {}
-        for name in ("x", "y", "x_test", "y_test"):
-            if name in names:
-                try:
-                    stream = archive.open(f"{name}.npy")
-                except (KeyError, *_UNREADABLE) as e:
-                    raise _unreadable(path, e) from e
-                with stream:
-                    arrays[name] = _read_stream(stream, path, name)
+    arrays: dict[str, np.ndarray] = {}
+    with zipfile.ZipFile(path) as archive:
+        found = [name.removesuffix(".npy") for name in archive.namelist()]
+        if "x" not in found:
+            holds = f"arrays {', '.join(found)}" if found else "no arrays"
+            raise InputError(f"{path} holds {holds}; the examples have to be named x (labels y, a test set x_test).")
+        for name in Arrays._fields:
+            if name in found:
+                with archive.open(f"{name}.npy") as stream:
+                    arrays[name] = _read_array(stream, f"{name} of {path.name}")
     return arrays
 
 
-def _read_stream(stream: IO[bytes], path: Path, name: str) -> np.ndarray:
+def _read_array(stream: IO[bytes], what: str) -> np.ndarray:
     """One array; its header is checked before anything is allocated."""
-    what = f"{name} of {path.name}"
-    try:
-        version = np.lib.format.read_magic(stream)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read_header(stream)
-    except _UNREADABLE as e:
-        raise _unreadable(path, e) from e
-    if name.startswith("x"):
+    header_1 = np.lib.format.read_magic(stream) == (1, 0)
+    read_header = np.lib.format.read_array_header_1_0 if header_1 else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(stream)
+    if what.startswith("x"):
         check_kind(shape, dtype, what)
         check_memory(4 * int(np.prod(shape, dtype=object)), what)
     elif dtype.kind not in "buif":
-        raise InputError(f"{what} has dtype {dtype}; labels are integers.")
-    try:
-        stream.seek(0)
-        return np.lib.format.read_array(stream, allow_pickle=False)
-    except _UNREADABLE as e:
-        raise _unreadable(path, e) from e
+        raise InputError(f"{what} has dtype {dtype}; labels have to be integers.")
+    stream.seek(0)
+    return np.lib.format.read_array(stream, allow_pickle=False)
 
 
-def _unreadable(path: Path, error: BaseException) -> InputError:
-    return InputError(f"{path} cannot be read as {path.suffix} ({error}); it may be cut short or of another format.")
+def _check(arrays: dict[str, np.ndarray], file: str) -> Arrays:
+    if "y_test" in arrays and "x_test" not in arrays:
+        raise InputError(f"{file} holds y_test without x_test.")
+    x, y, x_test, y_test = arrays["x"], arrays.get("y"), arrays.get("x_test"), arrays.get("y_test")
+    return Arrays(
+        x=_examples(x, f"x of {file}"),
+        y=None if y is None else _labels(y, len(x), f"y of {file}"),
+        x_test=None if x_test is None else _examples(x_test, f"x_test of {file}", like=x),
+        y_test=None if x_test is None or y_test is None else _labels(y_test, len(x_test), f"y_test of {file}"),
+    )
 
 
-def _examples(x: np.ndarray, what: str) -> np.ndarray:
+def _examples(x: np.ndarray, what: str, like: np.ndarray | None = None) -> np.ndarray:
     check_finite(x, what)
+    if like is not None and x.shape[1:] != like.shape[1:]:
+        raise InputError(f"{what} has examples of shape {x.shape[1:]}; those of x are {like.shape[1:]}.")
+    if like is not None and (x.dtype == np.uint8) != (like.dtype == np.uint8):
+        raise InputError(f"{what} is {x.dtype} and x is {like.dtype}; uint8 is divided by 255, so both have to be.")
     return x[..., None] if x.ndim == 3 else x
 
 
-def _labels(y: np.ndarray | None, size: int, file: str, name: str) -> np.ndarray | None:
-    if y is None:
-        return None
+def _labels(y: np.ndarray, size: int, what: str) -> np.ndarray:
     if y.shape != (size,):
-        raise InputError(f"{name} of {file} has shape {y.shape}; ({size},) is needed, one label for each example.")
-    bounds = np.iinfo(np.int32)
+        advice = " For one-hot labels: y.argmax(axis=1)." if y.ndim == 2 and y.shape[0] == size else ""
+        raise InputError(f"{what} has shape {y.shape}; one integer for each of the {size} examples is needed.{advice}")
     with np.errstate(invalid="ignore"):
-        whole = np.isfinite(y) & (y == np.round(y)) if y.dtype.kind == "f" else np.ones(size, bool)
-        good = whole & (y >= bounds.min) & (y <= bounds.max)
-    if not good.all():
-        row = int(good.argmin())
-        raise InputError(f"{name} of {file} holds {y[row]} in row {row}; labels are integers that fit int32.")
-    return y
+        labels = y.astype(np.int32)
+    wrong = np.flatnonzero(labels != y)
+    if wrong.size:
+        raise InputError(f"{what} holds {y[wrong[0]]} in row {wrong[0]}; labels have to be integers (of 32 bits).")
+    return labels

@@ -1,5 +1,10 @@
-"""Prepared TFDS image sets, and the cache of their decoded arrays. Needs neither a network nor TensorFlow."""
+"""Prepared TFDS image sets, and the cache of their decoded arrays. Needs neither a network nor TensorFlow.
 
+The prepared folder is found and identified without importing TFDS, which is needed only to decode.
+"""
+
+import contextlib
+import difflib
 import hashlib
 import io
 import json
@@ -8,42 +13,44 @@ import re
 import tempfile
 import warnings
 import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from aejax.checks import InputError, nearest
 from aejax.data.arrays import Arrays, check_memory
 
-_NAME = re.compile(r"(?P<set>[a-z0-9_]+)(/(?P<config>[\w.+-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
+_NAME = re.compile(r"(?P<set>\w+)(/(?P<config>[\w.+-]*\w))?")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_CHUNK = 2000  # examples decoded at a time
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by channels
+_CHUNK = 1000  # examples decoded at a time
 
 
 def read(name: str) -> Arrays:
     """The arrays of a prepared set, from the cache where they are there.
 
+    Args:
+      name: `mnist`, or with a configuration, `emnist/letters`.
+
     Raises:
-      InputError: the set is unknown, not prepared, not of images, or too large.
+      InputError: the set is unknown, not prepared, damaged, not of images of one size, or too large.
     """
     folder = find(name)
     if folder is None:
-        raise not_prepared(name)
-    info = (folder / "dataset_info.json").read_bytes()
-    splits = [split["name"] for split in json.loads(info)["splits"]]
+        raise _not_prepared(name)
+    splits, fingerprint = identify(name, folder)
     if "train" not in splits:
-        raise InputError(f"{name} has no train split; it has {', '.join(splits)}.")
-    key = "-".join([*folder.relative_to(data_dir()).parts, hashlib.sha256(info).hexdigest()[:8]])
-    x, y = _cached(name, folder, "train", cache_dir() / key)
-    x_test, y_test = _cached(name, folder, "test", cache_dir() / key) if "test" in splits else (None, None)
+        raise InputError(f"{name} has no train split; it has {', '.join(splits)}. Use another set.")
+    cache = cache_dir() / "-".join([*folder.relative_to(data_dir()).parts, fingerprint])
+    x, y = _cached(cache, "train", lambda: _decode(name, folder, "train"))
+    x_test, y_test = _cached(cache, "test", lambda: _decode(name, folder, "test")) if "test" in splits else (None, None)
     return Arrays(x, y, x_test, y_test)
 
 
 def data_dir() -> Path:
-    """Where TFDS keeps prepared sets."""
+    """Where TFDS keeps prepared sets: `$TFDS_DATA_DIR`, or its default."""
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
@@ -55,92 +62,155 @@ def cache_dir() -> Path:
 
 
 def find(name: str) -> Path | None:
-    """The folder of a prepared set, of its newest version where none is named."""
+    """The folder of a prepared set, `SET/VERSION` or `SET/CONFIG/VERSION`, of its newest version."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
     folder = data_dir() / match["set"]
-    if match["config"]:
-        folder = folder / match["config"]
-    elif (metadata := folder / ".config" / "metadata.json").is_file():
-        folder = folder / json.loads(metadata.read_text())["default_config_name"]
+    config = match["config"] or _default_config(folder)
+    folder = folder / config if config else folder
     versions = [p.parent for p in folder.glob("*/dataset_info.json") if _VERSION.fullmatch(p.parent.name)]
-    if match["version"]:
-        versions = [p for p in versions if p.name == match["version"]]
     return max(versions, key=lambda p: tuple(map(int, p.name.split("."))), default=None)
 
 
-def known() -> list[str]:
-    """Every name that `aejax.data.load` understands, prepared or not."""
-    import tensorflow_datasets as tfds
+def identify(name: str, folder: Path) -> tuple[list[str], str]:
+    """The names of the splits of a prepared set, and a fingerprint of its description.
 
-    return ["digits", *tfds.list_builders(with_community_datasets=False)]
+    Raises:
+      InputError: the description is damaged, or the set is in a form that needs TensorFlow.
+    """
+    try:
+        text = (folder / "dataset_info.json").read_bytes()
+        info = json.loads(text)
+        splits = [split["name"] for split in info["splits"]]
+        features = (folder / "features.json").read_bytes()
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise _damaged(name, folder, e) from e
+    forms = [info.get("fileFormat", "tfrecord"), *info.get("alternativeFileFormats", [])]
+    if "array_record" not in forms:
+        raise InputError(
+            f"{folder} holds {name} as {forms[0]}, which cannot be read without TensorFlow; array_record is needed."
+            f" Delete that folder, then: {_command(name)}"
+        )
+    return splits, hashlib.sha256(text + features).hexdigest()[:8]
 
 
 def check_known(name: str) -> None:
-    """Refuses a name that neither we nor TFDS know."""
-    names = known()
-    if re.split("[/:]", name)[0] not in names:
-        raise InputError(f"There is no data set {name!r}. {nearest(name.lower(), names, what='sets')}")
+    """Refuses a name, or a configuration of it, that neither we nor TFDS know."""
+    import tensorflow_datasets as tfds
+
+    builders = tfds.list_builders(with_community_datasets=False)
+    match = _NAME.fullmatch(name)
+    if match is None or match["set"] not in builders:
+        close = difflib.get_close_matches(name.lower(), ["digits", *builders], cutoff=0.5)
+        hint = f"Did you mean {' or '.join(repr(c) for c in close)}? " if close else ""
+        raise InputError(
+            f"There is no data set {name!r}. {hint}Wanted: digits, a TFDS image set such as mnist or fashion_mnist,"
+            " or a path to .npy or .npz."
+        )
+    if match["config"] and match["config"] not in (configs := tfds.builder_cls(match["set"]).builder_configs):
+        hint = nearest(match["config"], configs, what="configurations") if configs else f"Use {match['set']}."
+        raise InputError(f"{match['set']} has no configuration {match['config']!r}. {hint}")
 
 
-def not_prepared(name: str) -> InputError:
+def _not_prepared(name: str) -> InputError:
     """The error for a set that is not there: unknown, or known and not prepared."""
     check_known(name)
+    root = data_dir() / name
+    others = sorted(f"{name}/{path.parent.parent.name}" for path in root.glob("*/*/dataset_info.json"))
+    there = f" (there is {', '.join(others)})" if others else ""
     return InputError(
-        f"The data set {name!r} is not prepared in {data_dir()}. Prepare it once, with a network:"
-        f" python -m aejax.data prepare {name}"
+        f"The data set {name!r} is not prepared in {data_dir()}{there}."
+        f" Prepare it once, with a network: {_command(name)}"
     )
 
 
-def _cached(name: str, folder: Path, split: str, cache: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    path = cache / f"{split}.npz"
+def _damaged(name: str, folder: Path, error: Exception) -> InputError:
+    reason = str(error).strip().partition("\n")[0]
+    return InputError(
+        f"{name} in {folder} is damaged ({type(error).__name__}: {reason}). Delete that folder, then: {_command(name)}"
+    )
+
+
+def _command(name: str) -> str:
+    return f"python -m aejax.data prepare {name}"
+
+
+def _default_config(folder: Path) -> str | None:
+    """TFDS writes it beside the configurations, where a set has any."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return arrays["x"], arrays.get("y")
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-        pass  # damaged: decode again
-    x, y = _decode(name, folder, split)
+        return json.loads((folder / ".config" / "metadata.json").read_text())["default_config_name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+Decoded = tuple[np.ndarray, np.ndarray | None]
+
+
+def _cached(folder: Path, split: str, decode: Callable[[], Decoded]) -> Decoded:
+    """What `decode` returns, kept in one file with checksums; a damaged file is written anew."""
+    path = folder / f"{split}.npz"
+    damaged = contextlib.suppress(OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
+    with damaged, path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        return arrays["x"], arrays.get("y")
+    x, y = decode()
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=cache, suffix=".tmp", delete=False) as stream:
-            np.savez(stream, **{"x": x} if y is None else {"x": x, "y": y})  # type: ignore[arg-type]
-        os.replace(stream.name, path)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:  # renamed when whole: nobody reads half a file
+            whole = Path(scratch, path.name)
+            np.savez(whole, **{"x": x} if y is None else {"x": x, "y": y})  # type: ignore[arg-type]
+            whole.replace(path)
     except OSError as e:
-        warnings.warn(f"The decoded {name} could not be cached in {cache} ({e}).", stacklevel=2)
+        warnings.warn(f"Decoded images could not be cached, and are decoded at every run: {e}", stacklevel=2)
     return x, y
 
 
-def _decode(name: str, folder: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
+def _decode(name: str, folder: Path, split: str) -> Decoded:
     import tensorflow_datasets as tfds
     from PIL import Image
 
-    builder = tfds.builder_from_directory(str(folder))
-    features: Any = builder.info.features
-    if "image" not in features or not isinstance(features["image"], tfds.features.Image):
-        raise InputError(f"{name} has no image feature; it has {', '.join(features)}. Use a set of images.")
-    shape = features["image"].shape
-    if None in shape or features["image"].np_dtype != np.uint8:
+    try:
+        builder = tfds.builder_from_directory(str(folder))
+        features = dict(builder.info.features)
+    except (RuntimeError, ValueError, OSError) as e:
+        raise _damaged(name, folder, e) from e
+    check_images(name, features)
+    shape, dtype = features["image"].shape, np.dtype(features["image"].np_dtype)
+    if None in shape or dtype != np.uint8:
+        sizes = "x".join("?" if n is None else str(n) for n in shape)
         raise InputError(
-            f"The images of {name} are {shape} {features['image'].np_dtype}; one size and uint8 are needed."
+            f"The images of {name} are {sizes} {dtype}; uint8 images of one size are needed. Bring them as a .npz file."
         )
-    label = "label" in features and isinstance(features["label"], tfds.features.ClassLabel)
-    source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
-    check_memory(4 * len(source) * int(np.prod(shape)), name)
+    labelled = isinstance(features.get("label"), tfds.features.ClassLabel)
+    # Pillow decodes below, in threads, which is faster than through TFDS and does not ask for OpenCV.
+    skip = {k: tfds.decode.SkipDecoding() for k, f in features.items() if isinstance(f, tfds.features.Image)}
 
-    x = np.empty((len(source), *shape), np.uint8)
-    y = np.empty(len(source), np.int32)
+    try:
+        source = builder.as_data_source(split, decoders=skip)
+        check_memory(4 * len(source) * int(np.prod(shape)), name)
+        x = np.empty((len(source), *shape), np.uint8)
+        y = np.empty(len(source), np.int32)
 
-    def decode(start: int) -> None:
-        rows = range(start, min(start + _CHUNK, len(source)))
-        for row, example in zip(rows, source.__getitems__(rows), strict=True):
-            image = Image.open(io.BytesIO(example["image"])).convert(_MODES[shape[-1]])
-            x[row] = np.asarray(image).reshape(shape)
-            if label:
-                y[row] = example["label"]
+        def decode(start: int) -> None:
+            rows = range(start, min(start + _CHUNK, len(source)))
+            for row, example in zip(rows, source.__getitems__(rows), strict=True):
+                with Image.open(io.BytesIO(example["image"])) as image:
+                    x[row] = np.asarray(image.convert(_MODES[shape[-1]])).reshape(shape)
+                if labelled:
+                    y[row] = example["label"]
 
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(decode, range(0, len(source), _CHUNK)))
-    return x, y if label else None
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(decode, range(0, len(source), _CHUNK)))
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, OSError) as e:
+        raise _damaged(name, folder, e) from e
+    return x, y if labelled else None
+
+
+def check_images(name: str, features: dict) -> None:
+    """Refuses a set whose examples have no `image`."""
+    import tensorflow_datasets as tfds
+
+    if not isinstance(features.get("image"), tfds.features.Image):
+        raise InputError(f"{name} has no image feature; it has {', '.join(features)}. Use a set of images.")
