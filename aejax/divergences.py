@@ -5,6 +5,7 @@ The MMD compares two samples as wholes and is a scalar.
 """
 
 import math
+from functools import partial
 
 import chex
 import jax
@@ -109,6 +110,7 @@ def rbf_gram(x: Array, y: Array, bandwidth: Array | float) -> Array:
     return jnp.exp(-_sq_distances(x, y) / (2 * jnp.square(bandwidth)))
 
 
+@jax.jit
 def median_bandwidth(x: Array, y: Array) -> Array:
     """The median heuristic: the median distance between two different points of the pooled sample.
 
@@ -134,6 +136,7 @@ def median_bandwidth(x: Array, y: Array) -> Array:
     return jnp.sqrt(jnp.maximum(jnp.median(_sq_distances(points, points)[rows, columns]), _TINY))
 
 
+@partial(jax.jit, static_argnames="block_size")
 def mmd_sq(x: Array, y: Array, *, bandwidth: Array | float | None = None, block_size: int = 1000) -> Array:
     """Unbiased estimate of the squared maximum mean discrepancy between two samples, Gaussian kernel.
 
@@ -161,6 +164,7 @@ def mmd_sq(x: Array, y: Array, *, bandwidth: Array | float | None = None, block_
     Reference: Gretton et al. (2012), equation 3.
     """
     chex.assert_rank([x, y], 2)
+    chex.assert_equal_shape_suffix([x, y], 1)
     chex.assert_axis_dimension_gt(x, 0, 1)
     chex.assert_axis_dimension_gt(y, 0, 1)
     if bandwidth is None:

@@ -1,0 +1,166 @@
+"""The VAE against its linear case, where posterior, likelihood and bound have closed forms.
+
+Tipping & Bishop (1999): with x ~ N(W z + mu, I), z ~ N(0, I), the posterior is N(M^-1 W' (x - mu), M^-1), M = W'W + I.
+Where the columns of W are orthogonal M is diagonal, a linear encoder is exact, and the bound is the likelihood.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.stats
+
+from aejax import training
+from aejax.checks import InputError
+from aejax.data import Batch
+from aejax.methods.vae import VAE, HParams, reparameterise, vae, vae_loss
+from aejax.nets import init_params
+
+D, Z, N = 6, 2, 64
+LINEAR = VAE.dense(D, Z, hidden_dims=(), likelihood="gaussian")
+
+
+def ppca(x: np.ndarray, latent_dim: int) -> tuple[dict, float]:
+    """Maximum-likelihood pPCA of unit noise as parameters of a linear VAE, and its mean negative log-likelihood."""
+    mu, covariance = x.mean(0), np.cov(x.T, bias=True)
+    values, vectors = np.linalg.eigh(covariance)
+    w = vectors[:, -latent_dim:] * np.sqrt(np.maximum(values[-latent_dim:] - 1, 0))
+    m = np.diag(w.T @ w) + 1
+    nll = -scipy.stats.multivariate_normal(mu, w @ w.T + np.eye(len(mu))).logpdf(x).mean()
+    encoder = {
+        "kernel": np.concatenate([w / m, np.zeros_like(w)], axis=1),
+        "bias": np.concatenate([-mu @ w / m, -np.log(m)]),
+    }
+    params = {"encoder": {"dense_0": encoder}, "decoder": {"dense_0": {"kernel": w.T, "bias": mu}}}
+    return jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), params), nll
+
+
+@pytest.fixture(scope="module")
+def problem():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(N, Z)) @ rng.normal(0, 1.5, (Z, D)) + rng.normal(size=(N, D)) + rng.normal(size=(1, D))
+    params, nll = ppca(x, Z)
+    return Batch(jnp.asarray(x, jnp.float32)), params, nll
+
+
+def away(params, scale=0.3):
+    """Parameters at a random place near the given ones, log-variances that depend on x included."""
+    leaves, tree = jax.tree.flatten(params)
+    rng = np.random.default_rng(1)
+    return tree.unflatten([leaf + jnp.asarray(scale * rng.normal(size=leaf.shape), jnp.float32) for leaf in leaves])
+
+
+def expected_loss(params, x, beta=1.0):
+    """The loss of a linear VAE with its noise integrated out, straight from the definition."""
+    enc, dec = params["encoder"]["dense_0"], params["decoder"]["dense_0"]
+    code = x @ enc["kernel"] + enc["bias"][None]
+    mean, var = code[:, :Z], jnp.exp(code[:, Z:])
+    misfit = jnp.sum((x - mean @ dec["kernel"] - dec["bias"][None]) ** 2, 1) + var @ jnp.sum(dec["kernel"] ** 2, 1)
+    kl = 0.5 * jnp.sum(mean**2 + var - 1 - jnp.log(var), 1)
+    return jnp.mean(0.5 * misfit + 0.5 * D * jnp.log(2 * jnp.pi) + beta * kl)
+
+
+def draws(function, num, seed):
+    return jax.jit(jax.vmap(function))(jax.random.split(jax.random.key(seed), num))
+
+
+def z_scores(values, expected):
+    values = np.asarray(values, np.float64)
+    return (values.mean(0) - expected) / (values.std(0, ddof=1) / np.sqrt(len(values)))
+
+
+def test_the_bound_of_a_linear_vae_at_the_closed_form_optimum_is_the_exact_likelihood(problem):
+    batch, params, nll = problem
+    bounds = draws(lambda key: vae_loss(params, batch, key, model=LINEAR)[0], 4000, seed=0)
+    assert abs(z_scores(bounds, nll)) < 4
+    np.testing.assert_allclose(bounds.mean(), nll, rtol=2e-3)
+
+
+def test_elsewhere_the_bound_exceeds_the_likelihood_by_the_divergence_from_the_true_posterior(problem):
+    batch, optimum, _ = problem
+    params = away(optimum, 0.1)
+    enc, dec = jax.tree.map(np.float64, (params["encoder"]["dense_0"], params["decoder"]["dense_0"]))
+    x, w = np.float64(batch.x), dec["kernel"].T
+    m = w.T @ w + np.eye(Z)
+    nll = -scipy.stats.multivariate_normal(dec["bias"], w @ w.T + np.eye(D)).logpdf(x).mean()
+    code = x @ enc["kernel"] + enc["bias"]
+    off = code[:, :Z] - np.linalg.solve(m, w.T @ (x - dec["bias"]).T).T
+    # KL of N(mean, diag var) from N(true mean, M^-1)
+    var = np.exp(code[:, Z:])
+    kl = 0.5 * (
+        var @ np.diag(m) + np.einsum("ni,ij,nj->n", off, m, off) - Z - np.log(var).sum(1) - np.linalg.slogdet(m)[1]
+    )
+    bounds = draws(lambda key: vae_loss(params, batch, key, model=LINEAR)[0], 4000, seed=1)
+    assert kl.mean() > 0.05
+    assert abs(z_scores(bounds, nll + kl.mean())) < 4
+
+
+@pytest.mark.parametrize("beta", [1.0, 3.0])
+def test_the_reparameterised_gradient_is_unbiased(problem, beta):
+    batch, optimum, _ = problem
+    params = away(optimum)
+    loss = lambda key: jax.grad(lambda p: vae_loss(p, batch, key, model=LINEAR, beta=beta)[0])(params)
+    sampled = draws(loss, 4000, seed=2)
+    exact = jax.grad(expected_loss)(params, batch.x, beta)
+    scores = jax.tree.map(z_scores, sampled, exact)
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(scores))
+    assert largest < 4.5  # of 42 parameters: once in 3,500 seeds
+
+
+def test_the_gradient_vanishes_at_the_closed_form_optimum(problem):
+    batch, params, _ = problem
+    sampled = draws(lambda key: jax.grad(lambda p: vae_loss(p, batch, key, model=LINEAR)[0])(params), 4000, seed=3)
+    for leaf in jax.tree.leaves(jax.tree.map(lambda g: z_scores(g, 0.0), sampled)):
+        assert np.abs(leaf).max() < 4.5
+
+
+def test_training_a_linear_vae_reaches_the_likelihood_of_ppca(digits):
+    x = 4 * (digits - digits.mean(0))
+    _, nll = ppca(x, 4)
+    model = VAE.dense(64, 4, hidden_dims=(), likelihood="gaussian")
+    algo = vae(model, HParams(lr=2e-2), lambda lr: optax.adam(optax.linear_schedule(lr, 0.0, 1400)))
+    batch = Batch(jnp.asarray(x))
+    state = algo.init(init_params(model, jax.random.key(0), batch.x))
+    state, _ = jax.jit(lambda s: training.fit(algo, s, batch, jax.random.key(1), batch_size=128, num_epochs=100))(state)
+    bound = np.mean([training.evaluate(algo, state, batch, jax.random.key(k))["elbo/bound_nats"] for k in range(8)])
+    assert abs(bound - nll) < 0.1
+
+
+def test_metrics_keep_the_bound_apart_from_beta(problem):
+    batch, params, _ = problem
+    key = jax.random.key(4)
+    plain, plain_metrics = vae_loss(params, batch, key, model=LINEAR)
+    heavy, heavy_metrics = vae_loss(params, batch, jax.random.clone(key), model=LINEAR, beta=4.0)
+    assert plain_metrics["bound_nats"] == heavy_metrics["bound_nats"] == plain
+    np.testing.assert_allclose(heavy - plain, 3 * plain_metrics["kl_nats"], rtol=1e-5)
+    # Gaussian of unit variance: half the squared error and the constant
+    constant = 0.5 * D * np.log(2 * np.pi)
+    np.testing.assert_allclose(plain_metrics["recon_nats"], plain_metrics["sse"] / 2 + constant, rtol=1e-5)
+
+
+def test_a_reparameterised_draw_has_the_distribution_asked_for():
+    z = reparameterise(jax.random.key(5), jnp.full((20_000,), 1.5), jnp.full((20_000,), np.log(0.25)))
+    assert scipy.stats.kstest(np.asarray(z), scipy.stats.norm(1.5, 0.5).cdf).pvalue > 0.01
+    with pytest.raises(AssertionError, match="shape"):
+        reparameterise(jax.random.key(5), jnp.zeros((2, 3)), jnp.zeros((2, 1)))
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("logvar", [-80.0, 80.0])
+def test_loss_and_gradient_are_finite_at_extreme_variances(logvar, likelihood):
+    model = VAE.dense(8, 3, hidden_dims=(16,), likelihood=likelihood)
+    x = jnp.asarray(np.random.default_rng(0).random((5, 8)), jnp.float32)
+    params = init_params(model, jax.random.key(0), x)
+    params["encoder"]["dense_1"]["bias"] = jnp.asarray([0.0] * 3 + [logvar] * 3)
+    loss, grads = jax.value_and_grad(lambda p: vae_loss(p, Batch(x), jax.random.key(1), model=model)[0])(params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, grads)))
+    # The KL alone is 3 (exp(logvar) - 1 - logvar) / 2 plus the means'
+    assert loss > 1.4 * (np.exp(logvar) - 1 - logvar)
+
+
+def test_bad_knobs_are_refused():
+    with pytest.raises(InputError, match="lr"):
+        vae(LINEAR, HParams(lr=0.0))
+    with pytest.raises(InputError, match="beta"):
+        vae(LINEAR, HParams(beta=-1.0))
