@@ -1,0 +1,105 @@
+"""Images in rows and grids: data beside their reconstructions, samples, first-layer filters."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jax.typing import ArrayLike
+
+from aejax.checks import InputError
+from aejax.plots import canvas
+from aejax.plots.canvas import MARGIN
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def images(x: ArrayLike, image_shape: tuple[int, ...], *, columns: int | None = None, title: str = "") -> "Figure":
+    """Images in a grid, row by row.
+
+    Args:
+      x: `[N, ...]` in [0, 1]; what lies outside is shown as black or white.
+      image_shape: `(H, W)`, `(H, W, 1)` or `(H, W, 3)`.
+      columns: images in a row; the grid is about square by default.
+      title: over the grid.
+    """
+    tiles = canvas.as_tiles(x, image_shape)
+    columns = columns or math.ceil(math.sqrt(len(tiles)))
+    scale = canvas.pixel_scale(tiles)
+    gap = canvas.mosaic_gap(scale)
+    width, height = canvas.mosaic_size(tiles, columns, scale, gap)
+    head = 48 if title else 0
+    figure = canvas.blank(max(width, 11 * len(title)) + 2 * MARGIN, height + 2 * MARGIN + head)
+    canvas.title(figure, title)
+    canvas.draw(figure, MARGIN, MARGIN + head, tiles, columns, scale, gap)
+    return figure
+
+
+def samples(x_hat: ArrayLike, image_shape: tuple[int, ...]) -> "Figure":
+    """What a model generates from draws of its prior, `[N, ...]` in data space."""
+    return images(x_hat, image_shape, title="samples")
+
+
+def reconstructions(x: ArrayLike, x_hat: ArrayLike, image_shape: tuple[int, ...]) -> "Figure":
+    """Originals, and beneath each its reconstruction: `[N, ...]` both, in data space."""
+    return image_rows({"original": x, "reconstruction": x_hat}, image_shape)
+
+
+def image_rows(rows: Mapping[str, ArrayLike], image_shape: tuple[int, ...], *, title: str = "") -> "Figure":
+    """Rows of images, aligned and labelled.
+
+    Args:
+      rows: label -> `[N, ...]` in [0, 1], the same N for all.
+      image_shape: as in `images`.
+      title: over the rows.
+
+    Raises:
+      InputError: the rows differ in length.
+    """
+    parts = [canvas.as_tiles(x, image_shape) for x in rows.values()]
+    if len({len(part) for part in parts}) != 1:
+        raise InputError(f"The rows {list(rows)} hold {[len(part) for part in parts]} images; they need one number.")
+    tiles, columns = np.concatenate(parts), len(parts[0])
+    scale = canvas.pixel_scale(tiles)
+    gap = canvas.mosaic_gap(scale)
+    width, height = canvas.mosaic_size(tiles, columns, scale, gap)
+    head, side = 48 if title else 0, 24 + 12 * max(map(len, rows))
+    figure = canvas.blank(width + 2 * MARGIN + side, height + 2 * MARGIN + head)
+    canvas.title(figure, title)
+    canvas.draw(figure, MARGIN + side, MARGIN + head, tiles, columns, scale, gap)
+    step = (tiles.shape[1] + gap) * scale
+    for i, name in enumerate(rows):
+        middle = MARGIN + head + i * step + tiles.shape[1] * scale / 2
+        canvas.write(figure, MARGIN + side - 18, middle, name, ha="right", va="center")
+    return figure
+
+
+def filters(kernel: ArrayLike, image_shape: tuple[int, ...], *, num: int = 100) -> "Figure":
+    """What the units of a first layer look for: their weights, one colour scale for all, white at zero.
+
+    Args:
+      kernel: `[D, H]`, one column a unit.
+      image_shape: of the D pixels. The weights of colour images are summed over the channels.
+      num: how many are shown at most: those of the largest norm, largest first.
+    """
+    kernel = np.asarray(kernel)
+    order = np.argsort(-np.linalg.norm(kernel, axis=0), kind="stable")[:num]
+    tiles = canvas.as_tiles(kernel.T[order], image_shape)
+    if tiles.ndim == 4:
+        tiles = tiles.sum(axis=-1)
+    columns, scale = math.ceil(math.sqrt(len(tiles))), canvas.pixel_scale(tiles)
+    gap = canvas.mosaic_gap(scale)
+    width, height = canvas.mosaic_size(tiles, columns, scale, gap)
+    figure = canvas.blank(max(width, 420) + 2 * MARGIN + 130, height + 2 * MARGIN + 48)
+    some = f", the {len(tiles)} of largest norm" if len(tiles) < kernel.shape[1] else ""
+    canvas.title(figure, f"{kernel.shape[1]} filters{some}")
+    limit = float(np.abs(tiles).max()) or 1.0
+    ax = canvas.draw(figure, MARGIN, MARGIN + 48, tiles, columns, scale, gap, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    bar_height = min(height, 480)
+    bar = canvas.place(figure, MARGIN + width + 28, MARGIN + 48 + (height - bar_height) / 2, 16, bar_height)
+    figure.colorbar(ax.images[0], cax=bar, label="weight")
+    bar.tick_params(labelsize=7, colors=canvas.SOFT)
+    bar.yaxis.label.set(size=8, color=canvas.SOFT)
+    bar.spines[:].set_visible(False)
+    return figure

@@ -1,0 +1,69 @@
+"""How a run went."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aejax.checks import InputError
+from aejax.plots import canvas
+from aejax.plots.canvas import FAINT, MARGIN, SOFT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_WIDTH, _HEIGHT = 470, 270  # pixels of a panel
+_TRAIN, _VALIDATION = "#3f90da", "#e76300"
+_UNITS = {"loss": "nats", "sse": "squared error", "jacobian_sq": "squared norm", "accuracy": "share"}
+
+
+def curves(history: Sequence[Mapping[str, float]]) -> "Figure":
+    """Every metric of a run against its epochs, training and validation together, one panel a metric.
+
+    A panel is logarithmic where its values are positive and span more than a factor of ten.
+
+    Args:
+      history: rows with `epoch` (or `step`), `player/term` and `val/player/term`, as in `metrics.jsonl`.
+
+    Raises:
+      InputError: there is no row, or no metric.
+    """
+    names = list(dict.fromkeys(name.removeprefix("val/") for row in history for name in row))
+    names = [name for name in names if name not in ("step", "epoch")]
+    if not names:
+        raise InputError(f"A history of {len(history)} rows without a metric; wanted are rows as in metrics.jsonl.")
+    axis = "epoch" if "epoch" in history[0] else "step"
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure = canvas.blank(columns * (_WIDTH + 110) - 30 + 2 * MARGIN, rows * (_HEIGHT + 90) + 2 * MARGIN + 34)
+    for i, name in enumerate(names):
+        left = MARGIN + 80 + i % columns * (_WIDTH + 110)
+        top = MARGIN + 64 + i // columns * (_HEIGHT + 90)
+        ax = canvas.place(figure, left, top, _WIDTH, _HEIGHT)
+        drawn = []
+        for key, color, label in ((name, _TRAIN, "training"), (f"val/{name}", _VALIDATION, "validation")):
+            points = [(row[axis], row[key]) for row in history if key in row]
+            if points:
+                ax.plot(*zip(*points, strict=True), color=color, linewidth=1.4, label=label,
+                        marker="o" if len(points) == 1 else None, markersize=4)  # fmt: skip
+                drawn += [value for _, value in points]
+        low, high = np.nanmin(drawn), np.nanmax(drawn)
+        if low > 0 and high > 10 * low:
+            ax.set_yscale("log")
+        canvas.write(figure, left, top - 12, name, weight="bold")
+        ax.set_ylabel(unit(name), size=8, color=SOFT)
+        ax.set_xlabel(axis, size=8, color=SOFT)
+        ax.tick_params(which="both", labelsize=7, colors=SOFT, length=3)
+        ax.grid(color=FAINT, linewidth=0.5, alpha=0.6)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.spines[["left", "bottom"]].set_color(FAINT)
+    for i, (label, color) in enumerate((("training", _TRAIN), ("validation", _VALIDATION))):
+        if i == 0 or any(name.startswith("val/") for row in history for name in row):
+            canvas.write(figure, MARGIN + 80 + 170 * i, MARGIN + 12, f"\N{BLACK CIRCLE} {label}", color=color)
+    return figure
+
+
+def unit(name: str) -> str:
+    """What a metric is counted in: `recon/kl_nats` -> nats."""
+    term = name.rsplit("/", 1)[-1]
+    return "nats" if term.endswith("nats") else _UNITS.get(term, "")
