@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from experiments.console import Bars
     from experiments.launch import Launch
 
-COLUMNS = ("test_sse", "probe_accuracy", "knn5_accuracy", "jacobian_norm", "test_bound_nats", "code_mmd")
+SHOWN = ("test_sse", "probe_accuracy", "knn5_accuracy", "jacobian_norm", "test_bound_nats", "code_mmd")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,14 +82,15 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
         folder.start(runs=list(runs))
         dataset = common.load_data(runs["ae"][1])
         metrics, z, x_hat = pca(dataset, config.latent_dim)
-        table, columns = {"pca": metrics}, {"PCA": plots.Column(z, x_hat, None)}
+        table, columns = {"pca": metrics}, {"PCA": plots.Column(z, x_hat, None, _note(metrics))}
         for name, (experiment, own_config) in runs.items():
             own = dataclasses.replace(launch, workdir=folder.path / name, resume=(folder.path / name).exists())
             _, summary = launching.execute(experiment, own_config, own, bars, quiet=True)
             table[name] = summary["metrics"] | {"seconds": summary["wall_seconds"]}
-            columns[name.upper()] = _column(folder.path / name, dataset)
+            columns[name.upper()] = _column(folder.path / name, dataset, _note(summary["metrics"]))
         folder.figures.mkdir(exist_ok=True)
-        sheet = plots.compare_sheet(dataset.test.x, dataset.test.y, columns, dataset.image_shape)
+        title = f"{dataset.name}, a code of {config.latent_dim} numbers"
+        sheet = plots.compare_sheet(dataset.test.x, dataset.test.y, columns, dataset.image_shape, title=title)
         plots.save(sheet, folder.figures / "compare.png")
         summary = {"experiment": "compare", **common.to_dict(config), "metrics": table}
         write_json(folder.path / "summary.json", summary)
@@ -103,20 +104,23 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     return report
 
 
-def _column(folder: Path, dataset: Dataset) -> Any:
+def _note(metrics: dict[str, float]) -> str:
+    return f"squared error {metrics['test_sse']:.2f}"
+
+
+def _column(folder: Path, dataset: Dataset, note: str) -> Any:
     """Codes, reconstructions and samples of a finished run."""
     from aejax import plots
 
     _, model, state = common.load(folder)
     x = dataset.test.x
     samples = _samples(model, state.params) if folder.name in ("vae", "aae") else None
-    return plots.Column(
-        evaluation.embed(model, state.params, x), evaluation.reconstruct(model, state.params, x), samples
-    )
+    z, x_hat = evaluation.embed(model, state.params, x), evaluation.reconstruct(model, state.params, x)
+    return plots.Column(z, x_hat, samples, note)
 
 
 def _samples(model: nets.Autoencoder, params: Any) -> np.ndarray:
-    z = priors.StandardNormal(model.latent_dim).sample(jax.random.key(0), 16)
+    z = priors.StandardNormal(model.latent_dim).sample(jax.random.key(0), 40)
     return np.asarray(model.apply({"params": params}, z, method="generate"))
 
 
@@ -126,12 +130,11 @@ def _table(metrics: dict[str, dict[str, float]], config: Config) -> Any:
     table = Table(
         title=f"{config.dataset}, code of {config.latent_dim}, {config.num_epochs} epochs, seed {config.seed}"
     )
-    table.add_column("method")
-    for column in (*COLUMNS, "seconds"):
-        table.add_column(column, justify="right")
-    for name, values in metrics.items():
-        cells = [f"{values[column]:.4g}" if column in values else "-" for column in (*COLUMNS, "seconds")]
-        table.add_row(name.upper(), *cells)
+    table.add_column("metric")
+    for name in metrics:
+        table.add_column(name.upper(), justify="right")
+    for row in (*SHOWN, "seconds"):
+        table.add_row(row, *(f"{values[row]:.4g}" if row in values else "-" for values in metrics.values()))
     return table
 
 

@@ -1,0 +1,170 @@
+"""The figures of the README's table: every row with its seeds. Writes docs/figures.json and the table itself.
+
+A run that is finished in runs/ is not repeated, and an unfinished one goes on, so this may be interrupted.
+"""
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from aejax.methods.aae import HParams as AAEHParams
+from aejax.methods.ae import HParams as AEHParams
+from aejax.methods.cae import HParams as CAEHParams
+from aejax.methods.dae import HParams as DAEHParams
+from experiments import aae, ae, cae, dae, vae
+from experiments.common import Experiment, to_dict
+
+if TYPE_CHECKING:
+    from experiments.console import Bars
+    from experiments.launch import Launch
+
+ROOT = Path(__file__).parents[1]
+START, END = "<!-- figures: written by python -m experiments.figures -->\n", "<!-- end of figures -->\n"
+
+
+class Row(NamedTuple):
+    """One row of the table."""
+
+    title: str
+    experiment: Experiment
+    config: Any
+    num_seeds: int
+    shown: dict[str, str]  # metric -> the published or exact figure beside it
+
+
+MNIST = {"dataset": "mnist", "validation": 0.0}
+LINEAR = ae.Config(
+    **MNIST, hidden_dims=(), latent_dim=30, likelihood="gaussian", schedule="cosine", num_epochs=300, batch_size=1000,
+    hparams=AEHParams(lr=1e-3),
+)  # fmt: skip
+DEEP = ae.Config(**MNIST, hidden_dims=(1000, 500, 250), latent_dim=30, schedule="cosine", num_epochs=100)
+VAE = vae.Config(**MNIST, hidden_dims=(500,), latent_dim=20, num_epochs=10)
+SIGMOID = {**MNIST, "hidden_dims": (), "latent_dim": 1000, "code": "sigmoid", "tied": True, "num_epochs": 30}
+
+ROWS = {
+    "linear": Row("linear AE, k = 30", ae.EXPERIMENT, LINEAR, 3, {"test_sse": "13.866 (PCA)", "principal_angle": "0"}),
+    "linear_no_bias": Row(
+        "linear AE, no bias, k = 30", ae.EXPERIMENT, dataclasses.replace(LINEAR, use_bias=False), 3,
+        {"test_sse": "13.882 (uncentred PCA)", "principal_angle": "0"},
+    ),
+    "deep": Row("deep AE 784-1000-500-250-30", ae.EXPERIMENT, DEEP, 3, {"test_sse": "3.00 (pre-trained)"}),
+    "deep_squared": Row(
+        "the same, squared loss", ae.EXPERIMENT, dataclasses.replace(DEEP, likelihood="gaussian"), 3,
+        {"test_sse": "3.00 (pre-trained)"},
+    ),
+    "vae": Row(
+        "VAE 784-500-20, binarised", vae.EXPERIMENT, dataclasses.replace(VAE, binarize="stochastic"), 3,
+        {"test_bound_nats": "about 104 (Flax, fixed binarisation)", "test_nll_nats": "", "active_units": ""},
+    ),
+    "vae_real": Row("VAE 784-500-20, real-valued", vae.EXPERIMENT, VAE, 3, {"test_bound_nats": ""}),
+    "sigmoid_ae": Row(
+        "AE, 1000 tied sigmoid units", ae.EXPERIMENT, ae.Config(**SIGMOID, hparams=AEHParams(1e-3)), 3,
+        {"jacobian_norm": "24 times the CAE's"},
+    ),
+    "sigmoid_dae": Row(
+        "DAE, the same, masking 0.25", dae.EXPERIMENT,
+        dae.Config(**SIGMOID, corruption="masking", hparams=DAEHParams(1e-3, 0.25)), 3,
+        {"jacobian_norm": "10.8 times the CAE's"},
+    ),
+    "sigmoid_cae": Row(
+        "CAE, the same, contraction 0.1", cae.EXPERIMENT, cae.Config(**SIGMOID, hparams=CAEHParams(1e-3, 0.1)), 3,
+        {"jacobian_norm": "least"},
+    ),
+    "aae_digits": Row(
+        "AAE, 2-D code, digits", aae.EXPERIMENT, aae.Config(), 5,
+        {"disc_loss": "1.386 (2 log 2)", "code_mmd_p": "", "code_mean_max": "0", "code_var_dev": "0"},
+    ),
+    "aae": Row(
+        "AAE, 2-D code", aae.EXPERIMENT, aae.Config(**MNIST, hparams=AAEHParams()), 5,
+        {"disc_loss": "1.386 (2 log 2)", "code_mmd_p": "", "code_mean_max": "0", "code_var_dev": "0"},
+    ),
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    rows: tuple[str, ...] = tuple(ROWS)
+    """Which rows to run; the others keep what docs/figures.json has of them."""
+
+
+def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
+    from aejax.checks import InputError, nearest
+    from experiments import launch as launching
+    from experiments.folder import default_path, environment, write_json
+
+    unknown = [name for name in config.rows if name not in ROWS]
+    if unknown:
+        raise InputError(f"Unknown row {unknown[0]!r}. {nearest(unknown[0], ROWS, what='rows')}")
+    file = ROOT / "docs" / "figures.json"
+    results = json.loads(file.read_text()) if file.exists() else {}
+    for name in config.rows:
+        row, summaries = ROWS[name], []
+        for seed in range(row.num_seeds):
+            own = dataclasses.replace(row.config, seed=seed)
+            path = default_path(row.experiment.name, own)
+            begun = dataclasses.replace(launch, resume=path.exists())
+            _, summary = launching.execute(row.experiment, own, begun, bars, quiet=True)
+            summaries.append(summary)
+        results[name] = {
+            "config": {key: value for key, value in to_dict(row.config).items() if key != "seed"},
+            "metrics": {key: [s["metrics"][key] for s in summaries] for key in summaries[0]["metrics"]},
+            "seconds": [s["wall_seconds"] for s in summaries],
+            "steps_per_second": [s["steps_per_second"] for s in summaries],
+            "date": datetime.date.today().isoformat(),
+            "environment": {k: v for k, v in environment().items() if k in ("commit", "python", "devices", "versions")},
+        }
+        write_json(file, results)
+    write_table(results)
+    return lambda: bars.console.print(table(results), markup=False, highlight=False)
+
+
+def table(results: dict[str, Any]) -> str:
+    """The table in Markdown: mean and standard deviation over seeds."""
+    lines = [
+        "| MNIST unless said | measured | published or exact | seeds, seconds a run |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, row in ROWS.items():
+        if name not in results:
+            continue
+        result = results[name]
+        measured = [f"{metric} {spread(result['metrics'][metric])}" for metric in row.shown]
+        published = [f"{metric} {figure}" for metric, figure in row.shown.items() if figure]
+        cost = f"{len(result['seconds'])}, {np.mean(result['seconds']):.0f}"
+        cells = (row.title, "<br>".join(measured), "<br>".join(published), cost)
+        lines.append(f"| {' | '.join(cells)} |")
+    dates = sorted({result["date"] for result in results.values()})
+    when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
+    lines.append(f"\nMean and standard deviation over seeds. `make figures`, {when}; settings in docs/figures.json.")
+    return "\n".join(lines) + "\n"
+
+
+def spread(values: list[float]) -> str:
+    """Mean and sample standard deviation, to the digits that mean something."""
+    mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    digits = 2 if deviation == 0 else int(np.clip(1 - np.floor(np.log10(deviation)), 0, 5))
+    return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
+
+
+def write_table(results: dict[str, Any]) -> None:
+    """Puts the table between its marks in the README."""
+    from experiments.folder import write_text
+
+    readme = ROOT / "README.md"
+    before, rest = readme.read_text().split(START)
+    write_text(readme, before + START + table(results) + END + rest.split(END)[1])
+
+
+def main() -> None:
+    from experiments import launch
+
+    launch.command_line("experiments.figures", Config, __doc__, body, None)
+
+
+if __name__ == "__main__":
+    main()
