@@ -47,11 +47,11 @@ class AAE(AE):
 class HParams(NamedTuple):
     """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""
 
-    lr: float | jax.Array = 1e-3
+    lr: float = 1e-3
     """Learning rate of reconstruction."""
-    disc_lr: float | jax.Array = 1e-3
+    disc_lr: float = 1e-3
     """Learning rate of the discriminator."""
-    gen_lr: float | jax.Array = 1e-3
+    gen_lr: float = 1e-3
     """Learning rate of the encoder against the discriminator."""
 
 

@@ -32,7 +32,7 @@ class AE(Autoencoder):
 class HParams(NamedTuple):
     """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""
 
-    lr: float | jax.Array = 1e-3
+    lr: float = 1e-3
     """Learning rate."""
 
 

@@ -52,9 +52,9 @@ class CAE(AE):
 class HParams(NamedTuple):
     """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""
 
-    lr: float | jax.Array = 1e-3
+    lr: float = 1e-3
     """Learning rate."""
-    contraction: float | jax.Array = 0.1
+    contraction: float = 0.1
     """Weight of the penalty against the reconstruction in nats."""
 
 

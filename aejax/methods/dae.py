@@ -23,9 +23,9 @@ from aejax.methods.ae import AE, reconstruction
 class HParams(NamedTuple):
     """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""
 
-    lr: float | jax.Array = 1e-3
+    lr: float = 1e-3
     """Learning rate."""
-    level: float | jax.Array = 0.3
+    level: float = 0.3
     """Of the corruption: standard deviation (gaussian), or the share of components that it hits."""
 
 

@@ -58,9 +58,9 @@ def reparameterise(key: jax.Array, mean: jax.Array, logvar: jax.Array) -> jax.Ar
 class HParams(NamedTuple):
     """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""
 
-    lr: float | jax.Array = 1e-3
+    lr: float = 1e-3
     """Learning rate."""
-    beta: float | jax.Array = 1.0
+    beta: float = 1.0
     """Weight of the KL term; 1 is the bound itself."""
 
 
