@@ -161,7 +161,9 @@ def _cached(folder: Path, split: str, decode: Callable[[], Decoded]) -> Decoded:
             np.savez(whole, **{"x": x} if y is None else {"x": x, "y": y})  # type: ignore[arg-type]
             whole.replace(path)
     except OSError as e:
-        warnings.warn(f"Decoded images could not be cached, and are decoded at every run: {e}", stacklevel=2)
+        warnings.warn(
+            f"Decoded images could not be cached, and are decoded at every run: {e}", stacklevel=5
+        )  # load's caller
     return x, y
 
 
