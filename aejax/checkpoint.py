@@ -111,7 +111,7 @@ class Checkpoints:
             except InputError:
                 raise
             except BaseException as error:
-                number = _os_error(error)
+                number = _os_error(error) if isinstance(error, Exception) else None
                 if number is None:
                     self._abandon(step)
                     raise
