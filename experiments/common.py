@@ -5,25 +5,22 @@ around it, and alone knows about folders, progress bars and signals.
 """
 
 import dataclasses
-import json
-import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 import optax
 
 from aejax import data, nets, parallel, schedules, training
 from aejax.algorithm import Algorithm, transform_batch
 from aejax.checks import InputError
+from experiments.history import History
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_ROW_STEPS = 200  # a row of metrics.jsonl stands for whole epochs of at least this many steps together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +40,7 @@ class Config:
     binarize: Literal["none", "stochastic", "threshold"] = "none"
     """Stochastic draws x ~ Bernoulli(pixel) anew at every presentation."""
     num_epochs: int = 200
-    """Passes over the training examples, in all."""
+    """Passes over the training examples, in all; may grow with --resume."""
     batch_size: int = 128
     """Examples per step, over all devices."""
     schedule: str = "constant"
@@ -102,21 +99,23 @@ class Result(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What an observer may save so that a run goes on exactly: `state`, and `extra` (JSON)."""
+    """What an observer may save so that a run goes on exactly."""
 
     state: Any
-    extra: dict[str, Any]
-    rows: list[dict[str, float]]
+    extra: dict[str, Any]  # of JSON types
 
 
 class Observer(Protocol):
     """Sees a run as it goes. All methods are called on the host, between compiled chunks."""
 
     def begin(self, state: Any, num_steps: int, data_shape: tuple[int, ...]) -> Progress | None:
-        """Before the first step; may return where to go on from."""
+        """Before the first step, when nothing is left to be refused; may return where to go on from."""
 
     def update(self, chunk: training.Chunk, row: dict[str, float] | None, extra: dict[str, Any]) -> bool:
-        """After each chunk, with the row that it completed, if any. True stops the run."""
+        """After each chunk, with the row that it completed, if any, and what to save beside its state.
+
+        True stops the run.
+        """
 
 
 def run(
@@ -142,27 +141,25 @@ def run(
       InputError: the configuration or the data cannot be used; the message says what to change.
       DivergedError: a loss became infinite or NaN.
     """
-    start = time.perf_counter()
-    check(config)
-    dataset = load_data(config)
-    shape = dataset.train.x.shape[1:]
-    num_steps = config.num_epochs * training.count_steps(len(dataset.train.x), config.batch_size)
-    init_key, train_key, eval_key = jax.random.split(jax.random.key(config.seed), 3)
-    model = experiment.build_model(config, shape)
-    algo = build_algorithm(experiment, config, model, num_steps, None if way == "jit" else parallel.AXIS)
-    if state is None:
-        state = algo.init(nets.init_params(model, init_key, dataset.train.x[:1]))
-    history = History(num_steps, config.num_epochs)
-    held_out = dataset.validation and jax.device_put(data.Batch(dataset.validation.x))
-    if observer is not None and (progress := observer.begin(state, num_steps, shape)) is not None:
-        state = progress.state
-        history.restore(progress)
+    ready = prepare(experiment, config, devices=devices, way=way)
+    model, algo, dataset = ready.model, ready.algorithm, ready.dataset
+    state = ready.state if state is None else state
+    train, held_out = data.Batch(dataset.train.x), None
+    if dataset.validation is not None:
+        held_out = jax.device_put(data.Batch(dataset.validation.x))
+    train_key, eval_key = ready.keys
+    history = History(ready.num_steps, config.num_epochs)
+    if observer is not None:
+        progress = observer.begin(state, ready.num_steps, dataset.train.x.shape[1:])
+        if progress is not None:
+            state = progress.state
+            history.restore(progress.extra)
 
     stopped = False
     chunks = training.train(
         algo,
         state,
-        data.Batch(dataset.train.x),
+        train,
         train_key,
         batch_size=config.batch_size,
         num_epochs=config.num_epochs,
@@ -184,56 +181,44 @@ def run(
     reference = {name: ref for name, ref in experiment.reference(config).items() if name in metrics}
     return Result(
         config, model, state, metrics, reference, history.rows, trained,
-        history.seconds_before + time.perf_counter() - start, history.steps_per_second(), stopped,
+        history.seconds(), history.steps_per_second(), stopped,
     )  # fmt: skip
 
 
-class History:
-    """Sums per-step metrics into rows, one for every `boundary` steps and one for the last.
+class Ready(NamedTuple):
+    """A run before its first step."""
 
-    The sums are taken one by one in float64 and can be saved in the middle, so a run that was interrupted writes the
-    rows, bit for bit, of the run that was not.
+    model: nets.Autoencoder
+    algorithm: Algorithm
+    state: Any  # fresh
+    dataset: data.Dataset  # shaped for the model
+    num_steps: int
+    keys: tuple[jax.Array, jax.Array]  # of training and of evaluation
+
+
+def prepare(experiment: Experiment, config: Any, *, devices: int | None = 1, way: str = "jit") -> Ready:
+    """Checks whatever can be refused, down to a trace of the step, and builds what a run needs.
+
+    Args:
+      experiment, config, devices, way: as in `run`.
+
+    Raises:
+      InputError: as in `run`.
     """
-
-    def __init__(self, num_steps: int, num_epochs: int):
-        self.num_steps, self.steps_per_epoch = num_steps, num_steps // num_epochs
-        self.boundary = -(-_ROW_STEPS // self.steps_per_epoch) * self.steps_per_epoch
-        self.rows: list[dict[str, float]] = []
-        self.sums: dict[str, float] = {}
-        self.count = 0
-        self.seconds_before, self._start = 0.0, time.perf_counter()
-        self._timed = (0, 0.0)  # steps and seconds, the chunks that compile left out
-
-    def add(self, chunk: training.Chunk) -> dict[str, float] | None:
-        """Takes the steps of a chunk; returns the row that they complete, already among `rows`."""
-        n = len(next(iter(chunk.metrics.values())))
-        for name, values in chunk.metrics.items():
-            self.sums[name] = float(np.add.accumulate([self.sums.get(name, 0.0), *values.tolist()])[-1])
-        self.count += n
-        if n > 1:
-            self._timed = (self._timed[0] + n, self._timed[1] + chunk.seconds)
-        if chunk.step % self.boundary and chunk.step != self.num_steps:
-            return None
-        row = {"step": chunk.step, "epoch": chunk.step // self.steps_per_epoch}
-        row |= {name: total / self.count for name, total in sorted(self.sums.items())}
-        self.rows.append(row)
-        self.sums, self.count = {}, 0
-        return row
-
-    def extra(self) -> dict[str, Any]:
-        """What a checkpoint keeps beside the state."""
-        seconds = self.seconds_before + time.perf_counter() - self._start
-        return {"sums": self.sums, "count": self.count, "seconds": seconds}
-
-    def restore(self, progress: Progress) -> None:
-        """Goes on from there."""
-        self.rows = list(progress.rows)
-        self.sums, self.count = dict(progress.extra["sums"]), progress.extra["count"]
-        self.seconds_before = progress.extra["seconds"]
-
-    def steps_per_second(self) -> float:
-        """Over the chunks that did not compile; NaN where there was none."""
-        return self._timed[0] / self._timed[1] if self._timed[1] else float("nan")
+    check(config)
+    parallel.check_batch(config.batch_size, parallel.make_mesh(devices).size)
+    dataset = load_data(config)
+    x = dataset.train.x
+    num_steps = config.num_epochs * training.count_steps(len(x), config.batch_size)
+    init_key, *keys = jax.random.split(jax.random.key(config.seed), 3)
+    model = experiment.build_model(config, x.shape[1:])
+    algo = build_algorithm(experiment, config, model, num_steps)
+    # Compiled as one program: a program for each array would take longer than the first step.
+    state = jax.jit(lambda key, x: algo.init(nets.init_params(model, key, x)))(init_key, x[:1])
+    jax.eval_shape(jax.jit(algo.step), state, data.Batch(x[: config.batch_size]), keys[0])
+    if way != "jit":
+        algo = build_algorithm(experiment, config, model, num_steps, parallel.AXIS)
+    return Ready(model, algo, state, dataset, num_steps, (keys[0], keys[1]))
 
 
 def check(config: Config) -> None:
@@ -245,8 +230,8 @@ def check(config: Config) -> None:
         raise InputError(f"--hidden-dims are {config.hidden_dims}; each has to be at least 1.")
     if not 0 <= config.validation < 1:
         raise InputError(f"--validation is {config.validation}; it has to be at least 0 and below 1.")
-    if config.seed < 0:
-        raise InputError(f"--seed is {config.seed}; it has to be 0 or more.")
+    if not 0 <= config.seed < 2**32:
+        raise InputError(f"--seed is {config.seed}; it has to be at least 0 and below 2^32.")
     schedules.get(config.schedule)
 
 
@@ -281,7 +266,7 @@ def build_algorithm(
     return transform_batch(algo, data.binarize) if config.binarize == "stochastic" else algo
 
 
-def build_model(config: Config, shape: tuple[int, ...], module: type[nets.Autoencoder], **fields: Any) -> Any:
+def build_model(config: Config, shape: Any, module: type[nets.Autoencoder], **fields: Any) -> Any:
     """The module of a configuration for examples of that shape."""
     fields = {"likelihood": config.likelihood, **fields}
     if config.net == "conv":
@@ -300,11 +285,12 @@ def load(folder: str | Path, *, best: bool = False) -> tuple[Any, nets.Autoencod
       InputError: there is no run, or no checkpoint in it.
     """
     from aejax.checkpoint import Checkpoints
+    from experiments.folder import read_json
 
     folder = Path(folder)
-    if not (folder / "config.json").exists():
-        raise InputError(f"{folder} holds no run: config.json is missing. python -m experiments lists what can be run.")
-    saved = json.loads((folder / "config.json").read_text())
+    saved = read_json(folder / "config.json")
+    if saved is None:
+        raise InputError(f"{folder} holds no run: config.json is missing or damaged.")
     if "runs" in saved:
         raise InputError(f"{folder} holds the runs {', '.join(saved['runs'])}; open one of them, as in {folder}/vae.")
     experiment = find(saved["experiment"])
@@ -312,13 +298,12 @@ def load(folder: str | Path, *, best: bool = False) -> tuple[Any, nets.Autoencod
     shape = tuple(saved["data_shape"])
     model = experiment.build_model(config, shape)
     algo = build_algorithm(experiment, config, model, num_steps=1)
-    like = jax.eval_shape(
-        lambda: algo.init(nets.init_params(model, jax.random.key(0), np.zeros((1, *shape), "float32")))
-    )
+    x = jnp.zeros((1, *shape))
+    like = jax.eval_shape(lambda: algo.init(nets.init_params(model, jax.random.key(0), x)))
     with Checkpoints(folder / "checkpoints") as checkpoints:
         restored = checkpoints.restore(like, best=best)
     if restored is None:
-        raise InputError(f"{folder} holds no checkpoint yet; go on with --resume.")
+        raise InputError(f"{folder} holds no checkpoint {'that was validated' if best else 'yet'}.")
     return config, model, restored[0]
 
 

@@ -1,15 +1,21 @@
 """What a person sees: the progress of a run and its closing table."""
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
+
+_LINE_SECONDS = 5.0  # between lines, where there is no terminal
 
 UNITS = {
     "test_sse": "squared error per image, summed over pixels",
+    "corrupted_sse": "squared error of the corrupted test images",
+    "denoised_sse": "the same after the autoencoder has denoised them",
     "test_bound_nats": "nats per image",
     "test_nll_nats": "nats per image, importance sampled",
     "nll_samples": "importance samples per image",
@@ -22,64 +28,95 @@ UNITS = {
     "code_mmd_p": "p-value of its permutation test",
     "code_mean_max": "largest |mean| of a code unit, test images",
     "code_var_dev": "largest |variance - 1| of a code unit, test images",
-    "disc_loss": "nats, last 10 % of steps; 2 log 2 is 1.386",
+    "disc_loss": "nats, mean of the last 10 % of steps",
     "pca_test_sse": "the same of PCA, in closed form",
     "principal_angle": "degrees, largest, to the PCA subspace",
 }
 
 
 class Bars:
-    """Progress bars with the latest loss terms and the time left; lines now and then where there is no terminal."""
+    """Progress bars with the latest terms under them; a line now and then where there is no terminal."""
 
     def __init__(self, console: Console):
         self.console = console
-        self.progress = Progress(
-            TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"),
-            TimeRemainingColumn(), TextColumn("{task.fields[terms]}"), console=console,
-        )  # fmt: skip
+        self.progress = _Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=console,
+        )
         self._last_line = time.monotonic()
 
     def __enter__(self) -> "Bars":
         if self.console.is_terminal:
             self.progress.start()
+        self.say("preparing")
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self.progress.stop()
+        self.say("")
+        if self.console.is_terminal:
+            self.progress.stop()
 
-    def add(self, name: str, num_steps: int) -> TaskID:
-        return self.progress.add_task(name, total=num_steps, terms="")
+    def add(self, name: str, num_steps: int, step: int = 0) -> None:
+        """A bar for a run, of which `step` steps are done; `update` is about this one from now on."""
+        self.progress.add_task(name, total=num_steps, completed=step)
 
-    def update(self, task: TaskID, step: int, terms: dict[str, float]) -> None:
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in terms.items())
-        self.progress.update(task, completed=step, terms=shown)
-        if not self.console.is_terminal and time.monotonic() - self._last_line > 5:
+    def update(self, step: int, terms: dict[str, float]) -> None:
+        """Shows how far the run is, and its latest terms."""
+        bar = self.progress.tasks[-1]
+        self.progress.update(bar.id, completed=step)
+        shown = describe(terms)
+        self.say(shown)
+        if not self.console.is_terminal and time.monotonic() - self._last_line > _LINE_SECONDS:
             self._last_line = time.monotonic()
-            bar = self.progress.tasks[task]
-            left = "" if bar.time_remaining is None else f"  {bar.time_remaining:.0f} s left"
-            self.console.print(f"{bar.description}: step {step} of {bar.total:.0f}{left}  {shown}", highlight=False)
+            left = "" if bar.time_remaining is None else f", {bar.time_remaining:.0f} s left"
+            print(
+                f"{bar.description}: step {step} of {bar.total:.0f}{left}; {shown}", file=self.console.file, flush=True
+            )
+
+    def say(self, text: str) -> None:
+        """Shows a text under the bars."""
+        self.progress.text = Text(text, style="dim")
+
+
+class _Progress(Progress):
+    text = Text()
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.text:
+            yield self.text
+
+
+def describe(terms: dict[str, float]) -> str:
+    """The terms of each player behind its name, its loss first: `elbo: loss 24.2, kl_nats 1.9; val/elbo: loss 25`."""
+    players: dict[str, list[str]] = {}
+    for name, value in sorted(terms.items(), key=lambda term: not term[0].endswith("/loss")):
+        player, _, term = name.rpartition("/")
+        players.setdefault(player, []).append(f"{term} {value:.4g}")
+    return "; ".join(f"{player}: {', '.join(shown)}" for player, shown in players.items())
 
 
 def closing_table(summary: dict[str, Any]) -> Table:
-    """The metrics of a run, each held against its published figure where there is one."""
+    """The metrics of a run, each above its published figure where there is one."""
     seconds, rate = summary["wall_seconds"], summary["steps_per_second"]
     title = f"{summary['experiment']} on {summary['dataset']}, seed {summary['seed']}"
-    table = Table(title=title, caption=f"{seconds:.1f} s, {rate:.0f} steps/s" if rate else f"{seconds:.1f} s")
-    for name, align in (("metric", "left"), ("value", "right"), ("published", "right"), ("difference", "right")):
-        table.add_column(name, justify=align)  # type: ignore[arg-type]
-    table.add_column("unit, source")
+    table = Table(title=title, caption=f"{seconds:.1f} s" + (f", {rate:.0f} steps/s" if rate else ""))
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    table.add_column("unit")
     for name, value in summary["metrics"].items():
-        reference = summary["reference"].get(name)
-        published, difference, source = "", "", ""
-        if reference is not None:
-            published = f"{reference['value']:g}"
-            difference = f"{value - reference['value']:+.3g}"
-            source = f"; {reference['source']}"
-        table.add_row(name, f"{value:.5g}", published, difference, UNITS.get(name, "") + source)
+        table.add_row(name, f"{value:.5g}", UNITS.get(name, ""))
+        if name in summary["reference"]:
+            published, source = summary["reference"][name].values()
+            table.add_row("  published", f"{published:.5g}", f"{source}; {value - published:+.3g} here", style="dim")
     return table
 
 
 def list_figures(console: Console, folder: Path) -> None:
     """Names the pictures that a run left."""
     names = sorted(p.name for p in (folder / "figures").glob("*.png"))
-    console.print(f"{folder}/figures: {', '.join(names)}", highlight=False, soft_wrap=True)
+    console.print(f"{folder}/figures: {', '.join(names)}", highlight=False, markup=False, soft_wrap=True)

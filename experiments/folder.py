@@ -1,10 +1,13 @@
 """The run folder: config.json, environment.json, metrics.jsonl, summary.json, figures/, checkpoints/.
 
-Files are written to a temporary name and renamed, so that whatever is there is whole.
+Files are written to a temporary name and renamed, so that whatever is there is whole. A summary is written last: a
+folder with one is finished.
 """
 
 import dataclasses
 import datetime
+import errno
+import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -12,6 +15,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +23,19 @@ from aejax.checks import InputError, nearest
 from experiments.common import to_dict
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class RunFolder:
-    """A folder that belongs to one configuration of one experiment."""
+    """A folder that belongs to one configuration of one experiment; looked at until `start` makes it."""
 
     path: Path
     experiment: str
     config: dict[str, Any]
+    _lock: int | None = None
 
     @property
     def summary(self) -> dict[str, Any] | None:
         """The summary of a finished run."""
-        file = self.path / "summary.json"
-        return json.loads(file.read_text()) if file.exists() else None
+        return read_json(self.path / "summary.json")
 
     @property
     def checkpoints(self) -> Path:
@@ -41,85 +45,95 @@ class RunFolder:
     def figures(self) -> Path:
         return self.path / "figures"
 
+    def claim(self) -> None:
+        """Makes the folder and keeps other processes from training in it, until `release` or the end of this one.
+
+        Raises:
+          InputError: another one is at it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:  # some network file systems have no locks; there it goes without
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                os.close(descriptor)
+                raise InputError(f"Another process is training in {self.path}. Wait for it, or stop it.") from None
+        self._lock = descriptor
+
+    def release(self) -> None:
+        """Lets other processes in."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
     def start(self, **known: Any) -> None:
-        """Writes what is known before the first step; a summary of a shorter run goes."""
-        (self.path / "summary.json").unlink(missing_ok=True)
+        """Writes config.json, with what else is known before the first step, and environment.json."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / "summary.json").unlink(missing_ok=True)  # that of a shorter run
         write_json(self.path / "config.json", {"experiment": self.experiment, "config": self.config, **known})
         write_json(self.path / "environment.json", environment())
 
-    def rows(self, step: int) -> list[dict[str, float]]:
-        """The rows of metrics.jsonl up to a step; later ones, and a torn last line, are cut from the file."""
-        file, kept = self.path / "metrics.jsonl", []
-        for line in file.read_text().splitlines() if file.exists() else []:
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                break
-            if row["step"] > step:
-                break
-            kept.append(row)
-        write_text(file, "".join(json.dumps(row) + "\n" for row in kept))
-        return kept
+    def write_rows(self, rows: Sequence[dict[str, float]]) -> None:
+        """Makes these the rows of metrics.jsonl, whatever it holds."""
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
-    def append(self, row: dict[str, float]) -> None:
+    def append_row(self, row: dict[str, float]) -> None:
+        """Adds a row to metrics.jsonl."""
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def open_folder(name: str, config: Any, workdir: Path | None, *, resume: bool) -> RunFolder:
-    """The folder of a run, made if it is new.
+    """The folder of a run. Writes nothing.
 
     Raises:
       InputError: it holds another run, or an unfinished one without `resume`, or none with it, or cannot be written.
     """
-    wanted = to_dict(config)
     path = workdir or default_path(name, config)
-    folder = RunFolder(path, name, wanted)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"--workdir {path} is a file; give a folder.")
-    entries = sorted(p.name for p in path.iterdir()) if path.exists() else []
+    folder = RunFolder(path, name, to_dict(config))
+    there = next(p for p in (path, *path.absolute().parents) if os.path.lexists(p))
+    if not there.is_dir():
+        raise InputError(f"--workdir {path}: {there} is not a folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{path} cannot be written. Give another --workdir.")
+    if there != path:
+        if resume:
+            runs = [str(p.parent) for p in path.parent.glob("*/config.json")]
+            hint = f" {nearest(str(path), runs, what='runs there')}" if runs else ""
+            raise InputError(f"There is nothing to resume: {path} does not exist.{hint}")
+        return folder
+    entries = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
     if "config.json" in entries:
-        _check_same(path, name, wanted, resume)
+        _check_same(folder, resume)
         if folder.summary is None and not resume:
             raise InputError(f"{path} holds an unfinished run of this configuration. Add --resume to go on with it.")
-        return folder
-    if entries:
+    elif entries:
         raise InputError(f"{path} is not empty and holds no run ({', '.join(entries[:4])}). Give another --workdir.")
-    if resume and not path.exists():
-        runs = [str(p) for p in path.parent.glob("*/") if (p / "config.json").exists()]
-        hint = f" {nearest(str(path), runs, what='runs')}" if runs else ""
-        raise InputError(f"There is nothing to resume: {path} does not exist.{hint}")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        write_text(path / "metrics.jsonl", "")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}). Give another --workdir.") from None
     return folder
 
 
 def default_path(name: str, config: Any) -> Path:
-    """runs/NAME-DATASET-HASH8."""
+    """runs/NAME-DATASET-HASH8, the hash being of the configuration."""
     text = json.dumps([name, to_dict(config)], sort_keys=True)
-    return Path("runs") / f"{name}-{Path(config.dataset).stem}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    dataset = Path(getattr(config, "dataset", "")).stem
+    return Path("runs") / "-".join(filter(None, (name, dataset, hashlib.sha256(text.encode()).hexdigest()[:8])))
 
 
-def _check_same(path: Path, experiment: str, wanted: dict[str, Any], resume: bool) -> None:
-    try:
-        saved = json.loads((path / "config.json").read_text())
-        name, config = saved["experiment"], saved["config"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        raise InputError(f"{path}/config.json cannot be read. Give another --workdir.") from None
-    if name != experiment:
-        raise InputError(f"{path} holds a run of {name}, not of {experiment}. Give another --workdir.")
-    wanted = json.loads(json.dumps(wanted))
-    differs = sorted(k for k in {*config, *wanted} if config.get(k) != wanted.get(k))
+def _check_same(folder: RunFolder, resume: bool) -> None:
+    path, experiment, wanted = folder.path, folder.experiment, json.loads(json.dumps(folder.config))
+    saved = read_json(path / "config.json")
+    if not isinstance(saved, dict) or not {"experiment", "config"} <= saved.keys():
+        raise InputError(f"{path}/config.json is damaged, or of something else. Give another --workdir.")
+    if saved["experiment"] != experiment:
+        raise InputError(f"{path} holds a run of {saved['experiment']}, not of {experiment}. Give another --workdir.")
+    config = saved["config"]
+    differs = sorted(name for name in {*config, *wanted} if config.get(name) != wanted.get(name))
     if resume and differs == ["num_epochs"] and wanted["num_epochs"] > config["num_epochs"]:
         return
     if differs:
-        what = ", ".join(f"{k} {config.get(k)!r} there and {wanted.get(k)!r} here" for k in differs)
-        grow = " With --resume, num_epochs may grow, and nothing else may change." if resume else ""
+        what = ", ".join(f"{name} {config.get(name)} there and {wanted.get(name)} here" for name in differs)
+        grow = " It may grow with --resume." if differs == ["num_epochs"] else ""
         raise InputError(f"{path} holds another run: {what}.{grow} Give another --workdir.")
 
 
@@ -128,17 +142,10 @@ def environment() -> dict[str, Any]:
     import jax
 
     packages = ("jax", "jaxlib", "flax", "optax", "chex", "orbax-checkpoint", "numpy", "tensorflow-datasets")
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
-        "commit": git.stdout.strip() or None,
+        "commit": _commit(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "devices": [device.device_kind for device in jax.devices()],
@@ -146,11 +153,31 @@ def environment() -> dict[str, Any]:
     }
 
 
+def _commit() -> str | None:
+    git = ["git", "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(git, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
+        return None
+
+
+def read_json(file: Path) -> Any:
+    """What a JSON file holds; None where there is none, or it is damaged."""
+    try:
+        return json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
 def write_json(file: Path, value: Any) -> None:
     write_text(file, json.dumps(value, indent=2) + "\n")
 
 
 def write_text(file: Path, text: str) -> None:
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    partial.write_text(text)
+    """Replaces a file as a whole."""
+    partial = file.with_name(f".{file.name}.partial")
+    with partial.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
     partial.replace(file)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 
 from aejax import evaluation, jacobian
 from aejax.evaluation.apply import over_batches
@@ -74,7 +73,9 @@ def principal_angle(directions: np.ndarray, x: np.ndarray) -> float:
       directions: `[D, k]`, spanning the subspace.
       x: `[N, D]`, centred or not, as the principal subspace is meant.
     """
-    return float(np.degrees(scipy.linalg.subspace_angles(directions, _principal(x, directions.shape[1])).max()))
+    from scipy.linalg import subspace_angles
+
+    return float(np.degrees(subspace_angles(directions, _principal(x, directions.shape[1])).max()))
 
 
 def pca_sse(train_x: np.ndarray, test_x: np.ndarray, k: int, *, centred: bool = True) -> float:
