@@ -1,0 +1,35 @@
+"""What the README says has to work: its example runs, and its links lead somewhere."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_python_example_runs_and_learns():
+    example = re.search(r"```python\n(import jax\n.*?)```", README, re.DOTALL).group(1)
+    assert len(example.strip().splitlines()) <= 20
+    names: dict = {}
+    exec(compile(example.replace("num_epochs=100", "num_epochs=20"), "README.md", "exec"), names)
+    digits, algo, state, x_hat = names["digits"], names["algo"], names["chunk"].state, names["x_hat"]
+    before = names["evaluate"](algo, algo.init(names["params"]), names["Batch"](digits.test.x), names["eval_key"])
+    after = names["evaluate"](algo, state, names["Batch"](digits.test.x), names["eval_key"])
+    assert after["elbo/bound_nats"] < before["elbo/bound_nats"] - 10
+    mean_image = digits.train.x.mean(axis=0)
+    error, of_the_mean = ((digits.test.x - guess) ** 2 for guess in (x_hat, mean_image))
+    assert error.sum() < of_the_mean.sum()
+
+
+def test_links_lead_somewhere():
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    missing = [link for link in links if "://" not in link and not (ROOT / link).exists()]
+    assert links
+    assert not missing
+
+
+def test_every_reported_name_has_a_unit():
+    from experiments.console import UNITS
+
+    documented = (ROOT / "docs" / "units.md").read_text()
+    assert [name for name in UNITS if f"`{name}`" not in documented] == []
