@@ -55,6 +55,11 @@ def title(figure: "Figure", text: str, left: float = MARGIN) -> None:
     write(figure, left, MARGIN + 20, text, size=11, weight="bold")
 
 
+def title_width(text: str) -> int:
+    """Pixels that a title takes, at most."""
+    return 17 * len(text)
+
+
 def as_tiles(x: ArrayLike, image_shape: tuple[int, ...]) -> np.ndarray:
     """`[N, ...]` -> `[N, H, W]` grey or `[N, H, W, 3]` colour; `InputError` where the sizes disagree."""
     x, shape = np.asarray(x), tuple(image_shape)

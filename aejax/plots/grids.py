@@ -30,7 +30,7 @@ def images(x: ArrayLike, image_shape: tuple[int, ...], *, columns: int | None = 
     gap = canvas.mosaic_gap(scale)
     width, height = canvas.mosaic_size(tiles, columns, scale, gap)
     head = 48 if title else 0
-    figure = canvas.blank(max(width, 11 * len(title)) + 2 * MARGIN, height + 2 * MARGIN + head)
+    figure = canvas.blank(max(width, canvas.title_width(title)) + 2 * MARGIN, height + 2 * MARGIN + head)
     canvas.title(figure, title)
     canvas.draw(figure, MARGIN, MARGIN + head, tiles, columns, scale, gap)
     return figure
@@ -65,7 +65,7 @@ def image_rows(rows: Mapping[str, ArrayLike], image_shape: tuple[int, ...], *, t
     gap = canvas.mosaic_gap(scale)
     width, height = canvas.mosaic_size(tiles, columns, scale, gap)
     head, side = 48 if title else 0, 24 + 12 * max(map(len, rows))
-    figure = canvas.blank(width + 2 * MARGIN + side, height + 2 * MARGIN + head)
+    figure = canvas.blank(max(width + side, canvas.title_width(title)) + 2 * MARGIN, height + 2 * MARGIN + head)
     canvas.title(figure, title)
     canvas.draw(figure, MARGIN + side, MARGIN + head, tiles, columns, scale, gap)
     step = (tiles.shape[1] + gap) * scale
@@ -91,9 +91,10 @@ def filters(kernel: ArrayLike, image_shape: tuple[int, ...], *, num: int = 100) 
     columns, scale = math.ceil(math.sqrt(len(tiles))), canvas.pixel_scale(tiles)
     gap = canvas.mosaic_gap(scale)
     width, height = canvas.mosaic_size(tiles, columns, scale, gap)
-    figure = canvas.blank(max(width, 420) + 2 * MARGIN + 130, height + 2 * MARGIN + 48)
     some = f", the {len(tiles)} of largest norm" if len(tiles) < kernel.shape[1] else ""
-    canvas.title(figure, f"{kernel.shape[1]} filters{some}")
+    title = f"{kernel.shape[1]} filters{some}"
+    figure = canvas.blank(max(width + 130, canvas.title_width(title)) + 2 * MARGIN, height + 2 * MARGIN + 48)
+    canvas.title(figure, title)
     limit = float(np.abs(tiles).max()) or 1.0
     ax = canvas.draw(figure, MARGIN, MARGIN + 48, tiles, columns, scale, gap, cmap="RdBu_r", vmin=-limit, vmax=limit)
     bar_height = min(height, 480)

@@ -85,28 +85,49 @@ def scatter(ax: "Axes", points: np.ndarray, y: ArrayLike | None, *, size: float,
         classes, index = np.unique(y, return_inverse=True)
         colors = class_colors(classes)[index]
     ax.scatter(points[:, 0], points[:, 1], s=size, c=colors, alpha=0.7, linewidths=0)
-    if y is not None and len(classes) <= 20:
-        for i, name in enumerate(classes):
-            across, up = np.median(points[index == i], axis=0)
-            halo = [withStroke(linewidth=label_size / 4, foreground="white")]
-            style = {"size": label_size, "weight": "bold", "color": INK, "path_effects": halo}
-            ax.text(across, up, str(name), ha="center", va="center", **style)
     ax.set_aspect("equal", adjustable="datalim")
     ax.margins(0.04)
     ax.spines[:].set_color(FAINT)
+    if y is None or len(classes) > 20:
+        return
+    ax.apply_aspect()  # what follows needs to know where on the screen a point is
+    medians = ax.transData.transform([np.median(points[index == i], axis=0) for i in range(len(classes))])
+    halo = [withStroke(linewidth=label_size / 4, foreground="white")]
+    style: dict[str, Any] = {"size": label_size, "weight": "bold", "color": INK, "path_effects": halo}
+    places = ax.transData.inverted().transform(apart(medians, label_size * 2.4))
+    for (across, up), name in zip(places, classes, strict=True):
+        ax.text(across, up, str(name), ha="center", va="center", **style)
+
+
+def apart(points: np.ndarray, distance: float) -> np.ndarray:
+    """Points `[K, 2]`, those closer than `distance` to each other pushed apart as little as that takes."""
+    points = points + 1e-3 * distance * np.arange(len(points))[:, None]  # two in one place need a direction
+    for _ in range(200):
+        gaps = points[:, None] - points
+        lengths = np.linalg.norm(gaps, axis=-1) + np.diag(np.full(len(points), np.inf))
+        push = np.maximum(distance - lengths, 0) / lengths
+        if not push.any():
+            break
+        points = points + 0.3 * (push[..., None] * gaps).sum(axis=1)
+    return points
 
 
 def legend(figure: "Figure", left: float, top: float, classes: np.ndarray, *, down: bool = False) -> None:
-    """A dot and a name for each class, from that pixel to the right, or down; of many classes the first twenty."""
-    for i, (name, color) in enumerate(zip(classes[:20], class_colors(classes), strict=False)):
+    """A dot and a name for each class, from that pixel to the right, or down; of many classes twenty, evenly chosen."""
+    colors = class_colors(classes)
+    for i, place in enumerate(np.linspace(0, len(classes) - 1, _legend_entries(classes)).round().astype(int)):
         x, y = (left, top + 32 * i) if down else (left + _entry_width(classes) * i, top)
-        canvas.write(figure, x, y, "\N{BLACK CIRCLE}", color=color, size=9, va="center")
-        canvas.write(figure, x + 20, y, str(name), size=9, va="center")
+        canvas.write(figure, x, y, "\N{BLACK CIRCLE}", color=colors[place], size=9, va="center")
+        canvas.write(figure, x + 20, y, str(classes[place]), size=9, va="center")
 
 
 def legend_width(classes: np.ndarray) -> int:
     """Pixels that the legend takes from left to right."""
-    return _entry_width(classes) * len(classes) - 14
+    return _entry_width(classes) * _legend_entries(classes) - 14
+
+
+def _legend_entries(classes: np.ndarray) -> int:
+    return min(len(classes), 20)
 
 
 def _entry_width(classes: np.ndarray) -> int:
@@ -141,8 +162,9 @@ def manifold_grid(
     tiles = canvas.as_tiles(generate(z), image_shape)
     pixels = canvas.pixel_scale(tiles, 48)
     width, height = canvas.mosaic_size(tiles, n, pixels, 1)
-    figure = canvas.blank(width + 2 * MARGIN + 70, height + 2 * MARGIN + 48 + 50)
-    canvas.title(figure, "what the decoder makes of the code", MARGIN + 70)
+    title = "the code, decoded"
+    figure = canvas.blank(max(width, canvas.title_width(title)) + 2 * MARGIN + 70, height + 2 * MARGIN + 48 + 50)
+    canvas.title(figure, title, MARGIN + 70)
     ax = canvas.draw(figure, MARGIN + 70, MARGIN + 48, tiles, n, pixels, 1)
     ax.set_axis_on()
     ax.set_facecolor("black")  # between the images
@@ -187,14 +209,16 @@ def walk(
     scale = canvas.pixel_scale(tiles)
     gap = canvas.mosaic_gap(scale)
     width, height = canvas.mosaic_size(tiles, num_steps, scale, gap)
-    side = tiles.shape[2] * scale + 40
+    side, title = tiles.shape[2] * scale + 40, "straight walks through the code"
     start = MARGIN + (0 if x_a is None else side)
-    figure = canvas.blank(width + start + MARGIN + (0 if x_b is None else side), height + 2 * MARGIN + 48)
-    top = MARGIN + 48
-    canvas.write(figure, start, top - 14, "decoded on the straight line between the codes", color=SOFT)
-    canvas.draw(figure, start, top, tiles, num_steps, scale, gap)
+    content = start + width + (0 if x_b is None else side)
+    top = MARGIN + 84
+    figure = canvas.blank(max(content, MARGIN + canvas.title_width(title)) + MARGIN, top + height + MARGIN)
+    canvas.title(figure, title)
     for x, left in ((x_a, MARGIN), (x_b, start + width + 40)):
         if x is not None:
-            canvas.write(figure, left, top - 14, "image", color=SOFT)
+            canvas.write(figure, left, top - 14, "image", size=8, color=SOFT)
             canvas.draw(figure, left, top, canvas.as_tiles(x, image_shape), 1, scale, gap)
+    canvas.write(figure, start, top - 14, "decoded", size=8, color=SOFT)
+    canvas.draw(figure, start, top, tiles, num_steps, scale, gap)
     return figure

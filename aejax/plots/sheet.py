@@ -14,6 +14,7 @@ from aejax.plots.latent import legend, legend_width, project, scatter
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_IMAGES = "test images and their reconstructions"
 _SHOWN = 10  # images
 _APART = 18  # pixels between the originals and the rest
 _BETWEEN = 24  # pixels between the plots of the codes
@@ -39,7 +40,7 @@ def compare_sheet(
     """Methods beside each other: originals over reconstructions, codes by label, and samples.
 
     Args:
-      x: `[N, ...]` test images. Shown is the first of each of the first ten classes, or the first ten.
+      x: `[N, ...]` test images, of which ten are shown: the first of every class, equally many.
       y: `[N]` labels, if any.
       columns: by the name of the method.
       image_shape: as in `images`; None for data that are no images, of which only the codes are shown.
@@ -57,7 +58,7 @@ def compare_sheet(
         canvas.write(figure, MARGIN, MARGIN + 24, title, size=15, weight="bold")
         return figure
 
-    shown = _first_of_each_class(len(np.asarray(x)), labels)
+    shown = _choose(len(np.asarray(x)), labels)
     originals = canvas.as_tiles(np.asarray(x)[shown], image_shape)
     scale = canvas.pixel_scale(originals)
     gap = canvas.mosaic_gap(scale)
@@ -68,11 +69,14 @@ def compare_sheet(
     # Everything stands on the columns of the tiles: one is left free before the codes, and the codes fill whole ones.
     left = MARGIN + _label_width(columns)
     pitch = (originals.shape[2] + gap) * scale
-    right = left + (len(shown) + 1) * pitch
+    before = 1 + math.ceil(max(len(shown), 11 * len(_IMAGES) / pitch))  # tiles left of the codes
+    right = left + before * pitch
     rows = max(1, round(height / 330))
     per_row = -(-len(columns) // rows)
     side = (height + _BETWEEN) // rows - _BETWEEN
-    room = math.ceil(per_row * (side + _BETWEEN) / pitch)  # tiles above the codes
+    heading = "codes of the test images" + _projection(columns)
+    legend_room = 0 if labels is None else legend_width(np.unique(labels)) + 40
+    room = math.ceil(max(per_row * (side + _BETWEEN), 11 * len(heading) + legend_room) / pitch)  # tiles above the codes
     total = right + room * pitch - gap * scale + MARGIN
     top = MARGIN + head
     drawers = {name: column.samples for name, column in columns.items() if column.samples is not None}
@@ -80,25 +84,31 @@ def compare_sheet(
     figure = canvas.blank(total, (below + len(drawers) * step if drawers else top + height) + MARGIN)
 
     canvas.write(figure, MARGIN, MARGIN + 24, title, size=15, weight="bold")
-    _heading(figure, left, top, "test images and their reconstructions")
+    _heading(figure, left, top, _IMAGES)
     _row(figure, left, top, "original", "", originals, scale, gap)
     for i, (name, column) in enumerate(columns.items()):
         tiles = canvas.as_tiles(np.asarray(column.x_hat)[shown], image_shape)
         _row(figure, left, top + tall + _APART + i * step, name, column.note, tiles, scale, gap)
-    _heading(figure, right, top, "codes of the test images")
+    _heading(figure, right, top, heading)
     _codes(figure, (right, top, total - MARGIN - right, height), per_row, columns, labels)
     if drawers:
         _heading(figure, left, below, "samples: what the decoder makes of draws from the prior")
         for i, (name, x_hat) in enumerate(drawers.items()):
-            tiles = canvas.as_tiles(x_hat, image_shape)[: len(shown) + 1 + room]
+            tiles = canvas.as_tiles(x_hat, image_shape)[: before + room]
             _row(figure, left, below + i * step, name, "", tiles, scale, gap)
     return figure
 
 
-def _first_of_each_class(size: int, y: np.ndarray | None) -> np.ndarray:
+def _choose(size: int, y: np.ndarray | None) -> np.ndarray:
+    """Which images are shown: of every class equally many, the first ones, class by class."""
     if y is None:
         return np.arange(min(size, _SHOWN))
-    return np.unique(y, return_index=True)[1][:_SHOWN]
+    _, index, counts = np.unique(y, return_inverse=True, return_counts=True)
+    order = np.argsort(index, kind="stable")
+    rank = np.empty(size, int)  # how many of its class come before
+    rank[order] = np.arange(size) - (np.cumsum(counts) - counts)[index[order]]
+    chosen = np.lexsort((index, rank))[:_SHOWN]
+    return chosen[np.lexsort((rank[chosen], index[chosen]))]
 
 
 def _heading(figure: "Figure", left: float, top: float, text: str) -> None:
@@ -127,11 +137,26 @@ def _codes(
         scatter(ax, project(z)[0], y, size=max(1.5, min(9.0, 6e3 / len(z))), label_size=8)
         ax.set_xticks([])
         ax.set_yticks([])
-        kind = "" if z.shape[1] <= 2 else f"  {z.shape[1]}-D, principal components"
-        canvas.write(figure, left + place * across + 10, top + row * down + 24, name + kind, size=8, weight="bold")
+        backing = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2}
+        canvas.write(
+            figure,
+            left + place * across + 10,
+            top + row * down + 24,
+            name,
+            size=8,
+            weight="bold",
+            bbox=backing,
+            zorder=9,
+        )
     if y is not None:
-        classes = np.unique(y)[:20]
+        classes = np.unique(y)
         legend(figure, left + width - legend_width(classes), top - 20, classes)
+
+
+def _projection(columns: Mapping[str, Column]) -> str:
+    """How codes of more than two dimensions are shown."""
+    sizes = sorted({np.shape(column.z)[1] for column in columns.values()} - {1, 2})
+    return f", principal components of {', '.join(f'{size}-D' for size in sizes)}" if sizes else ""
 
 
 def _label_width(columns: Mapping[str, Column]) -> int:
