@@ -23,6 +23,12 @@ Array = jax.Array
 MODES = ("forward", "reverse", "closed", "auto")
 
 
+def check_mode(mode: str) -> None:
+    """Refuses an unknown mode; `InputError` names the known ones."""
+    if mode not in MODES:
+        raise InputError(f"Unknown Jacobian mode {mode!r}. {nearest(mode, MODES, what='modes')}")
+
+
 def frobenius_sq(f: Callable[[Array], Array], x: Array, *, mode: str = "auto") -> Array:
     """Squared Frobenius norm of the Jacobian of f at one example: the sum of its squared entries.
 
@@ -43,7 +49,7 @@ def frobenius_sq(f: Callable[[Array], Array], x: Array, *, mode: str = "auto") -
       >>> float(frobenius_sq(lambda x: x**2, jnp.array([1.0, 2.0])))  # the Jacobian is diag(2 x)
       20.0
     """
-    _check_mode(mode)
+    check_mode(mode)
     if mode == "closed":
         raise InputError(
             "mode='closed' needs the layers of a module, and got a function; use forward, reverse or auto."
@@ -96,32 +102,31 @@ def encoder_sq(encoder: nn.Module, params: Any, x: Array, *, mode: str = "auto")
     Raises:
       InputError: the mode is unknown, or the encoder has no closed form.
     """
-    _check_mode(mode)
-    closed = _has_closed_form(encoder, x)
-    if mode == "closed" and not closed:
-        raise InputError(
-            "mode='closed' is for an MLP of one layer with an element-wise activation, on vectors [B, D]; this is"
-            f" {_describe(encoder)} on {list(x.shape)}. Use forward, reverse or auto."
-        )
-    if closed and mode in ("closed", "auto"):
-        affine = encoder.clone(final_activation=None).bind({"params": params})
-        return dense_frobenius_sq(encoder.final_activation, affine.kernels()[0], affine(x))
-    return _batch_sq(encoder.bind({"params": params}), x, mode)
+    return _encode_and_sq(encoder, params, x, mode)[1]
 
 
 def embedding_sq(model: Autoencoder, params: Any, x: Array, *, mode: str = "auto") -> Array:
     """Squared Frobenius norm of the Jacobian of `model.embed`, the code without its noise, at each example.
 
-    Its mean over examples is the metric `jacobian_sq`, the mean of its root `jacobian_norm`.
+    Its mean over examples is the metric `jacobian_sq`, the mean of its root `jacobian_norm`. Arguments, result and
+    errors are those of `embed_and_sq`.
+    """
+    return embed_and_sq(model, params, x, mode=mode)[1]
+
+
+def embed_and_sq(model: Autoencoder, params: Any, x: Array, *, mode: str = "auto") -> tuple[Array, Array]:
+    """The code and the squared Frobenius norm of its Jacobian, at each example.
+
+    A loss that needs both gets them from one pass, and one matrix product less in its gradient.
 
     Args:
-      model: any autoencoder. Where `embed` is nothing but the encoder, this is `encoder_sq`.
+      model: any autoencoder. Where `embed` is nothing but the encoder, all that `encoder_sq` knows applies.
       params: by group.
       x: `[B, ...]` float.
       mode: as in `encoder_sq`.
 
     Returns:
-      `[B]`, not negative.
+      `[B, Z]`, what `model.embed` returns; and `[B]`, not negative.
 
     Raises:
       InputError: the mode is unknown, or there is no closed form.
@@ -135,19 +140,35 @@ def embedding_sq(model: Autoencoder, params: Any, x: Array, *, mode: str = "auto
 
     # A model may override `embed`, so the programs are compared, not the classes.
     if str(jax.make_jaxpr(embed)(params, x)) == str(jax.make_jaxpr(encode)(params, x)):
-        return encoder_sq(model.encoder, params["encoder"], x, mode=mode)
-    _check_mode(mode)
+        return _encode_and_sq(model.encoder, params["encoder"], x, mode)
+    check_mode(mode)
     if mode == "closed":
         raise InputError(
             f"mode='closed' is for codes that the encoder returns as they are; {type(model).__name__}.embed does more."
             " Use forward, reverse or auto."
         )
-    return _batch_sq(partial(embed, params), x, mode)
+    return _value_and_sq(partial(embed, params), x, mode)
 
 
-def _batch_sq(f: Callable[[Array], Array], x: Array, mode: str) -> Array:
-    """`frobenius_sq` of a function of batches, at each example."""
-    return jax.vmap(lambda row: frobenius_sq(lambda v: f(v[None])[0], row, mode=mode))(x)
+def _encode_and_sq(encoder: nn.Module, params: Any, x: Array, mode: str) -> tuple[Array, Array]:
+    check_mode(mode)
+    closed = _has_closed_form(encoder, x)
+    if mode == "closed" and not closed:
+        raise InputError(
+            "mode='closed' is for an MLP of one layer with an element-wise activation, on vectors [B, D]; this is"
+            f" {_describe(encoder)} on {list(x.shape)}. Use forward, reverse or auto."
+        )
+    if closed and mode in ("closed", "auto"):
+        activation = encoder.final_activation
+        affine = encoder.clone(final_activation=None).bind({"params": params})
+        pre = affine(x)
+        return pre if activation is None else activation(pre), dense_frobenius_sq(activation, affine.kernels()[0], pre)
+    return _value_and_sq(encoder.bind({"params": params}), x, mode)
+
+
+def _value_and_sq(f: Callable[[Array], Array], x: Array, mode: str) -> tuple[Array, Array]:
+    """A function of batches, and `frobenius_sq` at each example."""
+    return f(x), jax.vmap(lambda row: frobenius_sq(lambda v: f(v[None])[0], row, mode=mode))(x)
 
 
 def _cheaper(input_size: int, output_size: int) -> str:
@@ -179,8 +200,3 @@ def _describe(module: nn.Module) -> str:
         return f"a {type(module).__name__}"
     activation = getattr(module.final_activation, "__name__", "no activation")
     return f"an MLP of {len(module.features)} layers with {activation} at its end"
-
-
-def _check_mode(mode: str) -> None:
-    if mode not in MODES:
-        raise InputError(f"Unknown Jacobian mode {mode!r}. {nearest(mode, MODES, what='modes')}")

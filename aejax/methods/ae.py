@@ -51,16 +51,15 @@ def ae_loss(params: Any, batch: Batch, key: jax.Array, *, model: AE) -> tuple[ja
     Returns:
       The mean over the batch, and `recon_nats` and `sse`, likewise means.
     """
-    return reconstruction(params, batch.x, batch.x, model=model)
+    return reconstruction(params, model.bind({"params": params}).encode(batch.x), batch.x, model=model)
 
 
-def reconstruction(params: Any, x: jax.Array, target: jax.Array, *, model: AE) -> tuple[jax.Array, Metrics]:
-    """How well the code of x says what `target` is: `ae_loss` with the two told apart."""
-    m = model.bind({"params": params})
-    output = m.decode(m.encode(x))
+def reconstruction(params: Any, z: jax.Array, x: jax.Array, *, model: AE) -> tuple[jax.Array, Metrics]:
+    """How well the code says what x is: `ae_loss` for codes from anywhere."""
+    output = model.bind({"params": params}).decode(z)
     likelihood = likelihoods.get(model.likelihood)
-    recon = likelihood.nll(output, target).mean()
-    return recon, {"recon_nats": recon, "sse": likelihoods.sse(likelihood.mean(output), target).mean()}
+    recon = likelihood.nll(output, x).mean()
+    return recon, {"recon_nats": recon, "sse": likelihoods.sse(likelihood.mean(output), x).mean()}
 
 
 def ae(

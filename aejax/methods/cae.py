@@ -3,8 +3,8 @@
 Rifai, Vincent, Muller, Glorot & Bengio (2011). The penalty is the squared Frobenius norm of the Jacobian of the code
 with respect to the input, exact, in the cheapest form that the encoder allows (`aejax.jacobian`).
 
-Published: one layer of sigmoids with tied weights, which is `CAE.dense`'s default. Without tying, or with a code that
-is linear, the encoder can shrink and the decoder grow, and the penalty vanishes with nothing contracted.
+Published: one layer of sigmoids with tied weights, as `CAE.dense` has it. With untied weights or a linear code the
+encoder can shrink and the decoder grow: the penalty vanishes and nothing is contracted.
 """
 
 from collections.abc import Callable
@@ -19,34 +19,17 @@ from aejax import jacobian as jac
 from aejax.algorithm import Algorithm, Metrics, Player, play
 from aejax.checks import check_non_negative, check_positive
 from aejax.data import Batch
-from aejax.methods.ae import AE, ae_loss
+from aejax.methods.ae import AE, reconstruction
 
 
 class CAE(AE):
     """The plain autoencoder; `dense` builds it as published."""
 
     @classmethod
-    def dense(
-        cls,
-        data_dim: int,
-        latent_dim: int,
-        *,
-        hidden_dims: tuple[int, ...] = (),
-        activation: Callable[[jax.Array], jax.Array] = nn.sigmoid,
-        code_activation: Callable[[jax.Array], jax.Array] | None = nn.sigmoid,
-        tied: bool = True,
-        **fields: Any,
-    ) -> Self:
+    def dense(cls, data_dim: int, latent_dim: int, *, hidden_dims: tuple[int, ...] = (), **fields: Any) -> Self:
         """Tied sigmoid layers on vectors `[B, D]`: one by default, more with `hidden_dims`."""
-        return super().dense(
-            data_dim,
-            latent_dim,
-            hidden_dims=hidden_dims,
-            activation=activation,
-            code_activation=code_activation,
-            tied=tied,
-            **fields,
-        )
+        published = {"activation": nn.sigmoid, "code_activation": nn.sigmoid, "tied": True}
+        return super().dense(data_dim, latent_dim, hidden_dims=hidden_dims, **published | fields)
 
 
 class HParams(NamedTuple):
@@ -88,9 +71,10 @@ def cae_loss(
     Raises:
       InputError: unknown mode, or `closed` for an encoder that has no closed form.
     """
-    recon, metrics = ae_loss(params, batch, key, model=model)
-    jacobian_sq = jac.embedding_sq(model, params, batch.x, mode=jacobian).mean()
-    return recon + contraction * jacobian_sq, {**metrics, "jacobian_sq": jacobian_sq}
+    z, norms = jac.embed_and_sq(model, params, batch.x, mode=jacobian)
+    recon, metrics = reconstruction(params, z, batch.x, model=model)
+    penalty = norms.mean()
+    return recon + contraction * penalty, {**metrics, "jacobian_sq": penalty}
 
 
 def cae(
@@ -115,5 +99,7 @@ def cae(
     """
     check_positive(lr=hparams.lr)
     check_non_negative(contraction=hparams.contraction)
+    jac.check_mode(jacobian)
     loss = partial(cae_loss, model=model, contraction=hparams.contraction, jacobian=jacobian)
-    return play({"recon": Player(loss, ("encoder", "decoder"), tx(hparams.lr))}, [["recon"]], axis_name=axis_name)
+    recon = Player(loss, ("encoder", "decoder"), tx(hparams.lr))
+    return play({"recon": recon}, [["recon"]], axis_name=axis_name)

@@ -56,7 +56,7 @@ def dae_loss(
       InputError: unknown corruption.
     """
     x_tilde = corruptions.get(corruption)(key, batch.x, level)
-    return reconstruction(params, x_tilde, batch.x, model=model)
+    return reconstruction(params, model.bind({"params": params}).encode(x_tilde), batch.x, model=model)
 
 
 def dae(
@@ -85,4 +85,5 @@ def dae(
     check_positive(lr=hparams.lr)
     corruptions.check_level(corruption, hparams.level)
     loss = partial(dae_loss, model=model, corruption=corruption, level=hparams.level)
-    return play({"recon": Player(loss, ("encoder", "decoder"), tx(hparams.lr))}, [["recon"]], axis_name=axis_name)
+    recon = Player(loss, ("encoder", "decoder"), tx(hparams.lr))
+    return play({"recon": recon}, [["recon"]], axis_name=axis_name)
