@@ -2,20 +2,19 @@
 
 import ast
 import pkgutil
+import textwrap
 from pathlib import Path
 
 import experiments
-
-_SHARED = ("__main__", "common", "console", "folder", "launch", "measures")
 
 
 def main() -> None:
     print("Run one with `python -m experiments.NAME`; `--help` explains its flags.\n")
     for module in pkgutil.iter_modules(experiments.__path__):
-        if module.name not in _SHARED and not module.ispkg:
-            source = (Path(experiments.__path__[0]) / f"{module.name}.py").read_text()
-            docstring = ast.get_docstring(ast.parse(source)) or ""
-            print(f"  {module.name:<12} {docstring.splitlines()[0]}")
+        source = "" if module.ispkg else (Path(experiments.__path__[0]) / f"{module.name}.py").read_text()
+        if module.name != "__main__" and "\ndef main() -> None:\n" in source:
+            first = (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
+            print(textwrap.fill(first, 79, initial_indent=f"  {module.name:<9}", subsequent_indent=" " * 11))
     print("\nSpeed and memory: `python -m experiments.benchmarks.NAME`.")
 
 

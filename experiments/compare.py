@@ -79,8 +79,8 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     folder = open_folder("compare", config, launch.workdir, resume=launch.resume)
     runs = experiments(config)
     if folder.summary is None or folder.summary["num_epochs"] < config.num_epochs:
+        dataset = common.prepare(*runs["ae"], devices=launch.devices, way=launch.parallel).dataset
         folder.start(runs=list(runs))
-        dataset = common.load_data(runs["ae"][1])
         metrics, z, x_hat = pca(dataset, config.latent_dim)
         table, columns = {"pca": metrics}, {"PCA": plots.Column(z, x_hat, None, _note(metrics))}
         for name, (experiment, own_config) in runs.items():

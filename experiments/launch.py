@@ -51,8 +51,6 @@ def execute(
       Interrupted: by a signal, after saving.
     """
     common.check(config)
-    if not launch.checkpoint_seconds >= 0:
-        raise InputError(f"--checkpoint-seconds is {launch.checkpoint_seconds}; it has to be 0 or more.")
     folder = open_folder(experiment.name, config, launch.workdir, resume=launch.resume)
     summary = folder.summary
     if summary is not None and summary["num_epochs"] >= config.num_epochs:
@@ -130,6 +128,8 @@ def command_line(
 
     try:
         with interruptible(), plain_warnings():
+            if not launch.checkpoint_seconds >= 0:
+                raise InputError(f"--checkpoint-seconds is {launch.checkpoint_seconds}; it has to be 0 or more.")
             with bars:
                 report = body(config, launch, bars)
             report()
@@ -141,7 +141,8 @@ def command_line(
     except DivergedError as error:
         raise SystemExit(_fail(" ".join([str(error), *error.__notes__]))) from None
     except OSError as error:
-        raise SystemExit(_fail(f"{error}. Checkpoints saved before are intact. To go on: {again()}")) from None
+        what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+        raise SystemExit(_fail(f"{what}. Checkpoints saved before are intact. To go on: {again()}")) from None
 
 
 def parse(module: str, config_type: type[Any], description: str | None, argv: Sequence[str]) -> tuple[Any, Launch]:
