@@ -31,7 +31,7 @@ def nll(
     key: jax.Array,
     *,
     num_samples: int = 5000,
-    max_rows: int = 2048,
+    max_rows: int = 1024,
 ) -> NLL:
     """Negative log-likelihood of a VAE with a standard normal prior: the metric `test_nll_nats`.
 
@@ -52,7 +52,7 @@ def nll(
       `NLL(nll_nats, std_error, ess, curve)`.
 
     Raises:
-      InputError: no examples, or fewer than one sample.
+      InputError: no examples, fewer than one sample, or an encoder without (mean, logvar).
 
     Reference: Burda, Grosse & Salakhutdinov (2016), equation 8; they report k = 5000.
     """
@@ -67,9 +67,11 @@ def nll(
     parts = []
     for start in range(0, len(x), size):
         batch = pad(x[start : start + size], size)
-        mean, logvar = _encode(params, batch, model=model)
+        posterior = _encode(params, batch, model=model)
+        if not isinstance(posterior, tuple):
+            raise InputError(f"{type(model).__name__}.encode does not return (mean, logvar): a likelihood needs a VAE.")
         weights = [
-            _log_weights(params, batch, mean, logvar, key, start, first, model=model, chunk=chunk)
+            _log_weights(params, batch, *posterior, key, start, first, model=model, chunk=chunk)
             for first in range(0, num_samples, chunk)
         ]
         parts.append(jax.device_get(_summarise(weights, ks=ks)))
