@@ -243,7 +243,7 @@ def load_data(config: Config) -> data.Dataset:
     likelihood = "bernoulli" if config.binarize != "none" else config.likelihood
     for split in (dataset.train, dataset.validation, dataset.test):
         if split is not None:
-            data.check(split.x, likelihood)
+            data.check(split.x, likelihood, name=config.dataset)
     if config.binarize == "threshold":
         dataset = dataset._replace(
             train=data.threshold(dataset.train),

@@ -26,7 +26,7 @@ def read(path: Path) -> Arrays:
       InputError: the file is missing, empty, truncated or not what its suffix says; or its arrays cannot be used.
     """
     if not path.is_file():
-        found = [p.name for p in path.parent.iterdir() if is_file_name(p.name)] if path.parent.is_dir() else []
+        found = [p.name for p in path.parent.glob("*") if p.is_file() and is_file_name(p.name)]
         hint = nearest(path.name, found, what="files there") if found else "Its folder holds no .npy or .npz file."
         raise InputError(f"There is no file {path}. {hint}")
     if path.stat().st_size == 0:
