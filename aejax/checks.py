@@ -15,7 +15,7 @@ class DivergedError(ArithmeticError):
 
     Attributes:
       step: the first step, counted from 1, whose loss is not finite.
-      term: the metric that said so, `player/loss`, or `params`.
+      term: the losses that said so, `player/loss`; or `params`, which the step before it left not finite.
     """
 
     def __init__(self, step: int, term: str):

@@ -47,7 +47,8 @@ def train(
 ) -> Iterator[Chunk]:
     """Trains in compiled chunks of about a second; between them the caller logs, validates, saves, or stops.
 
-    Epoch `e` visits the data in the permutation drawn from `fold_in(data_key, e)` and drops the last partial batch.
+    With `data_key, step_key = jax.random.split(key)`, epoch `e` visits the data in the permutation drawn from
+    `fold_in(data_key, e)`, without the last partial batch, and `step_key` is the key of every step.
     A state whose `step` is not zero goes on where it stood, in the order and with the noise of the run that was not
     interrupted.
 
@@ -79,38 +80,29 @@ def train(
         raise InputError(f"boundary={boundary}; at least 1 step is needed, or None.")
     mesh = _check_parallel(algo, batch_size, parallel, devices)
     data_key, step_key = jax.random.split(key)
-    order = _Order(data_key, size, batch_size, steps_per_epoch)
-    return _chunks(algo, state, data, order, step_key, num_epochs * steps_per_epoch, boundary, mesh, parallel)
+    order, last = _Order(data_key, size, batch_size), num_epochs * steps_per_epoch
+    capacity = max(1, min(_MAX_CHUNK, _MAX_ROWS // batch_size))  # not of `last`: more epochs compile nothing new
 
-
-def _chunks(
-    algo: Algorithm,
-    state: Any,
-    data: Any,
-    order: "_Order",
-    key: jax.Array,
-    last: int,
-    boundary: int | None,
-    mesh: Mesh,
-    parallel: str,
-) -> Iterator[Chunk]:
-    state, data = par.place((state, data), par.replicated(mesh))
-    run = _choose_loop(algo, state, data, order.rows(0, 1)[0], key, mesh, parallel)
-    capacity = max(1, min(_MAX_CHUNK, _MAX_ROWS // order.batch_size))  # not of `last`: more epochs compile nothing new
-    step, n, compiled = int(state.step), 1, False
-    while step < last:
-        n = min(n, capacity, last - step, (boundary - step % boundary) if boundary else n)
+    def chunks(state: Any, data: Any) -> Iterator[Chunk]:
         start = time.perf_counter()
-        rows = np.zeros((capacity, order.batch_size), np.int32)
-        rows[:n] = order.rows(step, n)
-        state, log = run(algo, state, data, rows, n, key, mesh)
-        metrics = {name: np.asarray(values)[:n] for name, values in log.items()}
-        seconds = time.perf_counter() - start
-        _check_finite(state, metrics, step)
-        step += n
-        yield Chunk(state, step, metrics, seconds)
-        n = max(1, min(16 * n, int(n * _CHUNK_SECONDS / seconds))) if compiled else 1
-        compiled = True
+        state, data = par.place((state, data), par.replicated(mesh))
+        run = _choose_loop(algo, state, data, np.zeros(batch_size, np.int32), step_key, mesh, parallel)
+        step, n, compiled = int(state.step), 1, False
+        while step < last:
+            n = min(n, capacity, last - step, boundary - step % boundary if boundary else n)
+            rows = np.zeros((capacity, batch_size), np.int32)
+            rows[:n] = [order.rows(i) for i in range(step, step + n)]
+            state, log = run(algo, state, data, rows, n, step_key, mesh)
+            metrics = {name: np.asarray(values)[:n] for name, values in log.items()}
+            seconds = time.perf_counter() - start
+            _check_finite(state, metrics, step)
+            step += n
+            yield Chunk(state, step, metrics, seconds)
+            start = time.perf_counter()
+            n = max(1, min(16 * n, int(n * _CHUNK_SECONDS / seconds))) if compiled else 1
+            compiled = True
+
+    return chunks(state, data)
 
 
 def fit(
@@ -126,15 +118,14 @@ def fit(
       are not refused here; look at the metrics.
     """
     size = num_examples(data)
-    steps_per_epoch = count_steps(size, batch_size)
+    count_steps(size, batch_size)
     data_key, step_key = jax.random.split(key)
 
     def one_step(state: Any, rows: jax.Array) -> tuple[Any, Metrics]:
         return algo.step(state, take(data, rows), step_key)
 
     def one_epoch(state: Any, epoch: jax.Array) -> tuple[Any, Metrics]:
-        order = _permutation(data_key, epoch, size)[: steps_per_epoch * batch_size]
-        return jax.lax.scan(one_step, state, order.reshape(steps_per_epoch, batch_size))
+        return jax.lax.scan(one_step, state, epoch_order(data_key, epoch, size=size, batch_size=batch_size))
 
     return jax.lax.scan(one_epoch, state, jnp.arange(num_epochs))
 
@@ -167,11 +158,14 @@ def evaluate(algo: Algorithm, state: Any, data: Any, key: jax.Array, *, batch_si
 
 
 def num_examples(data: Any) -> int:
-    """The common length of the arrays of a pytree; `InputError` where they disagree."""
-    sizes = {leaf.shape[0] for leaf in jax.tree.leaves(data)}
-    if len(sizes) != 1:
-        raise InputError(f"The arrays of the data have lengths {sorted(sizes)}; they need one length in common.")
-    return sizes.pop()
+    """The common length of the arrays of a pytree; `InputError` where they disagree or are empty."""
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(data)]
+    sizes = {shape[:1] for shape in shapes}
+    if len(sizes) != 1 or () in sizes:
+        raise InputError(f"The arrays of the data have shapes {shapes}; they need one length in common.")
+    if (0,) in sizes:
+        raise InputError(f"The data hold no examples: their shapes are {shapes}.")
+    return shapes[0][0]
 
 
 def count_steps(size: int, batch_size: int) -> int:
@@ -183,9 +177,16 @@ def count_steps(size: int, batch_size: int) -> int:
     return size // batch_size
 
 
+@partial(jax.jit, static_argnames=("size", "batch_size"))
+def epoch_order(data_key: jax.Array, epoch: int | jax.Array, *, size: int, batch_size: int) -> jax.Array:
+    """The batches of one epoch: `[steps, batch_size]` int32 row numbers, without the last partial batch."""
+    order = jax.random.permutation(jax.random.fold_in(data_key, epoch), size)
+    return order[: size // batch_size * batch_size].reshape(-1, batch_size)
+
+
 def take(data: Any, rows: jax.Array | np.ndarray) -> Any:
     """The examples of those rows."""
-    return jax.tree.map(lambda v: v[rows], data)
+    return jax.tree.map(lambda v: jnp.asarray(v)[rows], data)
 
 
 def has_convolution(function: Callable[..., Any], *args: Any) -> bool:
@@ -201,29 +202,20 @@ def has_convolution(function: Callable[..., Any], *args: Any) -> bool:
     return search(jax.make_jaxpr(function)(*args).jaxpr)
 
 
-def _permutation(data_key: jax.Array, epoch: Any, size: int) -> jax.Array:
-    return jax.random.permutation(jax.random.fold_in(data_key, epoch), size)
-
-
-_permutation_on_host = jax.jit(_permutation, static_argnames="size")
-
-
 class _Order:
-    """Which examples each step of a run sees; the permutation of the current epoch is kept."""
+    """Which examples each step of a run sees; the order of the current epoch is kept."""
 
-    def __init__(self, data_key: jax.Array, size: int, batch_size: int, steps_per_epoch: int):
-        self.data_key, self.size, self.batch_size, self.steps_per_epoch = data_key, size, batch_size, steps_per_epoch
-        self.epoch, self.order = -1, np.zeros(0, np.int32)
+    def __init__(self, data_key: jax.Array, size: int, batch_size: int):
+        self.data_key, self.size, self.batch_size = data_key, size, batch_size
+        self.epoch, self.order = -1, np.zeros((0, batch_size), np.int32)
 
-    def rows(self, step: int, n: int) -> np.ndarray:
-        """`[n, batch_size]` int32 for steps `step, ..., step + n - 1`."""
-        return np.stack([self._batch(s) for s in range(step, step + n)])
-
-    def _batch(self, step: int) -> np.ndarray:
-        epoch, i = divmod(step, self.steps_per_epoch)
+    def rows(self, step: int) -> np.ndarray:
+        """`[batch_size]` int32."""
+        epoch, i = divmod(step, self.size // self.batch_size)
         if epoch != self.epoch:
-            self.epoch, self.order = epoch, np.asarray(_permutation_on_host(self.data_key, epoch, self.size))
-        return self.order[i * self.batch_size : (i + 1) * self.batch_size]
+            order = epoch_order(self.data_key, epoch, size=self.size, batch_size=self.batch_size)
+            self.epoch, self.order = epoch, np.asarray(order)
+        return self.order[i]
 
 
 def _check_parallel(algo: Algorithm, batch_size: int, parallel: str, devices: int | None) -> Mesh:
