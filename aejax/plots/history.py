@@ -29,7 +29,7 @@ def curves(history: Sequence[Mapping[str, float]]) -> "Figure":
       InputError: there is no row, or no metric.
     """
     names = list(dict.fromkeys(name.removeprefix("val/") for row in history for name in row))
-    names = [name for name in names if name not in ("step", "epoch")]
+    names = sorted(set(names) - {"step", "epoch"}, key=lambda name: (not name.endswith("/loss"), names.index(name)))
     if not names:
         raise InputError(f"A history of {len(history)} rows without a metric; wanted are rows as in metrics.jsonl.")
     axis = "epoch" if "epoch" in history[0] else "step"
