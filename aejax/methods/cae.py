@@ -28,7 +28,7 @@ class CAE(AE):
     @classmethod
     def dense(cls, data_dim: int, latent_dim: int, *, hidden_dims: tuple[int, ...] = (), **fields: Any) -> Self:
         """Tied sigmoid layers on vectors `[B, D]`: one by default, more with `hidden_dims`."""
-        published = {"activation": nn.sigmoid, "code_activation": nn.sigmoid, "tied": True}
+        published: dict[str, Any] = {"activation": nn.sigmoid, "code_activation": nn.sigmoid, "tied": True}
         return super().dense(data_dim, latent_dim, hidden_dims=hidden_dims, **published | fields)
 
 

@@ -58,7 +58,7 @@ class TiedMLP(nn.Module):
         for i, kernel in enumerate(reversed(kernels)):
             z = z @ kernel.T
             if self.use_bias:
-                z = z + self.param(f"bias_{i}", nn.initializers.zeros, (1, kernel.shape[0]))
+                z = z + self.param(f"bias_{i}", nn.initializers.zeros, (1, kernel.shape[0]), kernel.dtype)
             if i < len(kernels) - 1:
                 z = self.activation(z)
         return z
