@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-_LINE_SECONDS = 5.0  # between lines, where there is no terminal
+_LINE_SECONDS = 5.0  # between lines, where there is no terminal; more in long runs
 
 UNITS = {
     "test_sse": "squared error per image, summed over pixels",
@@ -47,7 +47,7 @@ class Bars:
             TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
         )
-        self._last_line = time.monotonic()
+        self._start = self._last_line = time.monotonic()
 
     def __enter__(self) -> "Bars":
         if self.console.is_terminal:
@@ -70,8 +70,10 @@ class Bars:
         self.progress.update(bar.id, completed=step)
         shown = describe(terms)
         self.say(shown)
-        if not self.console.is_terminal and time.monotonic() - self._last_line > _LINE_SECONDS:
-            self._last_line = time.monotonic()
+        now = time.monotonic()
+        pause = max(_LINE_SECONDS, (now - self._start) / 20)
+        if not self.console.is_terminal and now - self._last_line >= pause:
+            self._last_line = now
             left = "" if bar.time_remaining is None else f", {bar.time_remaining:.0f} s left"
             print(
                 f"{bar.description}: step {step} of {bar.total:.0f}{left}; {shown}", file=self.console.file, flush=True

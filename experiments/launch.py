@@ -121,10 +121,13 @@ def command_line(
     bars = Bars(Console(soft_wrap=not sys.stdout.isatty()))
 
     def again() -> str:
-        path = launch.workdir or default_path(module.rpartition(".")[2], config)
         python = "python" if shutil.which("python") == sys.executable else sys.executable
-        begun = ["--resume"] if (path / "config.json").exists() else []
-        return shlex.join([python, "-m", module, *(word for word in argv if word != "--resume"), *begun])
+        resume = ["--resume"] if begun() else []
+        return shlex.join([python, "-m", module, *(word for word in argv if word != "--resume"), *resume])
+
+    def begun() -> bool:
+        path = launch.workdir or default_path(module.rpartition(".")[2], config)
+        return (path / "config.json").exists()
 
     try:
         with interruptible(), plain_warnings():
@@ -134,15 +137,17 @@ def command_line(
                 report = body(config, launch, bars)
             report()
     except Interrupted as stop:
-        print(f"Stopped. To go on:\n  {again()}", file=sys.stderr)
+        saved = "; what was trained is saved" if begun() else ""
+        print(f"Stopped{saved}. To go on:\n  {again()}", file=sys.stderr)
         raise SystemExit(128 + stop.signum) from None
     except InputError as error:
         raise SystemExit(_fail(str(error), code=2)) from None
     except DivergedError as error:
-        raise SystemExit(_fail(" ".join([str(error), *error.__notes__]))) from None
+        raise SystemExit(_fail(" ".join([str(error), *getattr(error, "__notes__", ())]))) from None
     except OSError as error:
         what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
-        raise SystemExit(_fail(f"{what}. Checkpoints saved before are intact. To go on: {again()}")) from None
+        rest = f" Checkpoints saved before are intact. To go on: {again()}" if begun() else ""
+        raise SystemExit(_fail(f"{what}.{rest}")) from None
 
 
 def parse(module: str, config_type: type[Any], description: str | None, argv: Sequence[str]) -> tuple[Any, Launch]:

@@ -25,6 +25,7 @@ def _own_cache(tmp_path_factory):
     before = {name: getattr(jax.config, name) for name in names}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AEJAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+        launch.use_compilation_cache()
         yield
     for name, value in before.items():
         jax.config.update(name, value)

@@ -58,7 +58,9 @@ def test_a_signal_saves_and_says_how_to_go_on(call, finished, signum, code, step
     with at_step(step, lambda: send(signum)):
         outcome = call("--workdir", RUN, "--checkpoint-seconds", 1e9)
     assert outcome.code == code
-    assert re.fullmatch(r"Stopped. To go on:\n  .*python.* -m experiments.ae .* --resume\n", outcome.err)
+    assert re.fullmatch(
+        r"Stopped; what was trained is saved. To go on:\n  .*python.* -m experiments.ae .* --resume\n", outcome.err
+    )
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     assert int(common.load(RUN)[2].step) >= step
     before = contents(RUN)
