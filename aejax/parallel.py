@@ -3,6 +3,11 @@
 The default is `jit` with the batch sharded and everything else replicated: the result equals that of one device,
 noise included. `pmap` and `shard_map` run the step of an algorithm that was built with `axis_name=AXIS`; there each
 device draws noise of its own.
+
+Several processes, on one machine or many, run the same program, each with `jax.distributed.initialize(...)` before
+anything touches a device. `training.train(..., devices=None)` then spans the devices of all. Every process passes the
+same state, the same whole data and the same key, goes through the same chunks, and gets the same results; whatever
+writes asks `jax.process_index() == 0` first, and whatever decides to stop asks `agree`.
 """
 
 from collections.abc import Sequence
@@ -10,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from aejax.checks import InputError
@@ -68,3 +74,8 @@ def check_batch(batch_size: int, num_devices: int) -> None:
         raise InputError(
             f"batch_size={batch_size} is not divided by {num_devices} devices; {' and '.join(fits)} would be."
         )
+
+
+def agree(value: float) -> float:
+    """The value of process 0, on every process: for decisions that each would take by its own clock or signals."""
+    return value if jax.process_count() == 1 else float(multihost_utils.broadcast_one_to_all(jnp.float32(value)))

@@ -99,7 +99,7 @@ def train(
             step += n
             yield Chunk(state, step, metrics, seconds)
             start = time.perf_counter()
-            n = max(1, min(16 * n, int(n * _CHUNK_SECONDS / seconds))) if compiled else 1
+            n = max(1, min(16 * n, int(n * _CHUNK_SECONDS / par.agree(seconds)))) if compiled else 1
             compiled = True
 
     return chunks(state, data)
@@ -223,6 +223,8 @@ def _check_parallel(algo: Algorithm, batch_size: int, parallel: str, devices: in
         raise InputError(f"Unknown parallel={parallel!r}. {nearest(parallel, par.WAYS, what='ways')}")
     mesh = par.make_mesh(devices)
     par.check_batch(batch_size, mesh.size)
+    if parallel == "pmap" and jax.process_count() > 1:
+        raise InputError("parallel='pmap' runs in one process; use 'jit' or 'shard_map' with several.")
     mapped = parallel != "jit"
     if mapped != (algo.axis_name is not None):
         wanted = f"axis_name={par.AXIS!r}" if mapped else "no axis_name"

@@ -246,8 +246,9 @@ def test_a_dense_program_has_no_convolution():
     assert not training.has_convolution(jax.jit(lambda x: jnp.tanh(x @ x)), jnp.ones((3, 3)))
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere convolutions are scanned")
 def test_a_lax_convolution_runs_outside_the_compiled_loop_on_cpu(lax_conv, monkeypatch):
+    if jax.default_backend() != "cpu":
+        pytest.skip("elsewhere convolutions are scanned")
     algo, params, data = lax_conv
     monkeypatch.setattr(training, "_jit_chunk", None)
     chunks = run(algo, algo.init(params), data, batch_size=4, num_epochs=1)

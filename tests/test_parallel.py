@@ -1,0 +1,129 @@
+"""Meshes, placements, and two processes that are one."""
+
+import socket
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType
+
+from aejax import parallel, training
+from aejax.checks import InputError
+from aejax.data import Batch
+from aejax.methods.vae import VAE, vae
+from aejax.nets import init_params
+
+
+@pytest.mark.parametrize(("devices", "size"), [(None, 8), (3, 3), (1, 1)])
+def test_a_mesh_takes_as_many_devices_as_it_is_asked_to(devices, size):
+    mesh = parallel.make_mesh(devices)
+    assert list(mesh.devices.flat) == jax.devices()[:size]
+    assert mesh.axis_names == (parallel.AXIS,)
+    assert mesh.axis_types == (AxisType.Auto,)
+
+
+def test_a_mesh_of_given_devices():
+    chosen = [jax.devices()[5], jax.devices()[2]]
+    assert list(parallel.make_mesh(chosen).devices.flat) == chosen
+
+
+@pytest.mark.parametrize("devices", [0, -1, 9])
+def test_devices_that_do_not_exist_are_refused(devices):
+    with pytest.raises(InputError, match=rf"{devices} devices were asked for and 8 of kind \w+ exist"):
+        parallel.make_mesh(devices)
+
+
+def test_where_the_parts_lie():
+    mesh, x = parallel.make_mesh(4), np.arange(24.0).reshape(2, 12)
+    whole = parallel.place(x, parallel.replicated(mesh))
+    assert [shard.data.shape for shard in whole.addressable_shards] == [(2, 12)] * 4
+    parts = parallel.place(x, parallel.split(mesh, axis=1))
+    np.testing.assert_array_equal(parts.addressable_shards[2].data, x[:, 6:9])
+
+
+def test_placing_copies_what_others_can_write_to_and_shares_the_rest():
+    where = parallel.replicated(parallel.make_mesh(1))
+    theirs = np.full(100_000, 1.0, np.float32)
+    placed = parallel.place(theirs, where)
+    theirs[:] = 2.0
+    assert float(placed[0]) == 1.0
+    fixed = jnp.ones(100_000)
+    assert parallel.place(fixed, where).unsafe_buffer_pointer() == fixed.unsafe_buffer_pointer()
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "num_devices", "fits"),
+    [(100, 8, "96 and 104 would be"), (5, 8, "; 8 would be"), (9, 2, "8 and 10 would be")],
+)
+def test_a_batch_that_devices_do_not_divide_names_the_two_nearest(batch_size, num_devices, fits):
+    with pytest.raises(InputError, match=f"batch_size={batch_size} is not divided by {num_devices} devices.*{fits}"):
+        parallel.check_batch(batch_size, num_devices)
+
+
+def test_a_batch_that_devices_divide_passes():
+    parallel.check_batch(104, 8)
+
+
+def test_one_process_agrees_with_itself():
+    assert parallel.agree(0.1) == 0.1
+
+
+# --- two processes ----------------------------------------------------------------------------------------------------
+
+
+def train_vae(devices):
+    """Metrics and parameters of a short run, noise and all; the program of every process."""
+    x = np.random.default_rng(0).random((64, 16)).astype(np.float32)
+    model = VAE.dense(16, 2, hidden_dims=(8,))
+    algo = vae(model, tx=optax.sgd)
+    state = algo.init(init_params(model, jax.random.key(0), x))
+    key = jax.random.key(1)
+    chunks = list(training.train(algo, state, Batch(x), key, batch_size=16, num_epochs=3, devices=devices))
+    loss = np.concatenate([chunk.metrics["elbo/loss"] for chunk in chunks])
+    final = training.evaluate(algo, chunks[-1].state, Batch(x), key)["elbo/loss"]
+    return {
+        "loss": loss,
+        "final": final,
+        "params": np.concatenate([v.ravel() for v in jax.tree.leaves(chunks[-1].state.params)]),
+    }
+
+
+def process(index, port, path):
+    jax.config.update("jax_num_cpu_devices", 2)
+    jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=index)
+    assert jax.device_count() == 4
+    np.savez(path, **train_vae(devices=None))
+    assert parallel.agree(float(index)) == 0.0
+    x = np.zeros((4, 1))
+    with pytest.raises(InputError, match="pmap' runs in one process"):
+        training.train(None, None, x, jax.random.key(0), batch_size=4, num_epochs=1, parallel="pmap", devices=None)
+
+
+def test_two_processes_are_one(tmp_path):
+    if jax.default_backend() != "cpu":
+        pytest.skip("two processes of two CPU devices")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    paths = [tmp_path / f"{i}.npz" for i in range(2)]
+    commands = [[sys.executable, __file__, str(i), str(port), str(path)] for i, path in enumerate(paths)]
+    running = [subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for c in commands]
+    try:
+        outputs = [each.communicate(timeout=400)[0] for each in running]
+    finally:
+        for each in running:
+            each.kill()
+    assert [each.returncode for each in running] == [0, 0], "\n".join(outputs)
+    expected = train_vae(devices=1)
+    for path in paths:
+        actual = np.load(path)
+        for name, value in expected.items():
+            np.testing.assert_allclose(actual[name], value, rtol=1e-5, atol=1e-7)
+
+
+if __name__ == "__main__":
+    process(int(sys.argv[1]), sys.argv[2], sys.argv[3])
