@@ -78,7 +78,7 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
 
     folder = open_folder("compare", config, launch.workdir, resume=launch.resume)
     runs = experiments(config)
-    if folder.summary is None or folder.summary["num_epochs"] < config.num_epochs:
+    if not folder.is_finished:
         dataset = common.prepare(*runs["ae"], devices=launch.devices, way=launch.parallel).dataset
         folder.start(runs=list(runs))
         metrics, z, x_hat = pca(dataset, config.latent_dim)

@@ -33,9 +33,15 @@ class RunFolder:
     _lock: int | None = None
 
     @property
-    def summary(self) -> dict[str, Any] | None:
-        """The summary of a finished run."""
+    def summary(self) -> Any:
+        """The summary of a finished run, perhaps of fewer epochs than this one is to have; None where there is none."""
         return read_json(self.path / "summary.json")
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do."""
+        summary = self.summary
+        return summary is not None and summary["num_epochs"] >= self.config["num_epochs"]
 
     @property
     def checkpoints(self) -> Path:
@@ -95,21 +101,21 @@ def open_folder(name: str, config: Any, workdir: Path | None, *, resume: bool) -
     there = next(p for p in (path, *path.absolute().parents) if os.path.lexists(p))
     if not there.is_dir():
         raise InputError(f"--workdir {path}: {there} is not a folder.")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"{path} cannot be written. Give another --workdir.")
-    if there != path:
-        if resume:
-            runs = [str(p.parent) for p in path.parent.glob("*/config.json")]
-            hint = f" {nearest(str(path), runs, what='runs there')}" if runs else ""
-            raise InputError(f"There is nothing to resume: {path} does not exist.{hint}")
-        return folder
-    entries = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
+    if there != path and resume:
+        runs = [str(p.parent) for p in path.parent.glob("*/config.json")]
+        hint = f" {nearest(str(path), runs, what='runs there')}" if runs else ""
+        raise InputError(f"There is nothing to resume: {path} does not exist.{hint}")
+    entries = sorted(p.name for p in path.iterdir() if not p.name.startswith(".")) if there == path else []
     if "config.json" in entries:
         _check_same(folder, resume)
-        if folder.summary is None and not resume:
+        if folder.is_finished:
+            return folder
+        if not resume:
             raise InputError(f"{path} holds an unfinished run of this configuration. Add --resume to go on with it.")
     elif entries:
         raise InputError(f"{path} is not empty and holds no run ({', '.join(entries[:4])}). Give another --workdir.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{path} cannot be written. Give another --workdir.")
     return folder
 
 

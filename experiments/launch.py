@@ -52,11 +52,10 @@ def execute(
     """
     common.check(config)
     folder = open_folder(experiment.name, config, launch.workdir, resume=launch.resume)
-    summary = folder.summary
-    if summary is not None and summary["num_epochs"] >= config.num_epochs:
+    if folder.is_finished:
         if not quiet:
             bars.console.print(f"{folder.path} is finished already.", highlight=False, markup=False, soft_wrap=True)
-        return folder, summary
+        return folder, folder.summary
     with FolderObserver(folder, experiment.monitor, launch, bars) as observer:
         try:
             result = common.run(experiment, config, observer=observer, devices=launch.devices, way=launch.parallel)

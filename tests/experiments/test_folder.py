@@ -8,6 +8,7 @@ from small_run import contents
 
 from aejax.checks import InputError
 from experiments import ae, folder
+from experiments.common import to_dict
 from experiments.folder import RunFolder, default_path, open_folder
 
 CONFIG = ae.Config()
@@ -99,6 +100,13 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(folder.os, "access", lambda path, mode: path != tmp_path)  # root may write anywhere
     with pytest.raises(InputError, match="run cannot be written"):
         open_folder("ae", CONFIG, tmp_path / "run", resume=False)
+    (tmp_path / "file").unlink()
+    run = RunFolder(tmp_path, "ae", to_dict(CONFIG))
+    run.start()
+    with pytest.raises(InputError, match="cannot be written"):
+        open_folder("ae", CONFIG, tmp_path, resume=True)
+    finish(run)
+    assert open_folder("ae", CONFIG, tmp_path, resume=False).is_finished  # and may be looked at
 
 
 def test_an_empty_folder_and_one_killed_while_its_first_file_was_written_are_new(tmp_path):
