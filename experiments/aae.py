@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 class Config(common.Config):
     prior: Literal["normal", "mixture", "swiss_roll"] = "normal"
     """What the codes shall follow; mixture and swiss_roll are 2-D."""
+    b1: float = 0.0
+    """Adam's decay of the mean gradient, for all players: a game is steadier without the usual 0.9."""
+    schedule: str = "cosine"
+    """How the learning rates change: constant, cosine, ..."""
     hparams: method.HParams = method.HParams()
     """Real-valued knobs."""
 
@@ -27,7 +31,8 @@ def build_model(config: Config, shape: tuple[int, ...]) -> Any:
 
 
 def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) -> Any:
-    return method.aae(model, config.hparams, tx, prior=config.prior, axis_name=axis_name)
+    adam = partial(tx, b1=config.b1)
+    return method.aae(model, config.hparams, adam, prior=config.prior, axis_name=axis_name)
 
 
 def measure(trained: Trained) -> dict[str, float]:

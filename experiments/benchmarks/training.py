@@ -1,0 +1,250 @@
+"""Steps per second against a hand-written PyTorch loop on the same machine, and what importing costs.
+
+The candidates take turns; quoted are the median milliseconds per step, and the median of the ratios of the rounds, so
+that a machine whose speed drifts does not decide. The data are random numbers in the shape of MNIST. PyTorch is the
+extra `peers`; without it its rows are left out.
+"""
+
+import dataclasses
+import datetime
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from aejax import training
+from aejax.data import Batch
+from aejax.methods.ae import AE, ae
+from aejax.methods.vae import VAE, vae
+from aejax.nets import init_params
+
+Candidate = Iterator[float]  # each `next` trains for a while and returns seconds per step
+
+_IMPORT = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
+_LISTED = "import {}, sys; print(' '.join(sys.modules))"
+_HEAVY = ("tensorflow", "torch", "sklearn", "matplotlib")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    rounds: int = 7
+    """How often each candidate has its turn."""
+    seconds: float = 1.0
+    """Length of a turn, about."""
+    out: Path | None = None
+    """Writes the figures as JSON."""
+
+
+def aejax_chunks(algo: Any, params: Any, data: Batch, batch_size: int, seconds: float) -> Candidate:
+    """What users get: the compiled chunks of `train`."""
+    state, key = algo.init(params), jax.random.key(0)
+    for chunk in training.train(algo, state, data, key, batch_size=batch_size, num_epochs=10**6):
+        n = len(next(iter(chunk.metrics.values())))
+        if chunk.seconds > seconds / 3 and n > 1:  # the first chunks compile, or are too short to be timed
+            yield chunk.seconds / n
+
+
+def jitted_steps(algo: Any, params: Any, data: Batch, batch_size: int, seconds: float) -> Candidate:
+    """The usual JAX loop: one call of a jitted, donating step for each batch."""
+    step = jax.jit(lambda state, data, rows, key: algo.step(state, training.take(data, rows), key), donate_argnums=0)
+    state, key = jax.tree.map(jnp.copy, algo.init(params)), jax.random.key(0)
+    data = jax.device_put(data)
+
+    def train(rows: np.ndarray) -> None:
+        nonlocal state
+        for row in rows:
+            state, _ = step(state, data, row, key)
+        jax.block_until_ready(state)
+
+    return timed(train, len(data.x), batch_size, seconds)
+
+
+def timed(train: Callable[[np.ndarray], None], size: int, batch_size: int, seconds: float) -> Candidate:
+    """Runs `train(rows [n, batch_size])` for about `seconds`, again and again, after a warm-up."""
+    rng = np.random.default_rng(0)
+    train(rng.integers(size, size=(3, batch_size)))
+    n = 3
+    while True:
+        rows = rng.integers(size, size=(n, batch_size))
+        start = time.perf_counter()
+        train(rows)
+        taken = time.perf_counter() - start
+        if taken > seconds / 3:
+            yield taken / n
+        n = max(1, round(n * seconds / taken))
+
+
+def torch_steps(kind: str, x: np.ndarray, batch_size: int, seconds: float) -> Candidate:
+    """A hand-written eager PyTorch loop over a tensor: the same network, loss and optimiser."""
+    import torch
+    from torch import nn
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    bce = nn.functional.binary_cross_entropy_with_logits
+    if kind == "dense":
+        encoder = nn.Sequential(
+            nn.Linear(784, 500), nn.ReLU(), nn.Linear(500, 500), nn.ReLU(), nn.Linear(500, 40),
+        )  # fmt: skip
+        decoder = nn.Sequential(
+            nn.Linear(20, 500), nn.ReLU(), nn.Linear(500, 500), nn.ReLU(), nn.Linear(500, 784),
+        )  # fmt: skip
+
+        def loss_of(x: Any) -> Any:
+            mean, logvar = encoder(x).chunk(2, dim=1)
+            logits = decoder(mean + torch.exp(0.5 * logvar) * torch.randn_like(mean))
+            kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).sum()
+            return (bce(logits, x, reduction="sum") + kl) / len(x)
+    else:
+        x = x.transpose(0, 3, 1, 2)
+        encoder = nn.Sequential(
+            nn.Conv2d(1, 32, 3, 1, 1), nn.LeakyReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.LeakyReLU(),
+            nn.Conv2d(64, 64, 3, 2, 1), nn.LeakyReLU(), nn.Conv2d(64, 64, 3, 1, 1), nn.LeakyReLU(),
+            nn.Flatten(), nn.Linear(64 * 49, 2),
+        )  # fmt: skip
+        decoder = nn.Sequential(
+            nn.Linear(2, 64 * 49), nn.Unflatten(1, (64, 7, 7)), nn.LeakyReLU(),
+            nn.ConvTranspose2d(64, 64, 3, 1, 1), nn.LeakyReLU(), nn.ConvTranspose2d(64, 64, 3, 2, 1, 1), nn.LeakyReLU(),
+            nn.ConvTranspose2d(64, 32, 3, 2, 1, 1), nn.LeakyReLU(), nn.ConvTranspose2d(32, 1, 3, 1, 1),
+        )  # fmt: skip
+
+        def loss_of(x: Any) -> Any:
+            return bce(decoder(encoder(x)), x, reduction="sum") / len(x)
+
+    encoder, decoder = encoder.to(device), decoder.to(device)
+    data = torch.tensor(np.ascontiguousarray(x), device=device)
+    optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
+
+    def train(rows: np.ndarray) -> None:
+        for row in torch.tensor(rows, device=device):
+            loss = loss_of(data[row])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        loss.item()
+
+    return timed(train, len(x), batch_size, seconds)
+
+
+def race(candidates: dict[str, Candidate], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds per step of each candidate in each round; they take turns."""
+    turns: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, candidate in candidates.items():
+            turns[name].append(1e3 * next(candidate))
+    return turns
+
+
+def cases(config: Config) -> dict[str, dict[str, Candidate]]:
+    """The candidates of each case."""
+    x = np.random.default_rng(0).random((10_000, 28, 28, 1), np.float32)
+    flat = x.reshape(len(x), -1)
+    dense, conv = VAE.dense(784, 20, hidden_dims=(500, 500)), AE.conv((28, 28, 1), 2)
+    built = {
+        "dense VAE 784-500-500-20, batch 100": (
+            "dense",
+            vae(dense),
+            init_params(dense, jax.random.key(0), flat),
+            flat,
+            100,
+        ),
+        "conv AE 28x28, 32-64-64-64, batch 128": ("conv", ae(conv), init_params(conv, jax.random.key(0), x), x, 128),
+    }
+    found = {}
+    for case, (kind, algo, params, inputs, batch_size) in built.items():
+        data = Batch(inputs)
+        found[case] = {
+            "aejax train": aejax_chunks(algo, params, data, batch_size, config.seconds),
+            "loop of jitted steps": jitted_steps(algo, params, data, batch_size, config.seconds),
+        }
+        if has_torch():
+            found[case]["PyTorch eager"] = torch_steps(kind, inputs, batch_size, config.seconds)
+    return found
+
+
+def has_torch() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("torch") is not None
+
+
+def import_seconds(rounds: int) -> dict[str, Any]:
+    """Seconds that `import aejax` takes beyond its four bases, in fresh processes, and what it must not bring."""
+
+    def output(code: str) -> str:
+        return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+    bases = "jax, flax.linen, optax, chex"
+    pairs = [
+        (float(output(_IMPORT.format(f"{bases}, aejax"))), float(output(_IMPORT.format(bases)))) for _ in range(rounds)
+    ]
+    brought = output(_LISTED.format("aejax")).split()
+    beyond = statistics.median(ours - base for ours, base in pairs)
+    return {
+        "beyond_bases": beyond,
+        "bases": statistics.median(b for _, b in pairs),
+        "heavy": [m for m in _HEAVY if m in brought],
+    }
+
+
+def machine() -> dict[str, str]:
+    """Where and with what this was measured."""
+    names = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    found = {
+        "date": datetime.date.today().isoformat(),
+        "cpu": f"{len(names)} x {names[0]}" if names else platform.processor(),
+        "device": jax.devices()[0].device_kind,
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+    }
+    if has_torch():
+        import torch
+
+        found["torch"] = torch.__version__
+    return found
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
+
+
+def main() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from experiments.folder import write_json
+
+    config = tyro.cli(Config, prog="python -m experiments.benchmarks.training", description=__doc__)
+    console = Console()
+    figures: dict[str, Any] = {"machine": machine(), "ms_per_step": {}, "speed": {}}
+    console.print(", ".join(f"{name} {value}" for name, value in figures["machine"].items()), highlight=False)
+    for case, candidates in cases(config).items():
+        turns = race(candidates, config.rounds)
+        ours = turns["aejax train"]
+        table = Table("ms per step", "median", "least", "most", "times the steps of it", title=case)
+        for name, values in turns.items():
+            ratio = statistics.median(other / own for other, own in zip(values, ours, strict=True))
+            figures["ms_per_step"].setdefault(case, {})[name] = [statistics.median(values), min(values), max(values)]
+            figures["speed"].setdefault(case, {})[name] = ratio
+            table.add_row(name, *(f"{v:.2f}" for v in figures["ms_per_step"][case][name]), f"{ratio:.2f}")
+        console.print(table)
+    if not has_torch():
+        console.print("PyTorch is not installed: pip install -e '.[peers]' adds its rows.")
+    figures["import_seconds"] = import_seconds(config.rounds)
+    console.print("import aejax: {beyond_bases:.2f} s beyond jax, flax.linen, optax, chex ({bases:.2f} s)".format(
+        **figures["import_seconds"]), highlight=False)  # fmt: skip
+    console.print(f"of {', '.join(_HEAVY)} it brings: {', '.join(figures['import_seconds']['heavy']) or 'none'}")
+    if config.out is not None:
+        write_json(config.out, figures)
+
+
+if __name__ == "__main__":
+    main()
