@@ -88,12 +88,11 @@ def sweep(
     if strategy not in STRATEGIES:
         raise InputError(f"Unknown strategy={strategy!r}. {nearest(strategy, STRATEGIES, what='strategies')}")
     settings, count = _stack(hparams)
-    for i in range(count):
-        build(
-            jax.tree.map(lambda leaf, i=i: leaf[i].item(), settings)
-        )  # refuses what it cannot use, while it has values
+    for i in range(count):  # while they have values: `build` cannot refuse what is traced
+        build(jax.tree.map(lambda leaf, i=i: leaf[i].item(), settings))
     if not len(seeds):
         raise InputError("No seeds were given; a sweep needs at least one.")
+    training.count_steps(training.num_examples(data), batch_size)
     data = jax.tree.map(jnp.asarray, data)
     keys = jnp.stack([jax.random.split(jax.random.key(seed), 3) for seed in seeds])[:, :2]
     sizes = {"batch_size": batch_size, "num_epochs": num_epochs}
@@ -103,10 +102,10 @@ def sweep(
     if strategy == "vmap":
         states, metrics = _run_all(build, init, settings, keys, data, **sizes)
     else:
-        rows = [jax.tree.map(lambda leaf, i=i: leaf[i], settings) for i in range(count)]
-        scans = not (on_cpu and training.has_convolution(partial(_first_step, build, init), rows[0], keys[0], data))
+        each = [jax.tree.map(lambda leaf, i=i: leaf[i], settings) for i in range(count)]
+        scans = not (on_cpu and training.has_convolution(partial(_first_step, build, init), each[0], keys[0], data))
         run = _run_one if scans else _run_by_steps
-        runs = [run(build, init, row, key, data, **sizes) for row in rows for key in keys]
+        runs = [run(build, init, setting, key, data, **sizes) for setting in each for key in keys]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *runs)
         states, metrics = jax.tree.map(lambda leaf: leaf.reshape(count, len(keys), *leaf.shape[1:]), stacked)
     return SweepResult(states, jax.tree.map(np.asarray, metrics), strategy)

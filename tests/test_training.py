@@ -193,7 +193,9 @@ def test_the_user_keeps_what_is_theirs_on_several_devices(parallel_way):
 
 def test_whoever_writes_to_their_numpy_array_does_not_touch_the_run():
     algo, state = one_player(fit_mean, lr=0.5)
-    data = np.full(100_000, 4.0, np.float32)
+    memory = np.empty(100_016, np.float32)
+    data = memory[-memory.ctypes.data % 64 // 4 :][:100_000]  # on a boundary of 64 bytes, where JAX would share it
+    data[:] = 4.0
     chunks = training.train(algo, state, data, KEY, batch_size=100_000, num_epochs=2)
     next(chunks)
     data[:] = np.nan
