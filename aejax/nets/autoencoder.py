@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import flax.linen as nn
 import jax
+import numpy as np
 
 from aejax import likelihoods
 from aejax.checks import InputError
@@ -78,8 +79,8 @@ class Autoencoder(nn.Module):
         return self.decode(self.embed(x))
 
     def embed(self, x: jax.Array) -> jax.Array:
-        """The representation of x, without noise: `[B, ...] -> [B, Z]`."""
-        raise NotImplementedError
+        """The representation of x, without noise: `[B, ...] -> [B, Z]`. What the encoder returns, by default."""
+        return self.encoder(x)
 
     def decode(self, z: jax.Array) -> jax.Array:
         """Logits or mean: `[B, Z] -> [B, ...]`."""
@@ -94,7 +95,7 @@ class Autoencoder(nn.Module):
         return self.generate(self.embed(x))
 
 
-def init_params(model: Autoencoder, key: jax.Array, x: jax.Array) -> dict[str, Any]:
+def init_params(model: Autoencoder, key: jax.Array, x: jax.Array | np.ndarray) -> dict[str, Any]:
     """Fresh parameters by group, with the module checked against the data first.
 
     Args:
@@ -111,7 +112,7 @@ def init_params(model: Autoencoder, key: jax.Array, x: jax.Array) -> dict[str, A
     """
     check_module(model)
     likelihoods.get(model.likelihood)
-    variables = model.init(key, x[:1])
+    variables = jax.jit(model.init)(key, x[:1])
     extra = sorted(set(variables) - {"params"})
     if extra:
         raise InputError(

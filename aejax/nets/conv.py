@@ -1,7 +1,8 @@
 """Convolutional networks for images of any size, with the same parameters and the same numbers on every backend.
 
-On CPU a convolution is computed as shifted slices and one matrix product (im2col), because the convolutions of
-XLA:CPU fall off their fast path inside a compiled loop (jax issue 12868). Elsewhere it is the convolution of `lax`.
+The convolutions of XLA:CPU fall off their fast path inside a compiled loop (jax issue 12868). So on CPU a convolution
+is shifted slices and one matrix product (im2col), and a network takes a few examples at a time, whose slices stay in
+the cache. Elsewhere it is the convolution of `lax`. That choice is made here and nowhere else.
 """
 
 from collections.abc import Callable
@@ -10,10 +11,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from aejax.checks import InputError, nearest
 
 IMPLEMENTATIONS = ("auto", "slices", "lax")
+
+_CHUNK_PIXELS = 8 * 28 * 28  # of images at a time; with 32 to 64 channels their slices fill about 2 MB
+_NAME = "conv"  # of the arrays that a network on slices keeps for its gradient
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, implementation: str = "auto") -> jax.Array:
@@ -37,13 +42,13 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, implementation: str =
              [6., 9., 6.],
              [4., 6., 4.]], dtype=float32)
     """
-    padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), "SAME")
+    size, window = (x.shape[1], x.shape[2]), kernel.shape[:2]
     if _use_lax(implementation):
-        return lax.conv_general_dilated(
-            x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-    patches = _patches(x, kernel.shape[:2], stride, padding)
-    return patches @ kernel.reshape(-1, kernel.shape[-1])
+        padding = _padding(size, window, stride)
+        return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=_LAYOUT)
+    if _goes_both_ways(window, stride) and kernel.shape[2] > kernel.shape[3]:
+        return _scatter(x, kernel, size, stride)
+    return _gather(x, kernel, stride)
 
 
 def conv_transpose(
@@ -51,8 +56,8 @@ def conv_transpose(
 ) -> jax.Array:
     """Transposed convolution to an image of exactly the size asked for.
 
-    It is the adjoint, in x, of the `conv` with this stride from `size` to the size of x. Where stride divides `size`
-    it equals `lax.conv_transpose(..., "SAME")`; elsewhere that, less the rows and columns beyond `size`.
+    With the kernel turned by 180 degrees it is the adjoint, in x, of the `conv` of that stride from `size` to the size
+    of x. Where stride divides `size` it equals `lax.conv_transpose(..., "SAME")`.
 
     Args:
       x: `[B, h, w, C]` float, with `h = ceil(H / stride)` and `w = ceil(W / stride)`.
@@ -73,24 +78,23 @@ def conv_transpose(
              [2., 4., 2.],
              [1., 2., 1.]], dtype=float32)
     """
-    small = tuple(-(-n // stride) for n in size)
+    window, small = kernel.shape[:2], _strided(size, stride)
     if x.shape[1:3] != small:
-        raise InputError(
-            f"A transposed convolution to {size} with stride {stride} starts at {small}, not at {x.shape[1:3]}."
-        )
-    forward = lax.padtype_to_pads(size, kernel.shape[:2], (stride, stride), "SAME")
-    padding = [
-        (k - 1 - low, n - (m - 1) * stride - 1 + low)
-        for k, (low, _), n, m in zip(kernel.shape[:2], forward, size, small, strict=True)
-    ]
+        raise InputError(f"A transposed convolution by {stride} to {size} starts at {small}, not at {x.shape[1:3]}.")
     if _use_lax(implementation):
+        padding = [
+            (k - 1 - low, n - (m - 1) * stride - 1 + low)
+            for k, (low, _), n, m in zip(window, _padding(size, window, stride), size, small, strict=True)
+        ]
         return lax.conv_general_dilated(
-            x, kernel, (1, 1), padding, lhs_dilation=(stride, stride), dimension_numbers=("NHWC", "HWIO", "NHWC")
+            x, kernel, (1, 1), padding, lhs_dilation=(stride, stride), dimension_numbers=_LAYOUT
         )
-    dilated = lax.pad(
-        x, jnp.zeros((), x.dtype), [(0, 0, 0), *((low, high, stride - 1) for low, high in padding), (0, 0, 0)]
-    )
-    return _patches(dilated, kernel.shape[:2], 1, [(0, 0), (0, 0)]) @ kernel.reshape(-1, kernel.shape[-1])
+    if _goes_both_ways(window, stride) and kernel.shape[2] <= kernel.shape[3]:
+        return _gather(x, kernel, stride)
+    return _scatter(x, kernel, size, stride)
+
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def _use_lax(implementation: str) -> bool:
@@ -100,18 +104,93 @@ def _use_lax(implementation: str) -> bool:
     return implementation == "lax" or (implementation == "auto" and jax.default_backend() != "cpu")
 
 
-def _patches(x: jax.Array, window: tuple[int, ...], stride: int, padding: list[tuple[int, int]]) -> jax.Array:
-    """What the kernel sees at each place, `[B, H, W, KH * KW * C]`."""
-    x = jnp.pad(x, [(0, 0), *padding, (0, 0)])
-    height, width = ((n - k) // stride + 1 for n, k in zip(x.shape[1:3], window, strict=True))
-    return jnp.concatenate(
-        [
-            x[:, i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride]
-            for i in range(window[0])
-            for j in range(window[1])
-        ],
-        axis=-1,
-    )
+def _strided(size: tuple[int, ...], stride: int) -> tuple[int, int]:
+    return -(-size[0] // stride), -(-size[1] // stride)
+
+
+def _padding(size: tuple[int, ...], window: tuple[int, ...], stride: int) -> list[tuple[int, int]]:
+    """Rows and columns of zeros before and behind, as `SAME` has it."""
+    return lax.padtype_to_pads(size, window, (stride, stride), "SAME")
+
+
+def _goes_both_ways(window: tuple[int, ...], stride: int) -> bool:
+    """Whether convolution and transposed convolution are one: the form with fewer numbers to copy is taken."""
+    return stride == 1 and all(k % 2 for k in window)
+
+
+def _gather(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """The convolution: slices, then one product."""
+    channels, features = kernel.shape[2:]
+    slices = _slices(x, kernel.shape[:2], stride)
+    return checkpoint_name(_product(slices, kernel.reshape(-1, channels, features)), _NAME)
+
+
+def _scatter(x: jax.Array, kernel: jax.Array, size: tuple[int, int], stride: int) -> jax.Array:
+    """The transposed convolution: one product, then the adjoint of the slices, which adds them where they overlap."""
+    channels, features = kernel.shape[2:]
+    turned = kernel[::-1, ::-1].transpose(2, 0, 1, 3).reshape(1, channels, -1)
+    slices = _product(x, turned)
+    image = jax.ShapeDtypeStruct((x.shape[0], *size, features), slices.dtype)
+    (y,) = jax.linear_transpose(lambda image: _slices(image, kernel.shape[:2], stride), image)(slices)
+    return checkpoint_name(y, _NAME)
+
+
+def _slices(x: jax.Array, window: tuple[int, ...], stride: int) -> jax.Array:
+    """What the kernel sees at each place: `[B, H, W, C] -> [B, h, w, KH * KW * C]`."""
+    (height, width), low = _strided(x.shape[1:3], stride), [low for low, _ in _padding(x.shape[1:3], window, stride)]
+    # Split by the remainder of row and column first, each slice is a mere shift. Strided slices of a padded image are
+    # the same numbers, but their adjoint takes four times as long.
+    parts = [[x[:, i::stride, j::stride] for j in range(stride)] for i in range(stride)]
+
+    def seen(row: int, column: int) -> jax.Array:
+        (i, up), (j, left) = ((n % stride, n // stride) for n in (row - low[0], column - low[1]))
+        part = parts[i][j]
+        shift = [(0, 0, 0), (-up, height + up - part.shape[1], 0), (-left, width + left - part.shape[2], 0), (0, 0, 0)]
+        return lax.pad(part, jnp.zeros((), x.dtype), shift)
+
+    return jnp.concatenate([seen(row, column) for row in range(window[0]) for column in range(window[1])], axis=-1)
+
+
+@jax.custom_jvp
+def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`[..., T * C]` times `[T, C, F]`."""
+    return x @ kernel.reshape(-1, kernel.shape[-1])
+
+
+@_product.defjvp
+def _(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    (x, kernel), (dx, dkernel) = primals, tangents
+    # The transpose of `moved` is the gradient of the kernel, where XLA:CPU takes its fast product only if the summed
+    # axis comes last in one factor. So the narrower factor is laid out anew; a reshape keeps XLA from undoing that.
+    columns, features = x.shape[-1], kernel.shape[-1]
+    if columns <= features:
+        rows = jnp.moveaxis(x, -1, 0).reshape(columns, -1)
+        moved = lax.dot_general(rows, dkernel.reshape(columns, features), (((0,), (0,)), ((), ())))
+        moved = moved.reshape(*x.shape[:-1], features)
+    else:
+        turned = dkernel.transpose(2, 0, 1).reshape(features, columns)
+        moved = lax.dot_general(turned, x.reshape(-1, columns), (((1,), (1,)), ((), ())))
+        moved = jnp.moveaxis(moved.reshape(features, *x.shape[:-1]), 0, -1)
+    return _product(x, kernel), _product(dx, kernel) + moved
+
+
+def _in_chunks(layers: Callable[..., jax.Array], module: nn.Module, x: jax.Array, pixels: int, implementation: str):
+    """`layers(module, x)`; on slices, for a few examples at a time, so that what they fill stays in the cache.
+
+    For the gradient only the results of the convolutions are kept; slices and activations are computed again.
+    """
+    if _use_lax(implementation):
+        return layers(module, x)
+    layers = nn.remat(layers, policy=jax.checkpoint_policies.save_only_these_names(_NAME))
+    examples = x.shape[0]
+    count = -(-examples // max(1, _CHUNK_PIXELS // pixels))
+    if count <= 1:
+        return layers(module, x)
+    size = -(-examples // count)
+    x = jnp.pad(x, [(0, count * size - examples)] + [(0, 0)] * (x.ndim - 1)).reshape(count, size, *x.shape[1:])
+    scan = nn.scan(lambda m, _, x: (None, layers(m, x)), variable_broadcast="params", split_rngs={"params": False})
+    _, y = scan(module, None, x)
+    return y.reshape(-1, *y.shape[2:])[:examples]
 
 
 class Conv(nn.Module):
@@ -196,9 +275,13 @@ class ConvEncoder(nn.Module):
         self.dense = nn.Dense(self.code_dim)
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        x = _in_chunks(ConvEncoder._convolve, self, x, x.shape[1] * x.shape[2], self.implementation)
+        return self.dense(x.reshape(x.shape[0], -1))
+
+    def _convolve(self, x: jax.Array) -> jax.Array:
         for layer in self.conv:
             x = self.activation(layer(x))
-        return self.dense(x.reshape(x.shape[0], -1))
+        return x
 
 
 class ConvDecoder(nn.Module):
@@ -230,7 +313,7 @@ class ConvDecoder(nn.Module):
         height, width, channels = self.data_shape
         sizes = [(height, width)]
         for stride in self.strides:
-            sizes.append((-(-sizes[-1][0] // stride), -(-sizes[-1][1] // stride)))
+            sizes.append(_strided(sizes[-1], stride))
         self.shape = (*sizes[-1], self.features[-1])
         self.dense = nn.Dense(self.shape[0] * self.shape[1] * self.shape[2])
         layers = list(zip((channels, *self.features[:-1]), sizes[:-1], self.strides, strict=True))
@@ -241,6 +324,9 @@ class ConvDecoder(nn.Module):
 
     def __call__(self, z: jax.Array) -> jax.Array:
         x = self.dense(z).reshape(z.shape[0], *self.shape)
+        return _in_chunks(ConvDecoder._convolve, self, x, self.data_shape[0] * self.data_shape[1], self.implementation)
+
+    def _convolve(self, x: jax.Array) -> jax.Array:
         for layer in self.conv:
             x = layer(self.activation(x))
         return x
