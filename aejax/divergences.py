@@ -11,6 +11,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from aejax.likelihoods import sum_event
+
 Array = jax.Array
 
 _MEDIAN_POINTS = 2000  # of each sample, in the median heuristic: two million distances fix a median to a per mille
@@ -40,7 +42,7 @@ def gaussian_kl(mean: Array, logvar: Array) -> Array:
     """
     chex.assert_equal_shape([mean, logvar])
     # expm1: exp(logvar) - 1 - logvar loses every digit where the posterior is close to the prior.
-    return _sum_event(0.5 * (jnp.square(mean) + jnp.expm1(logvar) - logvar))
+    return sum_event(0.5 * (jnp.square(mean) + jnp.expm1(logvar) - logvar))
 
 
 def discriminator_loss(real_logits: Array, fake_logits: Array) -> Array:
@@ -66,13 +68,13 @@ def discriminator_loss(real_logits: Array, fake_logits: Array) -> Array:
     Reference: Goodfellow et al. (2014), equation 1, negated.
     """
     chex.assert_equal_shape([real_logits, fake_logits])
-    return _sum_event(jax.nn.softplus(-real_logits) + jax.nn.softplus(fake_logits))
+    return sum_event(jax.nn.softplus(-real_logits) + jax.nn.softplus(fake_logits))
 
 
 def generator_loss(fake_logits: Array) -> Array:
     """The non-saturating loss of a generator: the surprise of a discriminator told that its samples are real, in nats.
 
-    Its gradient does not vanish where the discriminator wins, as that of `log(1 - D)` does; both vanish nowhere else.
+    Its gradient does not vanish where the discriminator wins, as that of `log(1 - D)` does.
 
     Args:
       fake_logits: `[B, ...]` float, log-odds of being real; any size.
@@ -86,7 +88,7 @@ def generator_loss(fake_logits: Array) -> Array:
 
     Reference: Goodfellow et al. (2014), section 3.
     """
-    return _sum_event(jax.nn.softplus(-fake_logits))
+    return sum_event(jax.nn.softplus(-fake_logits))
 
 
 def rbf_gram(x: Array, y: Array, bandwidth: Array | float) -> Array:
@@ -202,7 +204,3 @@ def _sq_distances(x: Array, y: Array) -> Array:
 
 def _thin(x: Array) -> Array:
     return x[:: math.ceil(x.shape[0] / _MEDIAN_POINTS)]
-
-
-def _sum_event(values: Array) -> Array:
-    return values.reshape(values.shape[0], -1).sum(axis=1)

@@ -39,7 +39,7 @@ def bernoulli_nll(logits: Array, x: Array) -> Array:
       543.43
     """
     chex.assert_equal_shape([logits, x])
-    return _sum_event(optax.sigmoid_binary_cross_entropy(logits, x))
+    return sum_event(optax.sigmoid_binary_cross_entropy(logits, x))
 
 
 def gaussian_nll(mean: Array, x: Array, logvar: Array | float = 0.0) -> Array:
@@ -64,7 +64,7 @@ def gaussian_nll(mean: Array, x: Array, logvar: Array | float = 0.0) -> Array:
     """
     chex.assert_equal_shape([mean, x])
     logvar = jnp.broadcast_to(jnp.asarray(logvar, mean.dtype), mean.shape)
-    return _sum_event(0.5 * (jnp.square(x - mean) * jnp.exp(-logvar) + logvar + math.log(2 * math.pi)))
+    return sum_event(0.5 * (jnp.square(x - mean) * jnp.exp(-logvar) + logvar + math.log(2 * math.pi)))
 
 
 def sse(x_hat: Array, x: Array) -> Array:
@@ -75,7 +75,7 @@ def sse(x_hat: Array, x: Array) -> Array:
       [12.0]
     """
     chex.assert_equal_shape([x_hat, x])
-    return _sum_event(jnp.square(x - x_hat))
+    return sum_event(jnp.square(x - x_hat))
 
 
 class Likelihood(NamedTuple):
@@ -100,5 +100,6 @@ def get(name: str) -> Likelihood:
     return LIKELIHOODS[name]
 
 
-def _sum_event(values: Array) -> Array:
+def sum_event(values: Array) -> Array:
+    """Sums all but the first axis: `[B, ...] -> [B]`."""
     return values.reshape(values.shape[0], -1).sum(axis=1)

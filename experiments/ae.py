@@ -67,10 +67,11 @@ def measure(trained: Trained) -> dict[str, float]:
 
 
 def reference(config: Config) -> dict[str, Reference]:
-    if config.dataset == "mnist" and is_linear(config) and config.latent_dim == 30:
+    if config.dataset != "mnist" or config.binarize != "none" or config.latent_dim != 30:
+        return {}
+    if is_linear(config) and config.use_bias:
         return {"test_sse": Reference(13.87, "Hinton & Salakhutdinov (2006), figure 2, PCA")}
-    is_deep = config.net == "dense" and config.hidden_dims == (1000, 500, 250) and config.latent_dim == 30
-    if config.dataset == "mnist" and is_deep:
+    if config.net == "dense" and config.hidden_dims == (1000, 500, 250) and config.code == "linear":
         return {"test_sse": Reference(3.00, "Hinton & Salakhutdinov (2006), figure 2, pre-trained")}
     return {}
 

@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from aejax import data, nets, parallel, schedules, training
+from aejax import data, nets, schedules, training
+from aejax import parallel as par
 from aejax.algorithm import Algorithm, transform_batch
 from aejax.checks import InputError
 from experiments.history import History
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+_DENSE_ONLY = ("hidden_dims", "activation", "code", "tied", "use_bias")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Config:
     binarize: Literal["none", "stochastic", "threshold"] = "none"
     """Stochastic draws x ~ Bernoulli(pixel) anew at every presentation."""
     num_epochs: int = 200
-    """Passes over the training examples, in all; may grow with --resume."""
+    """Passes over the training examples, in all; may grow with --resume, on the schedule of the longer run."""
     batch_size: int = 128
     """Examples per step, over all devices."""
     schedule: str = "constant"
@@ -65,9 +70,10 @@ class Trained(NamedTuple):
     model: nets.Autoencoder
     algorithm: Algorithm
     state: Any
-    dataset: data.Dataset  # shaped for the model
+    dataset: data.Dataset  # shaped for the model; one draw of it where the training binarises anew at every step
     history: list[dict[str, float]]
-    key: jax.Array  # for evaluation
+    measure_key: jax.Array
+    draw_key: jax.Array
 
 
 class Experiment(NamedTuple):
@@ -125,7 +131,7 @@ def run(
     observer: Observer | None = None,
     state: Any = None,
     devices: int | None = 1,
-    way: str = "jit",
+    parallel: str = "jit",
 ) -> Result:
     """Trains and measures. Prints nothing, writes nothing.
 
@@ -135,19 +141,20 @@ def run(
       observer: sees progress; may save it, and may stop the run.
       state: goes on from this state in place of fresh parameters.
       devices: how many; all of them where None.
-      way: `jit`, `pmap` or `shard_map`.
+      parallel: `jit`, `pmap` or `shard_map`.
 
     Raises:
       InputError: the configuration or the data cannot be used; the message says what to change.
       DivergedError: a loss became infinite or NaN.
     """
-    ready = prepare(experiment, config, devices=devices, way=way)
+    ready = prepare(experiment, config, devices=devices, parallel=parallel)
     model, algo, dataset = ready.model, ready.algorithm, ready.dataset
     state = ready.state if state is None else state
     train, held_out = data.Batch(dataset.train.x), None
     if dataset.validation is not None:
         held_out = jax.device_put(data.Batch(dataset.validation.x))
     train_key, eval_key = ready.keys
+    held_out_key, once_key, measure_key, draw_key = jax.random.split(eval_key, 4)
     history = History(ready.num_steps, config.num_epochs)
     if observer is not None:
         progress = observer.begin(state, ready.num_steps, dataset.train.x.shape[1:])
@@ -164,19 +171,21 @@ def run(
         batch_size=config.batch_size,
         num_epochs=config.num_epochs,
         boundary=history.boundary,
-        parallel=way,
+        parallel=parallel,
         devices=devices,
     )
     for chunk in chunks:
         state = chunk.state
         row = history.add(chunk)
         if row is not None and held_out is not None:
-            values = training.evaluate(algo, state, held_out, eval_key)
+            values = training.evaluate(algo, state, held_out, held_out_key)
             row |= {f"val/{name}": value for name, value in values.items()}
         if observer is not None and observer.update(chunk, row, history.extra()):
             stopped = True
             break
-    trained = Trained(config, model, algo, state, dataset, history.rows, eval_key)
+    if config.binarize == "stochastic":
+        dataset = binarized(dataset, once_key)
+    trained = Trained(config, model, algo, state, dataset, history.rows, measure_key, draw_key)
     metrics = {} if stopped else experiment.measure(trained)
     reference = {name: ref for name, ref in experiment.reference(config).items() if name in metrics}
     return Result(
@@ -196,17 +205,17 @@ class Ready(NamedTuple):
     keys: tuple[jax.Array, jax.Array]  # of training and of evaluation
 
 
-def prepare(experiment: Experiment, config: Any, *, devices: int | None = 1, way: str = "jit") -> Ready:
+def prepare(experiment: Experiment, config: Any, *, devices: int | None = 1, parallel: str = "jit") -> Ready:
     """Checks whatever can be refused, down to a trace of the step, and builds what a run needs.
 
     Args:
-      experiment, config, devices, way: as in `run`.
+      experiment, config, devices, parallel: as in `run`.
 
     Raises:
       InputError: as in `run`.
     """
     check(config)
-    parallel.check_batch(config.batch_size, parallel.make_mesh(devices).size)
+    par.check_batch(config.batch_size, par.make_mesh(devices).size)
     dataset = load_data(config)
     x = dataset.train.x
     num_steps = config.num_epochs * training.count_steps(len(x), config.batch_size)
@@ -216,8 +225,8 @@ def prepare(experiment: Experiment, config: Any, *, devices: int | None = 1, way
     # Compiled as one program: a program for each array would take longer than the first step.
     state = jax.jit(lambda key, x: algo.init(nets.init_params(model, key, x)))(init_key, x[:1])
     jax.eval_shape(jax.jit(algo.step), state, data.Batch(x[: config.batch_size]), keys[0])
-    if way != "jit":
-        algo = build_algorithm(experiment, config, model, num_steps, parallel.AXIS)
+    if parallel != "jit":
+        algo = build_algorithm(experiment, config, model, num_steps, par.AXIS)
     return Ready(model, algo, state, dataset, num_steps, (keys[0], keys[1]))
 
 
@@ -253,6 +262,23 @@ def load_data(config: Config) -> data.Dataset:
     return data.flatten(dataset) if config.net == "dense" else dataset
 
 
+def is_recipe(config: Config, recipe: Config) -> bool:
+    """Whether two configurations train in the same way: all is equal but the seed and what is measured afterwards."""
+    ours, theirs = to_dict(config), to_dict(recipe)
+    return all(ours[name] == theirs[name] for name in theirs if name not in ("seed", "nll_samples"))
+
+
+def binarized(dataset: data.Dataset, key: jax.Array) -> data.Dataset:
+    """One stochastic binarisation of every split, to measure on; the key is consumed."""
+
+    def draw(batch: Any, key: jax.Array) -> Any:
+        return batch and data.Batch(np.asarray(data.binarize(key, data.Batch(batch.x)).x), batch.y)
+
+    keys = jax.random.split(key, 3)
+    train, validation, test = map(draw, (dataset.train, dataset.validation, dataset.test), keys)
+    return dataset._replace(train=train, validation=validation, test=test)
+
+
 def build_algorithm(
     experiment: Experiment, config: Any, model: nets.Autoencoder, num_steps: int, axis_name: str | None = None
 ) -> Algorithm:
@@ -270,6 +296,10 @@ def build_model(config: Config, shape: Any, module: type[nets.Autoencoder], **fi
     """The module of a configuration for examples of that shape."""
     fields = {"likelihood": config.likelihood, **fields}
     if config.net == "conv":
+        defaults = {field.name: field.default for field in dataclasses.fields(config)}
+        for name in _DENSE_ONLY:
+            if name in defaults and getattr(config, name) != defaults[name]:
+                raise InputError(f"--{name.replace('_', '-')} is for dense networks; leave it out with --net conv.")
         return module.conv(shape, config.latent_dim, **fields)
     return module.dense(shape[0], config.latent_dim, hidden_dims=config.hidden_dims, **fields)
 

@@ -79,7 +79,7 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     folder = open_folder("compare", config, launch.workdir, resume=launch.resume)
     runs = experiments(config)
     if not folder.is_finished:
-        dataset = common.prepare(*runs["ae"], devices=launch.devices, way=launch.parallel).dataset
+        dataset = common.prepare(*runs["ae"], devices=launch.devices, parallel=launch.parallel).dataset
         folder.start(runs=list(runs))
         metrics, z, x_hat = pca(dataset, config.latent_dim)
         table, columns = {"pca": metrics}, {"PCA": plots.Column(z, x_hat, None, _note(metrics))}

@@ -50,7 +50,7 @@ def draw(trained: Trained) -> "dict[str, Figure]":
 
 def _corrupted(trained: Trained) -> np.ndarray:
     corrupt = corruption.get(trained.config.corruption)
-    return np.asarray(corrupt(trained.key, trained.dataset.test.x, trained.config.hparams.level))
+    return np.asarray(corrupt(trained.measure_key, trained.dataset.test.x, trained.config.hparams.level))
 
 
 def reference(config: Config) -> dict[str, Reference]:

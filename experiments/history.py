@@ -24,7 +24,7 @@ class History:
         self.sums: dict[str, float] = {}
         self.count = 0
         self.seconds_before, self._start = 0.0, time.perf_counter()
-        self._timed = (0, 0.0)  # steps and seconds, the chunks that compile left out
+        self._compiled, self._timed = False, (0, 0.0)  # steps and seconds, the first chunk, which compiles, left out
 
     def add(self, chunk: Chunk) -> dict[str, float] | None:
         """Takes the steps of a chunk; returns the row that they complete, already among `rows`."""
@@ -32,8 +32,9 @@ class History:
         for name, values in chunk.metrics.items():
             self.sums[name] = float(np.add.accumulate([self.sums.get(name, 0.0), *values.tolist()])[-1])
         self.count += n
-        if n > 1:
+        if self._compiled:
             self._timed = (self._timed[0] + n, self._timed[1] + chunk.seconds)
+        self._compiled = True
         if chunk.step % self.boundary and chunk.step != self.num_steps:
             return None
         row: dict[str, float] = {"step": chunk.step, "epoch": chunk.step // self.steps_per_epoch}
@@ -56,5 +57,5 @@ class History:
         return self.seconds_before + time.perf_counter() - self._start
 
     def steps_per_second(self) -> float:
-        """Over the chunks that did not compile; NaN where there was none."""
+        """Over all chunks but the first; NaN where there was none."""
         return self._timed[0] / self._timed[1] if self._timed[1] else float("nan")

@@ -58,7 +58,7 @@ def execute(
         return folder, folder.summary
     with FolderObserver(folder, experiment.monitor, launch, bars) as observer:
         try:
-            result = common.run(experiment, config, observer=observer, devices=launch.devices, way=launch.parallel)
+            result = common.run(experiment, config, observer=observer, devices=launch.devices, parallel=launch.parallel)
         except DivergedError as error:
             observer.save(force=True)
             kept = f"The state of step {observer.step} is kept" if observer.step else "Nothing was trained before it"

@@ -25,9 +25,6 @@ class AE(Autoencoder):
         """z: `[B, ...] -> [B, Z]`."""
         return self.encoder(x)
 
-    def embed(self, x: jax.Array) -> jax.Array:
-        return self.encode(x)
-
 
 class HParams(NamedTuple):
     """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""
