@@ -4,6 +4,21 @@ Axis letters in docstrings: `B` batch, `N` examples, `D` data dimensions, `Z` co
 per example: sums over data and code, means over the batch. Importing changes no global setting of JAX.
 """
 
+from aejax import (
+    corruption,
+    data,
+    divergences,
+    evaluation,
+    jacobian,
+    likelihoods,
+    nets,
+    parallel,
+    plots,
+    priors,
+    schedules,
+    sweep,
+    training,
+)
 from aejax.algorithm import Algorithm, Player, TrainState, play, transform_batch
 from aejax.checks import DivergedError, InputError
 from aejax.data import Batch, binarize
@@ -37,14 +52,27 @@ __all__ = [
     "binarize",
     "cae",
     "cae_loss",
+    "corruption",
     "dae",
     "dae_loss",
+    "data",
+    "divergences",
     "evaluate",
+    "evaluation",
     "fit",
     "init_params",
+    "jacobian",
+    "likelihoods",
+    "nets",
+    "parallel",
     "play",
+    "plots",
+    "priors",
     "reparameterise",
+    "schedules",
+    "sweep",
     "train",
+    "training",
     "transform_batch",
     "vae",
     "vae_loss",
