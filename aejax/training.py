@@ -81,7 +81,8 @@ def train(
     mesh = _check_parallel(algo, batch_size, parallel, devices)
     data_key, step_key = jax.random.split(key)
     order, last = _Order(data_key, size, batch_size), num_epochs * steps_per_epoch
-    capacity = max(1, min(_MAX_CHUNK, _MAX_ROWS // batch_size))  # not of `last`: more epochs compile nothing new
+    # Steps in the longest chunk; not bounded by `last`, so that more epochs compile nothing new.
+    capacity = max(1, min(boundary or _MAX_CHUNK, _MAX_CHUNK, _MAX_ROWS // batch_size))
 
     def chunks(state: Any, data: Any) -> Iterator[Chunk]:
         start = time.perf_counter()
