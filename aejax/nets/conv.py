@@ -187,8 +187,14 @@ def _in_chunks(layers: Callable[..., jax.Array], module: nn.Module, x: jax.Array
     if count <= 1:
         return layers(module, x)
     size = -(-examples // count)
-    x = jnp.pad(x, [(0, count * size - examples)] + [(0, 0)] * (x.ndim - 1)).reshape(count, size, *x.shape[1:])
-    scan = nn.scan(lambda m, _, x: (None, layers(m, x)), variable_broadcast="params", split_rngs={"params": False})
+    x = jnp.pad(x, [(0, count * size - examples)] + [(0, 0)] * (x.ndim - 1)).reshape(size, count, *x.shape[1:])
+    scan = nn.scan(
+        lambda m, _, x: (None, layers(m, x)),
+        variable_broadcast="params",
+        split_rngs={"params": False},
+        in_axes=1,
+        out_axes=1,
+    )
     _, y = scan(module, None, x)
     return y.reshape(-1, *y.shape[2:])[:examples]
 
