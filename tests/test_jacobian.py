@@ -219,3 +219,18 @@ def test_auto_takes_the_cheaper_mode_of_a_deep_encoder():
         flops = {mode: _flops(_penalty(encoder, mode), params, x) for mode in EXACT}
         assert min(flops, key=flops.get) in (best, "auto")
         assert flops["auto"] == flops[best]
+
+
+def bounded(z):
+    """The identity on short vectors, and not element-wise on long ones."""
+    return z / jnp.maximum(2.0, jnp.linalg.norm(z, axis=-1, keepdims=True))
+
+
+def test_auto_takes_the_closed_form_only_of_activations_that_it_knows():
+    encoder = MLP((3,), final_activation=bounded)
+    x = 4.0 * jax.random.normal(jax.random.key(0), (5, 6))
+    params = encoder.init(jax.random.key(1), x)["params"]
+    forward = jacobian.encoder_sq(encoder, params, x, mode="forward")
+    np.testing.assert_allclose(jacobian.encoder_sq(encoder, params, x), forward, rtol=1e-5)
+    with pytest.raises(InputError, match="element-wise"):
+        jacobian.encoder_sq(encoder, params, x, mode="closed")

@@ -26,10 +26,3 @@ def test_links_lead_somewhere():
     missing = [link for link in links if "://" not in link and not (ROOT / link).exists()]
     assert links
     assert not missing
-
-
-def test_every_reported_name_has_a_unit():
-    from experiments.console import UNITS
-
-    documented = (ROOT / "docs" / "units.md").read_text()
-    assert [name for name in UNITS if f"`{name}`" not in documented] == []

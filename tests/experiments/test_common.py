@@ -92,7 +92,7 @@ def test_run_goes_on_from_a_state(result):
 @pytest.mark.parametrize("way", ["jit", "pmap", "shard_map"])
 def test_several_devices_train_the_same_model(result, way):
     """To what Adam leaves of the rounding of another order of summation."""
-    ours = common.run(EXPERIMENT, CONFIG, devices=8, way=way)
+    ours = common.run(EXPERIMENT, CONFIG, devices=8, parallel=way)
     assert ours.history[-1]["val/recon/loss"] == pytest.approx(result.history[-1]["val/recon/loss"], rel=1e-3)
 
 

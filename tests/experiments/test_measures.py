@@ -1,11 +1,16 @@
+import dataclasses
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from experiments import compare, figures, measures
+from aejax import priors
+from aejax.checks import InputError
+from experiments import aae, ae, cae, compare, dae, figures, measures, vae
 
 
 def test_principal_angle_of_a_rotated_direction():
@@ -54,3 +59,39 @@ def test_the_jacobian_norm_of_pca_is_that_of_its_components(digits):
     assert metrics["test_sse"] == pytest.approx(measures.pca_sse(dataset.train.x, dataset.test.x, 5), rel=1e-4)
     assert np.square(dataset.test.x - x_hat).sum(axis=1).mean() == pytest.approx(metrics["test_sse"])
     assert z.shape == (180, 5)
+
+
+@pytest.mark.parametrize("module", [ae, dae, cae, vae, aae], ids=lambda module: module.__name__)
+def test_whatever_a_run_reports_is_in_the_table_of_units(module):
+    fields = {"nll_samples": 2} if module is vae else {}
+    result = module.run(module.Config(num_epochs=1, hidden_dims=(8,), **fields))
+    documented = (Path(__file__).parents[2] / "docs" / "units.md").read_text()
+    terms = {name.split("/")[-1] for name in result.history[-1]} - {"step", "epoch"}
+    assert [name for name in {*result.metrics, *terms} if f"`{name}`" not in documented] == []
+    assert all(math.isfinite(value) for value in result.metrics.values())
+
+
+def test_published_figures_stand_beside_their_own_recipe_only():
+    flax = vae.Config(
+        dataset="mnist", hidden_dims=(500,), latent_dim=20, num_epochs=10, binarize="stochastic", validation=0.0, seed=7
+    )
+    assert vae.reference(flax)["test_bound_nats"].value == 104
+    for change in ({"num_epochs": 20}, {"likelihood": "gaussian"}, {"hparams": vae.method.HParams(beta=4.0)}):
+        assert vae.reference(dataclasses.replace(flax, **change)) == {}
+    linear = ae.Config(dataset="mnist", hidden_dims=(), latent_dim=30, likelihood="gaussian")
+    assert ae.reference(linear)["test_sse"].value == 13.87
+    for change in ({"use_bias": False}, {"latent_dim": 10}, {"binarize": "threshold"}, {"dataset": "digits"}):
+        assert ae.reference(dataclasses.replace(linear, **change)) == {}
+
+
+def test_codes_drawn_from_the_prior_pass_and_narrower_ones_do_not():
+    z = np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32)
+    key, prior = jax.random.key(0), priors.StandardNormal(2)
+    assert measures.against_prior(z, prior, key)["code_mmd_p"] > 0.05
+    assert measures.against_prior(0.7 * z, prior, key)["code_mmd_p"] < 0.01  # as posterior means are
+
+
+@pytest.mark.parametrize("change", [{"hidden_dims": (8,)}, {"tied": True}, {"code": "sigmoid"}, {"use_bias": False}])
+def test_flags_of_dense_networks_are_refused_with_convolutions(change):
+    with pytest.raises(InputError, match="leave it out with --net conv"):
+        ae.build_model(ae.Config(net="conv", **change), (8, 8, 1))
