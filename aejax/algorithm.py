@@ -56,7 +56,8 @@ def play(players: Mapping[str, Player], phases: Sequence[Sequence[str]], *, axis
 
     Args:
       players: by name; the name is the prefix of the player's metrics.
-      phases: the order of play, e.g. `[["recon"], ["disc"], ["gen"]]`. To move a player five times, repeat its phase.
+      phases: the order of play, e.g. `[["recon"], ["disc"], ["gen"]]`. To move a player five times, repeat its phase;
+        its metrics are those of its last move.
       axis_name: the mapped axis when the step runs under `jax.pmap` or `jax.shard_map`: gradients and metrics are
         averaged over it, and each shard draws noise of its own.
 

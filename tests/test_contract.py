@@ -22,7 +22,8 @@ from aejax.nets import init_params
 
 NOISE_FREE = {"ae", "cae"}  # whose losses ignore the key; a method that is not listed has to use it
 KEY = jax.random.key(0)
-SIZE, BATCH, DEVICES = 64, 16, 8  # four steps in an epoch, two examples a device
+SIZE, BATCH = 64, 16  # four steps in an epoch
+DEVICES = min(8, jax.device_count())  # eight on CPU, where they are simulated
 
 every_method = pytest.mark.parametrize("name", METHODS)
 every_kind = pytest.mark.parametrize("kind", ["dense", "conv"])
@@ -322,7 +323,7 @@ def test_eight_devices_under_jit_are_one_device_noise_included(name, digits):
 
 
 def averaged_over_shards(name):
-    """The game on one device whose losses are the means over eight shards, each with noise of its own."""
+    """The game on one device whose losses are the means over as many shards, each with noise of its own."""
     players, phases = the_game(name)
 
     def over_shards(loss):
