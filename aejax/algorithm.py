@@ -1,4 +1,4 @@
-"""The heart: a method is two-and-a-half pure functions, and most methods are a game described as data.
+"""The heart: a method is three pure functions, and most methods are a game described as data.
 
 A *player* is a loss, the parameter groups that it moves, and the optimiser that moves them. *Phases* are the order of
 play. A plain autoencoder is the one-player game; the adversarial autoencoder has three players in three phases, and

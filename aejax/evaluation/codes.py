@@ -75,7 +75,7 @@ def code_mmd(codes: ArrayLike, prior_samples: ArrayLike, key: jax.Array, *, num_
       num_permutations: the p-value is a multiple of 1 / (1 + this).
 
     Returns:
-      `MMDTest(mmd_sq, p_value, bandwidth)`. Under the null hypothesis the p-value is uniform.
+      `MMDTest(mmd_sq, p_value, bandwidth)`. Under the null hypothesis the p-value is uniform, on its grid.
 
     Raises:
       InputError: shapes disagree, or a code is not finite.

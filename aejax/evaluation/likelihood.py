@@ -19,7 +19,7 @@ class NLL(NamedTuple):
     """An importance-sampled estimate of the negative log-likelihood, in nats per example."""
 
     nll_nats: float  # -L_K, an upper bound on the negative log-likelihood in expectation
-    std_error: float  # Monte-Carlo standard error of nll_nats for these examples; too small where ess is near 1
+    std_error: float  # Monte-Carlo error of nll_nats, to first order; too small where some ess are low; NaN for K = 1
     ess: float  # effective sample size, between 1 and K, mean over examples
     curve: dict[int, float]  # k -> -L_k for k = 1, 2, 5, 10, ..., K; k = 1 is the negative ELBO
 
@@ -36,8 +36,8 @@ def nll(
     """Negative log-likelihood of a VAE with a standard normal prior: the metric `test_nll_nats`.
 
     `L_k` is the mean over examples of `log 1/k sum_j p(x|z_j) p(z_j) / q(z_j|x)`, with z_j from the encoder's
-    posterior q. It grows with k towards the log-likelihood, from the ELBO at k = 1. Every `L_k` uses all samples, in
-    groups of k. Sample j of example i draws from `fold_in(fold_in(key, i), j)`: neither `max_rows` nor the examples
+    posterior q. It grows with k towards the log-likelihood, from the ELBO at k = 1. Every `L_k` uses as many whole groups
+    of k samples as there are. Sample j of example i draws from `fold_in(fold_in(key, i), j)`: neither `max_rows` nor the examples
     behind it change its noise.
 
     Args:
@@ -80,7 +80,7 @@ def nll(
     variances = np.maximum(1 / ess - 1 / num_samples, 0.0)  # of each log-mean weight, to first order
     return NLL(
         nll_nats=float(bounds[-1]),
-        std_error=float(np.sqrt(variances.sum()) / len(x)),
+        std_error=float(np.sqrt(variances.sum()) / len(x)) if num_samples > 1 else float("nan"),
         ess=float(ess.mean()),
         curve={k: float(bound) for k, bound in zip(ks, bounds, strict=True)},
     )
