@@ -69,7 +69,21 @@ class Autoencoder(nn.Module):
         activation: Callable[[jax.Array], jax.Array] = nn.leaky_relu,
         **fields: Any,
     ) -> Self:
-        """A convolutional autoencoder on images `[B, H, W, C]` of any size, its decoder the mirror of its encoder."""
+        """A convolutional autoencoder on images `[B, H, W, C]` of any size, its decoder the mirror of its encoder.
+
+        Args:
+          data_shape: `(H, W, C)`.
+          latent_dim: Z.
+          features: channels after each convolution of the encoder.
+          strides: of each convolution; stride 2 halves height and width, rounded up.
+          activation: after each convolution but the decoder's last.
+          fields: of the class, such as `likelihood`.
+
+        Raises:
+          InputError: `data_shape` is not three positive integers.
+        """
+        if not (isinstance(data_shape, tuple) and len(data_shape) == 3 and min(data_shape) > 0):
+            raise InputError(f"data_shape={data_shape!r}; images have a shape (H, W, C) of three positive integers.")
         encoder = ConvEncoder(cls.code_size(latent_dim), features, strides, activation)
         decoder = ConvDecoder(data_shape, features, strides, activation)
         return cls(encoder=encoder, decoder=decoder, latent_dim=latent_dim, **fields)
@@ -134,16 +148,20 @@ def init_params(model: Autoencoder, key: jax.Array, x: jax.Array | np.ndarray) -
 def check_module(module: nn.Module) -> None:
     """Refuses a module that `jit` cannot tell from another by value: its fields have to be hashable, and no lambdas."""
     for field in dataclasses.fields(module):
-        value = getattr(module, field.name, None)
-        where = f"{type(module).__name__}.{field.name}"
-        if field.name in ("parent", "name"):
-            continue
-        if isinstance(value, nn.Module):
-            check_module(value)
-        elif getattr(value, "__name__", "") == "<lambda>":
-            raise InputError(f"{where} is a lambda, which would compile anew each time; use a module-level function.")
-        else:
-            try:
-                hash(value)
-            except TypeError:
-                raise InputError(f"{where} is a {type(value).__name__}; use a tuple or another hashable.") from None
+        if field.name not in ("parent", "name"):
+            _check_field(f"{type(module).__name__}.{field.name}", getattr(module, field.name, None))
+
+
+def _check_field(where: str, value: Any) -> None:
+    if isinstance(value, nn.Module):
+        check_module(value)
+    elif isinstance(value, tuple):
+        for item in value:
+            _check_field(where, item)
+    elif getattr(value, "__name__", "") == "<lambda>":
+        raise InputError(f"{where} is a lambda, which would compile anew each time; use a module-level function.")
+    else:
+        try:
+            hash(value)
+        except TypeError:
+            raise InputError(f"{where} is a {type(value).__name__}; use a tuple or another hashable.") from None

@@ -281,6 +281,8 @@ class ConvEncoder(nn.Module):
         self.dense = nn.Dense(self.code_dim)
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        if x.ndim != 4:
+            raise InputError(f"A convolutional encoder takes images `[B, H, W, C]`; what came has the shape {x.shape}.")
         x = _in_chunks(ConvEncoder._convolve, self, x, x.shape[1] * x.shape[2], self.implementation)
         return self.dense(x.reshape(x.shape[0], -1))
 
