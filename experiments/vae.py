@@ -1,4 +1,8 @@
-"""Variational autoencoder, and beta-VAE with --hparams.beta."""
+"""Variational autoencoder, and beta-VAE with --hparams.beta.
+
+On MNIST, stochastically binarised, 784-500-20 reaches a test bound of 102.24 +- 0.22 nats after 10 epochs, 3 seeds
+(2026-11-20, row `vae` of experiments/figures.py); Flax's example reports about 104 on the fixed binarisation.
+"""
 
 import dataclasses
 from functools import partial

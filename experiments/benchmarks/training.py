@@ -1,18 +1,21 @@
 """Steps per second against a hand-written PyTorch loop on the same machine, and what importing costs.
 
-The candidates take turns; quoted are the median milliseconds per step, and the median of the ratios of the rounds, so
-that a machine whose speed drifts does not decide. The data are random numbers in the shape of MNIST. PyTorch is the
-extra `peers`; without it its rows are left out.
+The candidates take turns, each in a process of its own; quoted are the median milliseconds per step, and the median of
+the ratios of the rounds, so that a machine whose speed drifts does not decide. It has to be quiet all the same: two
+threads of PyTorch that share a core with another program wait for each other, up to a hundred times longer. The data
+are random numbers in the shape of MNIST. PyTorch is the extra `peers`; without it its rows are left out.
 """
 
 import dataclasses
 import datetime
+import multiprocessing
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -134,40 +137,44 @@ def torch_steps(kind: str, x: np.ndarray, batch_size: int, seconds: float) -> Ca
     return timed(train, len(x), batch_size, seconds)
 
 
-def race(candidates: dict[str, Candidate], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds per step of each candidate in each round; they take turns."""
-    turns: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(rounds):
-        for name, candidate in candidates.items():
-            turns[name].append(1e3 * next(candidate))
-    return turns
+CASES = {"dense VAE 784-500-500-20, batch 100": ("dense", 100), "conv AE 28x28, 32-64-64-64, batch 128": ("conv", 128)}
+CANDIDATES = ("aejax train", "loop of jitted steps", "PyTorch eager")
 
 
-def cases(config: Config) -> dict[str, dict[str, Candidate]]:
-    """The candidates of each case."""
+def start(case: str, name: str, seconds: float) -> Candidate:
+    """One candidate of one case."""
+    kind, batch_size = CASES[case]
     x = np.random.default_rng(0).random((10_000, 28, 28, 1), np.float32)
-    flat = x.reshape(len(x), -1)
-    dense, conv = VAE.dense(784, 20, hidden_dims=(500, 500)), AE.conv((28, 28, 1), 2)
-    built = {
-        "dense VAE 784-500-500-20, batch 100": (
-            "dense",
-            vae(dense),
-            init_params(dense, jax.random.key(0), flat),
-            flat,
-            100,
-        ),
-        "conv AE 28x28, 32-64-64-64, batch 128": ("conv", ae(conv), init_params(conv, jax.random.key(0), x), x, 128),
-    }
-    found = {}
-    for case, (kind, algo, params, inputs, batch_size) in built.items():
-        data = Batch(inputs)
-        found[case] = {
-            "aejax train": aejax_chunks(algo, params, data, batch_size, config.seconds),
-            "loop of jitted steps": jitted_steps(algo, params, data, batch_size, config.seconds),
-        }
-        if has_torch():
-            found[case]["PyTorch eager"] = torch_steps(kind, inputs, batch_size, config.seconds)
-    return found
+    x = x if kind == "conv" else x.reshape(len(x), -1)
+    if name == "PyTorch eager":
+        return torch_steps(kind, x, batch_size, seconds)
+    model: Any = VAE.dense(784, 20, hidden_dims=(500, 500)) if kind == "dense" else AE.conv((28, 28, 1), 2)
+    algo = vae(model) if kind == "dense" else ae(model)
+    run = aejax_chunks if name == "aejax train" else jitted_steps
+    return run(algo, init_params(model, jax.random.key(0), x), Batch(x), batch_size, seconds)
+
+
+def work(turns: Connection, case: str, name: str, seconds: float) -> None:
+    """A candidate in a process of its own: the thread pools of JAX and PyTorch starve each other in one."""
+    candidate = start(case, name, seconds)
+    while turns.recv():
+        turns.send(1e3 * next(candidate))
+
+
+def race(case: str, names: Sequence[str], config: Config) -> dict[str, list[float]]:
+    """Milliseconds per step of each candidate in each round; they take turns, the first of which is not counted."""
+    context, turns = multiprocessing.get_context("spawn"), {}
+    for name in names:
+        turns[name], theirs = context.Pipe()
+        context.Process(target=work, args=(theirs, case, name, config.seconds), daemon=True).start()
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(config.rounds + 1):
+        for name in names:
+            turns[name].send(True)
+            taken[name].append(turns[name].recv())
+    for pipe in turns.values():
+        pipe.send(False)
+    return {name: values[1:] for name, values in taken.items()}
 
 
 def has_torch() -> bool:
@@ -226,8 +233,9 @@ def main() -> None:
     console = Console()
     figures: dict[str, Any] = {"machine": machine(), "ms_per_step": {}, "speed": {}}
     console.print(", ".join(f"{name} {value}" for name, value in figures["machine"].items()), highlight=False)
-    for case, candidates in cases(config).items():
-        turns = race(candidates, config.rounds)
+    names = [name for name in CANDIDATES if has_torch() or name != "PyTorch eager"]
+    for case in CASES:
+        turns = race(case, names, config)
         ours = turns["aejax train"]
         table = Table("ms per step", "median", "least", "most", "times the steps of it", title=case)
         for name, values in turns.items():
