@@ -127,9 +127,11 @@ def table(results: dict[str, Any]) -> str:
 
 
 def spread(values: list[float]) -> str:
-    """Mean and sample standard deviation, to the digits that mean something."""
-    mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    digits = 2 if deviation == 0 else int(np.clip(1 - np.floor(np.log10(deviation)), 0, 5))
+    """Mean and sample standard deviation, to the digits that mean something; the value itself where it is alone."""
+    if len(values) == 1:
+        return f"{values[0]:.5g}"
+    mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
+    digits = 0 if deviation == 0 else int(np.clip(1 - np.floor(np.log10(deviation)), 0, 5))
     return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 

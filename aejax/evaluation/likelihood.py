@@ -36,9 +36,9 @@ def nll(
     """Negative log-likelihood of a VAE with a standard normal prior: the metric `test_nll_nats`.
 
     `L_k` is the mean over examples of `log 1/k sum_j p(x|z_j) p(z_j) / q(z_j|x)`, with z_j from the encoder's
-    posterior q. It grows with k towards the log-likelihood, from the ELBO at k = 1. Every `L_k` uses as many whole groups
-    of k samples as there are. Sample j of example i draws from `fold_in(fold_in(key, i), j)`: neither `max_rows` nor the examples
-    behind it change its noise.
+    posterior q. It grows with k towards the log-likelihood, from the ELBO at k = 1. Every `L_k` uses as many whole
+    groups of k samples as there are. Sample j of example i draws from `fold_in(fold_in(key, i), j)`: neither `max_rows`
+    nor the examples behind it change its noise.
 
     Args:
       model: `encode(x) -> (mean, logvar)`, `decode(z)` and a `likelihood`.
