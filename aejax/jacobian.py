@@ -140,7 +140,7 @@ def embed_and_sq(model: Autoencoder, params: Any, x: Array, *, mode: str = "auto
       InputError: the mode is unknown, or there is no closed form.
     """
 
-    if type(model).embed is Autoencoder.embed:
+    if (type(model).embed, type(model).encode) == (Autoencoder.embed, Autoencoder.encode):
         return _encode_and_sq(model.encoder, params["encoder"], x, mode)
     check_mode(mode)
     if mode == "closed":

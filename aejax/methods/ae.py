@@ -21,10 +21,6 @@ from aejax.nets import Autoencoder
 class AE(Autoencoder):
     """An encoder and a decoder. Linear: no hidden layers and `likelihood="gaussian"`."""
 
-    def encode(self, x: jax.Array) -> jax.Array:
-        """z: `[B, ...] -> [B, Z]`."""
-        return self.encoder(x)
-
 
 class HParams(NamedTuple):
     """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""

@@ -92,9 +92,13 @@ class Autoencoder(nn.Module):
         """Touches every submodule, so that `init` creates them all: `[B, ...] -> [B, ...]`."""
         return self.decode(self.embed(x))
 
-    def embed(self, x: jax.Array) -> jax.Array:
-        """The representation of x, without noise: `[B, ...] -> [B, Z]`. What the encoder returns, by default."""
+    def encode(self, x: jax.Array) -> Any:
+        """What the encoder makes of x: by default z, `[B, ...] -> [B, Z]`."""
         return self.encoder(x)
+
+    def embed(self, x: jax.Array) -> jax.Array:
+        """The representation of x, without noise: `[B, ...] -> [B, Z]`."""
+        return self.encode(x)
 
     def decode(self, z: jax.Array) -> jax.Array:
         """Logits or mean: `[B, Z] -> [B, ...]`."""
