@@ -86,7 +86,7 @@ def timed(train: Callable[[np.ndarray], None], size: int, batch_size: int, secon
         n = max(1, round(n * seconds / taken))
 
 
-def torch_steps(kind: str, x: np.ndarray, batch_size: int, seconds: float) -> Candidate:
+def torch_steps(kind: str, x: np.ndarray, batch_size: int, seconds: float, channels_last: bool) -> Candidate:
     """A hand-written eager PyTorch loop over a tensor: the same network, loss and optimiser."""
     import torch
     from torch import nn
@@ -124,6 +124,10 @@ def torch_steps(kind: str, x: np.ndarray, batch_size: int, seconds: float) -> Ca
 
     encoder, decoder = encoder.to(device), decoder.to(device)
     data = torch.tensor(np.ascontiguousarray(x), device=device)
+    if channels_last:
+        both: Any = nn.ModuleList([encoder, decoder])
+        both.to(memory_format=torch.channels_last)
+        data = data.contiguous(memory_format=torch.channels_last)
     optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
 
     def train(rows: np.ndarray) -> None:
@@ -138,7 +142,7 @@ def torch_steps(kind: str, x: np.ndarray, batch_size: int, seconds: float) -> Ca
 
 
 CASES = {"dense VAE 784-500-500-20, batch 100": ("dense", 100), "conv AE 28x28, 32-64-64-64, batch 128": ("conv", 128)}
-CANDIDATES = ("aejax train", "loop of jitted steps", "PyTorch eager")
+CANDIDATES = ("aejax train", "loop of jitted steps", "PyTorch eager", "PyTorch eager, channels last")
 
 
 def start(case: str, name: str, seconds: float) -> Candidate:
@@ -146,8 +150,8 @@ def start(case: str, name: str, seconds: float) -> Candidate:
     kind, batch_size = CASES[case]
     x = np.random.default_rng(0).random((10_000, 28, 28, 1), np.float32)
     x = x if kind == "conv" else x.reshape(len(x), -1)
-    if name == "PyTorch eager":
-        return torch_steps(kind, x, batch_size, seconds)
+    if name.startswith("PyTorch"):
+        return torch_steps(kind, x, batch_size, seconds, name.endswith("channels last"))
     model: Any = VAE.dense(784, 20, hidden_dims=(500, 500)) if kind == "dense" else AE.conv((28, 28, 1), 2)
     algo = vae(model) if kind == "dense" else ae(model)
     run = aejax_chunks if name == "aejax train" else jitted_steps
@@ -233,9 +237,9 @@ def main() -> None:
     console = Console()
     figures: dict[str, Any] = {"machine": machine(), "ms_per_step": {}, "speed": {}}
     console.print(", ".join(f"{name} {value}" for name, value in figures["machine"].items()), highlight=False)
-    names = [name for name in CANDIDATES if has_torch() or name != "PyTorch eager"]
-    for case in CASES:
-        turns = race(case, names, config)
+    for case, (kind, _) in CASES.items():
+        names = CANDIDATES if kind == "conv" else CANDIDATES[:3]
+        turns = race(case, [name for name in names if has_torch() or not name.startswith("PyTorch")], config)
         ours = turns["aejax train"]
         table = Table("ms per step", "median", "least", "most", "times the steps of it", title=case)
         for name, values in turns.items():
