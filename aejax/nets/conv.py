@@ -17,6 +17,7 @@ from aejax.checks import InputError, nearest
 
 IMPLEMENTATIONS = ("auto", "slices", "lax")
 
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
 _CHUNK_PIXELS = 8 * 28 * 28  # of images at a time; with 32 to 64 channels their slices fill about 2 MB
 _NAME = "conv"  # of the arrays that a network on slices keeps for its gradient
 
@@ -92,9 +93,6 @@ def conv_transpose(
     if _goes_both_ways(window, stride) and kernel.shape[2] <= kernel.shape[3]:
         return _gather(x, kernel, stride)
     return _scatter(x, kernel, size, stride)
-
-
-_LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def _use_lax(implementation: str) -> bool:
@@ -187,6 +185,7 @@ def _in_chunks(layers: Callable[..., jax.Array], module: nn.Module, x: jax.Array
     if count <= 1:
         return layers(module, x)
     size = -(-examples // count)
+    # A chunk takes every count-th example, so that devices which share the batch share each chunk.
     x = jnp.pad(x, [(0, count * size - examples)] + [(0, 0)] * (x.ndim - 1)).reshape(size, count, *x.shape[1:])
     scan = nn.scan(
         lambda m, _, x: (None, layers(m, x)),
