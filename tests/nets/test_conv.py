@@ -82,8 +82,10 @@ CASES = [  # (H, W), stride, (KH, KW), (C, F)
 ]
 
 
-@pytest.mark.parametrize("precision", [32, 64])
-@pytest.mark.parametrize(("size", "stride", "window", "channels"), CASES)
+@pytest.mark.parametrize(
+    ("size", "stride", "window", "channels", "precision"),
+    [*((*case, 64) for case in CASES), *((*case, 32) for case in CASES[2:4])],
+)
 def test_slices_equal_lax_in_value_and_gradient(size, stride, window, channels, precision):
     def of_both(function, x, weights):
         def loss(x, weights, implementation):
@@ -105,13 +107,14 @@ def test_slices_equal_lax_in_value_and_gradient(size, stride, window, channels, 
         jax.tree.map(partial(np.testing.assert_allclose, rtol=tolerance, atol=tolerance), slices, by_lax)
 
 
-@pytest.mark.parametrize(("size", "stride", "window", "channels"), CASES)
+@pytest.mark.parametrize(("size", "stride", "window", "channels"), CASES[2:6])
 def test_with_the_kernel_turned_the_two_are_adjoint(size, stride, window, channels):
     with jax.enable_x64(True):
         x, weights = normal(0, 2, *size, channels[0]), normal(1, *window, *channels)
-        y = conv(x, weights, stride)
+        y = jax.jit(conv, static_argnums=2)(x, weights, stride)
         turned = weights[::-1, ::-1].swapaxes(2, 3)
-        there, back = jnp.vdot(y, y), jnp.vdot(x, conv_transpose(y, turned, size, stride))
+        back = jax.jit(conv_transpose, static_argnums=(2, 3))(y, turned, size, stride)
+        there, back = jnp.vdot(y, y), jnp.vdot(x, back)
     np.testing.assert_allclose(there, back, rtol=1e-12)
 
 
@@ -153,11 +156,10 @@ def test_derivatives_forward_reverse_and_of_a_jacobian():
 
 
 def test_many_kernels_at_once_equal_one_at_a_time():
-    def gradient(weights):
-        return jax.grad(lambda k: jnp.sin(conv(x, k, 2, "slices")).sum())(weights)
-
+    gradient = jax.grad(lambda weights: jnp.sin(conv(x, weights, 2, "slices")).sum())
     x, many = normal(0, 2, 5, 6, 2), normal(1, 4, 3, 3, 2, 3)
-    np.testing.assert_allclose(jax.vmap(gradient)(many), jnp.stack([*map(gradient, many)]), rtol=1e-5, atol=1e-6)
+    singles = jnp.stack([*map(jax.jit(gradient), many)])
+    np.testing.assert_allclose(jax.jit(jax.vmap(gradient))(many), singles, rtol=1e-5, atol=1e-6)
 
 
 # --- networks ---------------------------------------------------------------------------------------------------------
@@ -167,23 +169,22 @@ def test_many_kernels_at_once_equal_one_at_a_time():
 def test_a_network_on_slices_a_few_examples_at_a_time_equals_lax_at_once(data_shape, features, strides, monkeypatch):
     monkeypatch.setattr(nets_conv, "_CHUNK_PIXELS", 3 * data_shape[0] * data_shape[1])  # 7 examples: 3, 2 and 2
 
-    def value_and_gradient(implementation):
-        model = AE(
+    def model(implementation):
+        return AE(
             encoder=ConvEncoder(4, features, strides, implementation=implementation),
             decoder=ConvDecoder(data_shape, features, strides, implementation=implementation),
             latent_dim=4,
         )
-        params = init_params(model, KEY, x)
 
-        def loss(params, x):
-            logits = model.apply({"params": params}, x)
-            return jnp.sin(logits).sum(), logits
-
-        return jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(params, x)
+    def loss(params, x, model):
+        logits = model.apply({"params": params}, x)
+        return jnp.sin(logits).sum(), logits
 
     with jax.enable_x64(True):
         x = normal(3, 7, *data_shape)
-        slices, by_lax = value_and_gradient("slices"), value_and_gradient("lax")
+        params = init_params(model("lax"), KEY, x)
+        differentiated = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True), static_argnums=2)
+        slices, by_lax = (differentiated(params, x, model(implementation)) for implementation in ("slices", "lax"))
     assert slices[0][1].shape == (7, *data_shape)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-10), slices, by_lax)
 
