@@ -26,7 +26,10 @@ from aejax.methods import METHODS
 from aejax.methods.aae import AAE, aae
 from aejax.methods.ae import AE, ae, ae_loss
 from aejax.methods.cae import CAE, cae, cae_loss
+from aejax.methods.cae_h import cae_h, cae_h_loss
 from aejax.methods.dae import dae, dae_loss
+from aejax.methods.rcae import rcae, rcae_loss
+from aejax.methods.scae import scae, scae_loss
 from aejax.methods.vae import VAE, reparameterise, vae, vae_loss
 from aejax.nets import MLP, Autoencoder, init_params
 from aejax.training import Chunk, evaluate, fit, train
@@ -51,6 +54,8 @@ __all__ = [
     "ae_loss",
     "binarize",
     "cae",
+    "cae_h",
+    "cae_h_loss",
     "cae_loss",
     "corruption",
     "dae",
@@ -68,7 +73,11 @@ __all__ = [
     "play",
     "plots",
     "priors",
+    "rcae",
+    "rcae_loss",
     "reparameterise",
+    "scae",
+    "scae_loss",
     "schedules",
     "sweep",
     "train",

@@ -1,0 +1,121 @@
+"""The contractive autoencoder of higher order, CAE+H: the code moves little, and its slope changes little too.
+
+Rifai, Mesnil, Vincent, Muller, Bengio, Dauphin & Glorot, "Higher order contractive auto-encoder" (ECML PKDD 2011). To
+the penalty of the CAE comes one on the Hessian, estimated as in the paper by the change of the Jacobian under noise.
+The penalty of the Jacobian is exact.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from aejax import corruption
+from aejax import jacobian as jac
+from aejax.algorithm import Algorithm, Metrics, Player, play
+from aejax.checks import InputError, check_non_negative, check_positive
+from aejax.data import Batch
+from aejax.methods.ae import reconstruction
+from aejax.methods.cae import CAE
+from aejax.nets import MLP
+
+
+class HParams(NamedTuple):
+    """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""
+
+    lr: float = 1e-3
+    """Learning rate."""
+    contraction: float = 0.1
+    """Weight of the squared norm of the Jacobian against the reconstruction in nats: the paper's lambda."""
+    gamma: float = 0.1
+    """Weight of the squared change of the Jacobian under noise."""
+    sigma: float = 0.1
+    """Standard deviation of that noise, in the units of x."""
+
+
+@partial(jax.jit, static_argnames=("model", "num_samples"))
+def cae_h_loss(
+    params: Any,
+    batch: Batch,
+    key: jax.Array,
+    *,
+    model: CAE,
+    contraction: float | jax.Array = 0.1,
+    gamma: float | jax.Array = 0.1,
+    sigma: float | jax.Array = 0.1,
+    num_samples: int = 4,
+) -> tuple[jax.Array, Metrics]:
+    """The loss of the CAE, plus `gamma` times the mean of `|J(x) - J(x + sigma e)|_F^2` over draws of e from N(0, I).
+
+    J is the Jacobian of the encoder. As in the paper the change is not divided by `sigma^2`: for small sigma its
+    expectation is `sigma^2 |H|_F^2 + O(sigma^4)`, the squared sum over all second derivatives, so a weight on the
+    Hessian itself is `gamma sigma^2`. What a weight means for the Gaussian likelihood is said at `cae_loss`.
+
+    Args:
+      params: `{"encoder": ..., "decoder": ...}`.
+      batch: `x` `[B, ...]`.
+      key: consumed by the noise.
+      model: static.
+      contraction: weight of the Jacobian.
+      gamma: weight of its change; at zero this is `cae_loss`.
+      sigma: positive.
+      num_samples: draws of e for each example; static. Four by default, which is ours.
+
+    Returns:
+      The mean over the batch, and `recon_nats`, `sse`, `jacobian_sq` and `jacobian_change_sq`, likewise means.
+    """
+    z, norms = jac.embed_and_sq(model, params, batch.x)
+    recon, metrics = reconstruction(params, z, batch.x, model=model)
+    x_tilde = corruption.gaussian(key, jnp.broadcast_to(batch.x, (num_samples, *batch.x.shape)), sigma)
+    change = jax.vmap(lambda y: _difference_sq(model, params, batch.x, y))(x_tilde).mean()
+    penalty = norms.mean()
+    terms = {**metrics, "jacobian_sq": penalty, "jacobian_change_sq": change}
+    return recon + contraction * penalty + gamma * change, terms
+
+
+def cae_h(
+    model: CAE,
+    hparams: HParams = HParams(),
+    tx: Callable[..., Any] = optax.adam,
+    *,
+    num_samples: int = 4,
+    axis_name: str | None = None,
+) -> Algorithm:
+    """The one-player game.
+
+    Args:
+      model: the module.
+      hparams: knobs; may hold traced values.
+      tx: learning rate -> optimiser.
+      num_samples: draws of noise for each example.
+      axis_name: as in `play`.
+
+    Returns:
+      Player `recon` moves `encoder` and `decoder`; one phase.
+
+    Raises:
+      InputError: a weight, the deviation or the number of draws cannot be used.
+    """
+    check_positive(lr=hparams.lr, sigma=hparams.sigma)
+    check_non_negative(contraction=hparams.contraction, gamma=hparams.gamma)
+    if num_samples < 1:
+        raise InputError(f"num_samples is {num_samples}; it has to be at least 1.")
+    weights = {"contraction": hparams.contraction, "gamma": hparams.gamma, "sigma": hparams.sigma}
+    loss = partial(cae_h_loss, model=model, num_samples=num_samples, **weights)
+    recon = Player(loss, ("encoder", "decoder"), tx(hparams.lr))
+    return play({"recon": recon}, [["recon"]], axis_name=axis_name)
+
+
+def _difference_sq(model: CAE, params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+    """`|J(x) - J(y)|_F^2` of the code, example by example: `[B, ...], [B, ...] -> [B]`."""
+    encoder = model.encoder
+    one_layer = type(encoder) is MLP and len(encoder.features) == 1
+    if one_layer and encoder.final_activation is jax.nn.sigmoid:
+        affine = encoder.clone(final_activation=None).bind({"params": params["encoder"]})
+        slope = lambda pre: jax.jvp(encoder.final_activation, (pre,), (jnp.ones_like(pre),))[1]
+        return jnp.square(slope(affine(x)) - slope(affine(y))) @ jnp.square(affine.kernels()[0]).sum(axis=0)
+    jacobian = jax.vmap(jax.jacrev(lambda row: model.bind({"params": params}).embed(row[None])[0]))
+    return jnp.square(jacobian(x) - jacobian(y)).reshape(len(x), -1).sum(axis=1)

@@ -1,0 +1,92 @@
+"""The stochastic contractive autoencoder: contraction measured by a nudge in place of a derivative.
+
+The code of x is asked to stay where it is when Gaussian noise is put on x. To first order in the noise that is the
+penalty of the contractive autoencoder (Rifai, Vincent, Muller, Glorot & Bengio, 2011), by the Taylor argument with
+which Bishop (1995) reads training with noise as a penalty on derivatives. It costs a second pass through the encoder,
+whatever its depth, and no Jacobian. The name is that of the method table of this project; we know of no one paper that
+introduces it.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from aejax import corruption
+from aejax.algorithm import Algorithm, Metrics, Player, play
+from aejax.checks import check_non_negative, check_positive
+from aejax.data import Batch
+from aejax.likelihoods import sse
+from aejax.methods.ae import reconstruction
+from aejax.methods.cae import CAE
+
+
+class HParams(NamedTuple):
+    """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""
+
+    lr: float = 1e-3
+    """Learning rate."""
+    contraction: float = 0.1
+    """Weight of the penalty against the reconstruction in nats, as in the CAE."""
+    sigma: float = 0.1
+    """Standard deviation of the noise, in the units of x."""
+
+
+@partial(jax.jit, static_argnames=("model",))
+def scae_loss(
+    params: Any,
+    batch: Batch,
+    key: jax.Array,
+    *,
+    model: CAE,
+    contraction: float | jax.Array = 0.1,
+    sigma: float | jax.Array = 0.1,
+) -> tuple[jax.Array, Metrics]:
+    """Negative log-likelihood of the reconstruction, plus `contraction` times `|h(x) - h(x_tilde)|^2 / sigma^2`.
+
+    h is the encoder, and `x_tilde = x + sigma e` with e from N(0, I), one draw an example. By Taylor,
+    `h(x_tilde) - h(x) = sigma J e + sigma^2 e'He / 2 + ...`, whose odd moments vanish, so in expectation the penalty is
+    `|J|_F^2 + O(sigma^2)`: for sigma to zero this is `cae_loss` of the same `contraction`. For a linear encoder it is
+    that for every sigma. The code is of order one and sigma |J| is what is left of it in the difference: far below
+    sigma = 1e-3, float32 has few digits to spare for it.
+
+    Args:
+      params: `{"encoder": ..., "decoder": ...}`.
+      batch: `x` `[B, ...]`; the clean x is reconstructed from its own code.
+      key: consumed by the noise.
+      model: static.
+      contraction: weight of the penalty; at zero this is `ae_loss`.
+      sigma: positive.
+
+    Returns:
+      The mean over the batch, and `recon_nats`, `sse` and `shift_sq` (the penalty before its weight), likewise means.
+    """
+    encode = model.bind({"params": params}).embed
+    z, z_tilde = encode(batch.x), encode(corruption.gaussian(key, batch.x, sigma))
+    recon, metrics = reconstruction(params, z, batch.x, model=model)
+    penalty = sse(z_tilde, z).mean() / jnp.square(sigma)
+    return recon + contraction * penalty, {**metrics, "shift_sq": penalty}
+
+
+def scae(
+    model: CAE, hparams: HParams = HParams(), tx: Callable[..., Any] = optax.adam, *, axis_name: str | None = None
+) -> Algorithm:
+    """The one-player game.
+
+    Args:
+      model: the module.
+      hparams: knobs; may hold traced values.
+      tx: learning rate -> optimiser.
+      axis_name: as in `play`.
+
+    Returns:
+      Player `recon` moves `encoder` and `decoder`; one phase.
+    """
+    check_positive(lr=hparams.lr, sigma=hparams.sigma)
+    check_non_negative(contraction=hparams.contraction)
+    loss = partial(scae_loss, model=model, contraction=hparams.contraction, sigma=hparams.sigma)
+    recon = Player(loss, ("encoder", "decoder"), tx(hparams.lr))
+    return play({"recon": recon}, [["recon"]], axis_name=axis_name)
