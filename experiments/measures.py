@@ -29,9 +29,14 @@ def standard(trained: Trained) -> dict[str, float]:
         splits = (_codes(trained, dataset.train.x), dataset.train.y, _codes(trained, dataset.test.x), dataset.test.y)
         metrics["probe_accuracy"] = evaluation.linear_probe(*splits)
         metrics["knn5_accuracy"] = evaluation.knn(*splits)
-    norms = partial(_jacobian_norms, params, model=model)
-    metrics["jacobian_norm"] = float(over_batches(norms, dataset.test.x[:_JACOBIANS], batch_size=50).mean())
+    metrics["jacobian_norm"] = jacobian_norm(trained)
     return metrics
+
+
+def jacobian_norm(trained: Trained) -> float:
+    """The Frobenius norm of the encoder's Jacobian, mean over the first 1,000 test examples."""
+    norms = partial(_jacobian_norms, trained.state.params, model=trained.model)
+    return float(over_batches(norms, trained.dataset.test.x[:_JACOBIANS], batch_size=50).mean())
 
 
 def against_prior(z: np.ndarray, prior: "Prior", key: jax.Array) -> dict[str, float]:

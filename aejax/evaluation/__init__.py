@@ -2,19 +2,26 @@
 
 from aejax.evaluation.apply import embed, reconstruct, reconstruction_sse
 from aejax.evaluation.codes import MMDTest, active_units, code_mmd, moment_gaps
+from aejax.evaluation.finetune import FineTuned, check_labels, classifier_error, classifier_loss, fine_tune, saturation
 from aejax.evaluation.likelihood import NLL, nll
 from aejax.evaluation.probes import knn, linear_probe
 
 __all__ = [
     "NLL",
+    "FineTuned",
     "MMDTest",
     "active_units",
+    "check_labels",
+    "classifier_error",
+    "classifier_loss",
     "code_mmd",
     "embed",
+    "fine_tune",
     "knn",
     "linear_probe",
     "moment_gaps",
     "nll",
     "reconstruct",
     "reconstruction_sse",
+    "saturation",
 ]

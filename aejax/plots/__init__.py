@@ -5,7 +5,7 @@ white.
 """
 
 from aejax.plots.canvas import save
-from aejax.plots.grids import filters, image_rows, images, reconstructions, samples
+from aejax.plots.grids import filter_panels, filters, image_rows, images, reconstructions, samples
 from aejax.plots.history import curves
 from aejax.plots.latent import latent_scatter, manifold_grid, walk
 from aejax.plots.sheet import Column, compare_sheet
@@ -14,6 +14,7 @@ __all__ = [
     "Column",
     "compare_sheet",
     "curves",
+    "filter_panels",
     "filters",
     "image_rows",
     "images",

@@ -104,3 +104,37 @@ def filters(kernel: ArrayLike, image_shape: tuple[int, ...], *, num: int = 100) 
     bar.yaxis.label.set(size=8, color=canvas.SOFT)
     bar.spines[:].set_visible(False)
     return figure
+
+
+def filter_panels(
+    kernels: Mapping[str, ArrayLike], image_shape: tuple[int, ...], *, num: int = 49, title: str = "first-layer filters"
+) -> "Figure":
+    """Filters of several models beside each other, one colour scale for all, white at zero.
+
+    Args:
+      kernels: name -> `[D, H]`, one column a unit.
+      image_shape: of the D pixels; the weights of colour images are summed over the channels.
+      num: how many of each are shown at most, evenly spaced in the order of their norms, largest first.
+      title: over the panels.
+    """
+    panels = {}
+    for name, kernel in kernels.items():
+        weights = np.asarray(kernel)
+        order = np.argsort(-np.linalg.norm(weights, axis=0), kind="stable")
+        chosen = order[np.linspace(0, len(order) - 1, min(num, len(order))).round().astype(int)]
+        tiles = canvas.as_tiles(weights.T[chosen], image_shape)
+        panels[name] = tiles.sum(axis=-1) if tiles.ndim == 4 else tiles
+    first = next(iter(panels.values()))
+    side, scale = math.ceil(math.sqrt(num)), canvas.pixel_scale(first, 56)
+    gap, per_row = canvas.mosaic_gap(scale), min(4, len(panels))
+    width, height = canvas.mosaic_size(first, side, scale, gap)
+    across, down = width + 30, height + 60
+    rows = -(-len(panels) // per_row)
+    figure = canvas.blank(per_row * across - 30 + 2 * MARGIN, rows * down + 2 * MARGIN + 40)
+    limit = float(np.quantile(np.abs(np.concatenate([tiles.ravel() for tiles in panels.values()])), 0.999)) or 1.0
+    canvas.title(figure, f"{title}; red is +{limit:.2g}, blue is -{limit:.2g}")
+    for i, (name, tiles) in enumerate(panels.items()):
+        left, top = MARGIN + i % per_row * across, MARGIN + 86 + i // per_row * down
+        canvas.write(figure, left, top - 12, name, weight="bold")
+        canvas.draw(figure, left, top, tiles, side, scale, gap, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    return figure

@@ -1,0 +1,48 @@
+"""Contractive autoencoder of higher order (CAE+H): the Jacobian of the encoder is kept small, and from changing."""
+
+import dataclasses
+from functools import partial
+from typing import Any, Literal
+
+from aejax.methods import cae
+from aejax.methods import cae_h as method
+from experiments import ae, common, measures
+from experiments.common import Experiment, Reference
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ae.Config):
+    activation: Literal["relu", "tanh", "sigmoid", "softplus"] = "softplus"
+    """Of the hidden layers of a dense network."""
+    num_samples: int = 4
+    """Draws of the noise under which the Jacobian changes, for each example."""
+    hparams: method.HParams = method.HParams()  # type: ignore[assignment]
+    """Real-valued knobs."""
+
+
+def build_model(config: Config, shape: tuple[int, ...]) -> Any:
+    return ae.build_model(config, shape, cae.CAE)
+
+
+def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) -> Any:
+    return method.cae_h(model, config.hparams, tx, num_samples=config.num_samples, axis_name=axis_name)
+
+
+def reference(config: Config) -> dict[str, Reference]:
+    return {}
+
+
+EXPERIMENT = Experiment(
+    "cae_h", Config, build_model, build_algorithm, "recon/loss", measures.standard, measures.pictures, reference
+)
+run = partial(common.run, EXPERIMENT)
+
+
+def main() -> None:
+    from experiments import launch
+
+    launch.main(EXPERIMENT, __doc__)
+
+
+if __name__ == "__main__":
+    main()

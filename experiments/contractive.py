@@ -1,0 +1,277 @@
+"""The contractive family as published: pre-training judged by fine-tuning.
+
+Each method pre-trains 1,000 tied sigmoid units by cross-entropy; then a softmax is put on top, and both are trained on
+the labels. The table holds the test error beside that of Rifai et al. (2011), table 1, with the mean Jacobian norm and
+the saturation of the code before fine-tuning. `--dataset mnist --num-epochs 10 --finetune.num-epochs 10 --num-seeds 5`
+is the published size.
+"""
+
+import dataclasses
+import datetime
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from aejax import evaluation, schedules, training
+from aejax.algorithm import Algorithm, Player, play
+from aejax.checks import InputError, check_non_negative, check_positive, nearest
+from aejax.methods.ae import ae_loss
+from experiments import ae, cae, cae_h, common, dae, measures, rcae, scae
+from experiments.common import Experiment, Trained
+from experiments.figures import spread
+
+if TYPE_CHECKING:
+    from experiments.console import Bars
+    from experiments.folder import RunFolder
+    from experiments.launch import Launch
+
+
+class Method(NamedTuple):
+    """A row of the table."""
+
+    title: str
+    published: tuple[float, float, float] | None  # test error in %, mean Jacobian norm as printed, saturation in %
+
+
+METHODS = {
+    "ae": Method("AE", (1.78, 17.5e-4, 49.90)),
+    "ae_wd": Method("AE, weight decay", (1.68, 5.00e-4, 12.97)),
+    "dae_b": Method("DAE, masking", (1.57, 7.87e-4, 68.19)),
+    "dae_g": Method("DAE, Gaussian", (1.18, 0.86e-4, 17.77)),
+    "scae": Method("SCAE", None),
+    "cae": Method("CAE", (1.14, 0.73e-4, 86.36)),
+    "cae_h": Method("CAE+H", None),
+    "rcae": Method("reconstruction-contractive", None),
+}
+CLAIMED = ("ae", "dae_b", "cae")  # whose order is the claim, and who get all seeds; the others get three at most
+
+
+class HParams(NamedTuple):
+    """Real-valued knobs of pre-training."""
+
+    lr: float = 1e-3
+    """Learning rate of Adam, its peak."""
+    contraction: float = 0.5
+    """Weight of the Jacobian, or of what stands for it: SCAE, CAE, CAE+H, reconstruction-contractive."""
+    weight_decay: float = 1e-3
+    """Weight of the squared weights: AE with weight decay."""
+    masking: float = 0.3
+    """Share of the pixels that are lost: DAE with masking noise."""
+    noise: float = 0.3
+    """Standard deviation: DAE with Gaussian noise."""
+    sigma: float = 0.1
+    """Standard deviation of the noise of SCAE and CAE+H."""
+    gamma: float = 1.0
+    """Weight of the change of the Jacobian: CAE+H."""
+
+
+class FineTune(NamedTuple):
+    """How the classifier is trained: SGD with momentum, its rate falling along a cosine."""
+
+    lr: float = 0.2
+    momentum: float = 0.9
+    num_epochs: int = 30
+    batch_size: int = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    dataset: str = "digits"
+    """digits, a prepared TFDS image set such as mnist, or a path to .npz (x, y)."""
+    methods: tuple[str, ...] = ("ae", "ae_wd", "dae_b", "dae_g", "scae", "cae", "cae_h")
+    """Rows of the table: ae, ae_wd, dae_b, dae_g, scae, cae, cae_h, rcae."""
+    latent_dim: int = 1000
+    """Sigmoid units."""
+    num_epochs: int = 100
+    """Passes over the training examples, before fine-tuning."""
+    batch_size: int = 100
+    """Examples per step of pre-training, over all devices."""
+    num_seeds: int = 1
+    """Runs of AE, DAE-b and CAE; of the other methods three at most."""
+    seed: int = 0
+    """The first one."""
+    hparams: HParams = HParams()
+    """Real-valued knobs of pre-training."""
+    finetune: FineTune = FineTune()
+    """Of the classifier."""
+
+
+def experiments(config: Config) -> dict[str, tuple[Experiment, Any]]:
+    """The experiment and the configuration of every run, by method and seed: `cae-0`."""
+    check(config)
+    count = {name: config.num_seeds if name in CLAIMED else min(config.num_seeds, 3) for name in config.methods}
+    seeds = [(name, config.seed + i) for i in range(config.num_seeds) for name in config.methods if i < count[name]]
+    return {f"{name}-{seed}": experiment(name, config, seed) for name, seed in seeds}
+
+
+def check(config: Config) -> None:
+    """Refuses methods, counts and rates that cannot be run."""
+    for name in config.methods:
+        if name not in METHODS:
+            raise InputError(f"Unknown method {name!r}. {nearest(name, METHODS, what='methods')}")
+    if not config.methods or config.num_seeds < 1:
+        raise InputError("At least one of --methods and a --num-seeds of at least 1 are needed.")
+    if config.finetune.num_epochs < 1 or config.finetune.batch_size < 1:
+        raise InputError("--finetune.num-epochs and --finetune.batch-size have to be at least 1.")
+    check_positive(**{"finetune.lr": config.finetune.lr})
+    check_non_negative(**{"finetune.momentum": config.finetune.momentum})
+
+
+def experiment(name: str, config: Config, seed: int) -> tuple[Experiment, Any]:
+    """One pre-training with what is measured after it."""
+    knobs = config.hparams
+    shared = {
+        "dataset": config.dataset, "latent_dim": config.latent_dim, "hidden_dims": (), "code": "sigmoid", "tied": True,
+        "num_epochs": config.num_epochs, "batch_size": config.batch_size, "schedule": "cosine", "validation": 1 / 6,
+        "seed": seed,
+    }  # fmt: skip
+    weights = {"lr": knobs.lr, "contraction": knobs.contraction}
+    found: tuple[Experiment, Any]
+    match name:
+        case "ae":
+            found = ae.EXPERIMENT, ae.Config(**shared, hparams=ae.method.HParams(knobs.lr))
+        case "ae_wd":
+            build = partial(build_decayed, weight_decay=knobs.weight_decay)
+            own = ae.Config(**shared, hparams=ae.method.HParams(knobs.lr))
+            found = ae.EXPERIMENT._replace(build_algorithm=build), own
+        case "dae_b":
+            own = dae.method.HParams(knobs.lr, knobs.masking)
+            found = dae.EXPERIMENT, dae.Config(**shared, corruption="masking", hparams=own)
+        case "dae_g":
+            own = dae.method.HParams(knobs.lr, knobs.noise)
+            found = dae.EXPERIMENT, dae.Config(**shared, corruption="gaussian", hparams=own)
+        case "scae":
+            found = scae.EXPERIMENT, scae.Config(**shared, hparams=scae.method.HParams(**weights, sigma=knobs.sigma))
+        case "cae":
+            found = cae.EXPERIMENT, cae.Config(**shared, hparams=cae.method.HParams(**weights))
+        case "cae_h":
+            own = cae_h.method.HParams(**weights, gamma=knobs.gamma, sigma=knobs.sigma)
+            found = cae_h.EXPERIMENT, cae_h.Config(**shared, num_samples=1, hparams=own)
+        case _:
+            found = rcae.EXPERIMENT, rcae.Config(**shared, hparams=rcae.method.HParams(**weights))
+    return found[0]._replace(measure=partial(measure, finetune=config.finetune), draw=lambda _: {}), found[1]
+
+
+def build_decayed(config: ae.Config, model: Any, tx: Any, axis_name: str | None, *, weight_decay: float) -> Algorithm:
+    """The plain autoencoder with the squared weights in its loss: for linear codes, that is the CAE."""
+    check_positive(lr=config.hparams.lr)
+    check_non_negative(weight_decay=weight_decay)
+
+    def loss(params: Any, batch: Any, key: Any) -> Any:
+        recon, metrics = ae_loss(params, batch, key, model=model)
+        weights = jnp.sum(jnp.square(params["encoder"]["dense_0"]["kernel"]))
+        return recon + weight_decay * weights, {**metrics, "weights_sq": weights}
+
+    recon = Player(loss, ("encoder", "decoder"), tx(config.hparams.lr))
+    return play({"recon": recon}, [["recon"]], axis_name=axis_name)
+
+
+def measure(trained: Trained, *, finetune: FineTune) -> dict[str, float]:
+    """What pre-training made of the code, and what fine-tuning makes of the classifier."""
+    model, params, dataset = trained.model, trained.state.params, trained.dataset
+    num_steps = finetune.num_epochs * training.count_steps(len(dataset.train.x), finetune.batch_size)
+    tuned = evaluation.fine_tune(
+        model, params, dataset, trained.measure_key,
+        tx=optax.sgd(schedules.cosine(finetune.lr, num_steps), momentum=finetune.momentum),
+        num_epochs=finetune.num_epochs, batch_size=finetune.batch_size,
+    )  # fmt: skip
+    return {
+        "test_sse": evaluation.reconstruction_sse(model, params, dataset.test.x),
+        "jacobian_norm": measures.jacobian_norm(trained),
+        "saturation": evaluation.saturation(evaluation.embed(model, params, dataset.test.x)),
+        "finetuned_epoch": tuned.epoch,
+        "finetuned_validation_error": tuned.validation_error,
+        "finetuned_error": tuned.test_error,
+    }
+
+
+def execute(
+    runs: dict[str, tuple[Experiment, Any]], folder: "RunFolder", launch: "Launch", bars: "Bars"
+) -> dict[str, dict[str, float]]:
+    """The metrics of every run, each in a folder of its own inside one; those that are finished there are not repeated.
+
+    Raises:
+      InputError: a configuration or the data cannot be used; nothing has been written then.
+    """
+    from experiments import launch as launching
+
+    for each in runs.values():
+        common.check(each[1])
+    dataset = common.load_data(next(iter(runs.values()))[1])
+    evaluation.check_labels(dataset)
+    folder.start(runs=list(runs))
+    metrics = {}
+    for name, (each, config) in runs.items():
+        path = folder.path / name
+        own = dataclasses.replace(launch, workdir=path, resume=path.exists())
+        _, summary = launching.execute(each, config, own, bars, quiet=True)
+        metrics[name] = summary["metrics"] | {"seconds": summary["wall_seconds"]}
+    return metrics
+
+
+def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
+    """Runs everything, writes the summary, and draws the two sheets."""
+    from experiments.contractive_sheets import draw
+    from experiments.folder import environment, open_folder, write_json
+
+    folder = open_folder("contractive", config, launch.workdir, resume=launch.resume)
+    if not folder.is_finished:
+        runs = experiments(config)
+        metrics = execute(runs, folder, launch, bars)
+        draw(folder, config.methods, config.seed)
+        seeds = {method: [name for name in runs if name.rpartition("-")[0] == method] for method in config.methods}
+        summary = {
+            "experiment": "contractive",
+            **common.to_dict(config),
+            "date": datetime.date.today().isoformat(),
+            "environment": environment(),
+            "metrics": {
+                method: {key: [metrics[name][key] for name in names] for key in metrics[names[0]]}
+                for method, names in seeds.items()
+            },
+        }
+        write_json(folder.path / "summary.json", summary)
+
+    def report() -> None:
+        bars.console.print(table(folder.summary), markup=False, highlight=False)
+        bars.console.print(f"{folder.figures}: filters.png, limit.png", highlight=False, soft_wrap=True)
+
+    return report
+
+
+def table(summary: Any) -> str:
+    """The table in Markdown: mean and standard deviation over seeds, in brackets what was published on MNIST."""
+    lines = [
+        "| | fine-tuned test error, % | mean Jacobian norm | saturated, % | test SSE | seeds, seconds a run |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, found in summary["metrics"].items():
+        title, published = METHODS[name]
+        published = published if summary["dataset"] == "mnist" else None
+        error, norm, saturation = ("", "", "") if published is None else (
+            f" ({published[0]:.2f})", f" ({1e4 * published[1]:.2f}e-4)", f" ({published[2]:.0f})"
+        )  # fmt: skip
+        cells = (
+            title,
+            spread([100 * value for value in found["finetuned_error"]]) + error,
+            spread(found["jacobian_norm"]) + norm,
+            spread([100 * value for value in found["saturation"]]) + saturation,
+            spread(found["test_sse"]),
+            f"{len(found['seconds'])}, {np.mean(found['seconds']):.0f}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    from experiments import launch
+
+    launch.command_line("experiments.contractive", Config, __doc__, body, None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Reconstruction-contractive autoencoder: the exact Jacobian of the whole reconstruction is kept small."""
+
+import dataclasses
+from functools import partial
+from typing import Any, Literal
+
+from aejax.methods import rcae as method
+from experiments import ae, common, measures
+from experiments.common import Experiment, Reference
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ae.Config):
+    activation: Literal["relu", "tanh", "sigmoid", "softplus"] = "softplus"
+    """Of the hidden layers of a dense network."""
+    hparams: method.HParams = method.HParams()  # type: ignore[assignment]
+    """Real-valued knobs."""
+
+
+def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) -> Any:
+    return method.rcae(model, config.hparams, tx, axis_name=axis_name)
+
+
+def reference(config: Config) -> dict[str, Reference]:
+    return {}
+
+
+EXPERIMENT = Experiment(
+    "rcae", Config, ae.build_model, build_algorithm, "recon/loss", measures.standard, measures.pictures, reference
+)
+run = partial(common.run, EXPERIMENT)
+
+
+def main() -> None:
+    from experiments import launch
+
+    launch.main(EXPERIMENT, __doc__)
+
+
+if __name__ == "__main__":
+    main()
