@@ -103,7 +103,7 @@ def spectral_norm(f: Callable[[Array], Array], x: Array, v: Array, *, num_iters:
       >>> round(float(sigma), 4)
       4.0
 
-    Reference: Yoshida & Miyato (2017), the same iteration on the matrices of weights, which bound this norm.
+    Reference: Yoshida & Miyato (2017), the same iteration on matrices of weights.
     """
     if v.shape != x.shape:
         raise InputError(f"v has the shape {list(v.shape)} and x {list(x.shape)}; v is a direction of x.")
