@@ -9,13 +9,31 @@ from aejax.jacobian.exact import (
     encoder_sq,
     frobenius_sq,
 )
+from aejax.jacobian.geometry import Path, log_volume, magnification, path_length, pullback_metric, shortest_path
+from aejax.jacobian.spectrum import SVD, jacobian, singular_values, spectral_norm, svd
+from aejax.jacobian.stochastic import PROBES, Estimate, hutchinson_sq, hutchpp_sq
 
 __all__ = [
     "MODES",
+    "PROBES",
+    "SVD",
+    "Estimate",
+    "Path",
     "check_mode",
     "dense_frobenius_sq",
     "embed_and_sq",
     "embedding_sq",
     "encoder_sq",
     "frobenius_sq",
+    "hutchinson_sq",
+    "hutchpp_sq",
+    "jacobian",
+    "log_volume",
+    "magnification",
+    "path_length",
+    "pullback_metric",
+    "shortest_path",
+    "singular_values",
+    "spectral_norm",
+    "svd",
 ]
