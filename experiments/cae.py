@@ -16,7 +16,7 @@ from experiments.common import Experiment, Reference
 class Config(ae.Config):
     activation: Literal["relu", "tanh", "sigmoid", "softplus"] = "softplus"
     """Of the hidden layers of a dense network."""
-    jacobian: Literal["forward", "reverse", "closed", "auto"] = "auto"
+    jacobian: Literal["forward", "reverse", "auto"] = "auto"
     """How the penalty is computed; all give the same number, forward is jax.jacfwd."""
     hparams: method.HParams = method.HParams()  # type: ignore[assignment]
     """Real-valued knobs."""

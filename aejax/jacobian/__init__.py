@@ -1,13 +1,18 @@
-"""Jacobians of encoders and decoders: their norms, exact and by sampling, their spectra, and the geometry they induce."""
+"""Jacobians of encoders and decoders: norms, exact and by sampling, spectra, and the geometry that they induce."""
 
 from aejax.jacobian.exact import (
     MODES,
     check_mode,
-    dense_frobenius_sq,
+    difference_sq,
     embed_and_sq,
+    embedding_difference_sq,
     embedding_sq,
     encoder_sq,
+    explain,
     frobenius_sq,
+    over_batch,
+    reconstruction_sq,
+    value_and_frobenius_sq,
 )
 from aejax.jacobian.geometry import Path, log_volume, magnification, path_length, pullback_metric, shortest_path
 from aejax.jacobian.spectrum import SVD, jacobian, singular_values, spectral_norm, svd
@@ -20,20 +25,25 @@ __all__ = [
     "Estimate",
     "Path",
     "check_mode",
-    "dense_frobenius_sq",
+    "difference_sq",
     "embed_and_sq",
+    "embedding_difference_sq",
     "embedding_sq",
     "encoder_sq",
+    "explain",
     "frobenius_sq",
     "hutchinson_sq",
     "hutchpp_sq",
     "jacobian",
     "log_volume",
     "magnification",
+    "over_batch",
     "path_length",
     "pullback_metric",
+    "reconstruction_sq",
     "shortest_path",
     "singular_values",
     "spectral_norm",
     "svd",
+    "value_and_frobenius_sq",
 ]

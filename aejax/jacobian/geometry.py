@@ -135,6 +135,9 @@ def shortest_path(
     change with the path to first order), those of its length up to the discretisation, and none of its shape: by the
     ends the points move as those of a straight line, by the parameters of the decoder not at all.
 
+    Under `shard_map` it takes `check_vma=False`: the line search of optax does not declare over which devices its
+    values vary.
+
     Args:
       decode: one code to one output.
       z_a: float, one code; the first point.

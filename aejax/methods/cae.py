@@ -69,7 +69,7 @@ def cae_loss(
       The mean over the batch, and `recon_nats`, `sse` and `jacobian_sq`, likewise means.
 
     Raises:
-      InputError: unknown mode, or `closed` for an encoder that has no closed form.
+      InputError: unknown mode.
     """
     z, norms = jac.embed_and_sq(model, params, batch.x, mode=jacobian)
     recon, metrics = reconstruction(params, z, batch.x, model=model)

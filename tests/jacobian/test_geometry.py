@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.integrate
+from jax.sharding import PartitionSpec as P
 
 from aejax.checks import InputError
 from aejax.jacobian.geometry import log_volume, magnification, path_length, pullback_metric, shortest_path
@@ -172,6 +173,15 @@ def test_batches_are_the_business_of_vmap():
     angles = np.arccos(np.minimum(np.sum(a * b, axis=1), 1))
     np.testing.assert_allclose(paths.length, polygon(angles, 10), rtol=1e-8, atol=1e-12)
     np.testing.assert_allclose(volumes, np.log(np.sin(starts[:, 0])), rtol=1e-12)
+
+
+def test_devices_share_the_paths():
+    starts, ends = jnp.linspace(jnp.array([0.8, 0.0]), jnp.array([1.2, 0.5]), 4), jnp.full((4, 2), 2.0)
+    solve_each = jax.vmap(lambda a, b: shortest_path(sphere, a, b, num_points=10, num_steps=60).length)
+    mesh = jax.make_mesh((4,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+    lengths = jax.jit(jax.shard_map(solve_each, mesh=mesh, in_specs=P("batch"), out_specs=P("batch"), check_vma=False))
+    angles = np.arccos(np.sum(np.asarray(jax.vmap(sphere)(starts) * jax.vmap(sphere)(ends)), axis=1))
+    np.testing.assert_allclose(lengths(starts, ends), polygon(angles, 10), rtol=1e-8)
 
 
 def test_what_makes_no_sense_is_refused():

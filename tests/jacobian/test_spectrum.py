@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 from aejax.checks import InputError
 from aejax.jacobian.spectrum import jacobian, singular_values, spectral_norm, svd
@@ -127,6 +128,25 @@ def test_batches_are_the_business_of_vmap():
     slow = [np.linalg.svd(closed_form(w1, w2, row), compute_uv=False) for row in x]
     np.testing.assert_allclose(values, slow, rtol=1e-12)
     np.testing.assert_allclose(sigmas, np.array(slow)[:, 0], rtol=1e-9)
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_devices_may_share_the_start_of_the_iteration(check_vma):
+    w1, w2, _ = (jnp.asarray(a) for a in setup(4))
+    x = jnp.asarray(0.5 * np.random.default_rng(4).normal(size=(4, 2, 3)))
+    v = jnp.ones((2, 3))
+
+    def mean_norm(w1, x):
+        return jax.vmap(lambda x: spectral_norm(partial(network, w1, w2), x, v, num_iters=3)[0])(x).mean()
+
+    def on_each(w1, x):
+        w1 = jax.lax.pcast(w1, "batch", to="varying")
+        return jax.lax.pmean(jax.grad(mean_norm)(w1, x), "batch")
+
+    mesh = jax.make_mesh((4,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+    specs = {"in_specs": (P(), P("batch")), "out_specs": P(), "check_vma": check_vma}
+    found = jax.jit(jax.shard_map(on_each, mesh=mesh, **specs))(w1, x)
+    np.testing.assert_allclose(found, jax.jit(jax.grad(mean_norm))(w1, x), rtol=1e-10)
 
 
 def test_what_makes_no_sense_is_refused():

@@ -1,0 +1,285 @@
+"""The squared norm of a product of Jacobians, in the cheapest order of multiplication.
+
+With `J = J_n ... J_1` there are many ways to `|J|^2`: from the input (forward mode), from the output (reverse mode),
+out from a bottleneck, or through Gram matrices, `|X Y|^2 = <X^T X, Y Y^T>`, which are as small as the place where the
+chain is cut. Kernels are common to all examples, and so are their products and Gram matrices. `plan` finds the cheapest
+expression by dynamic programming over the intervals of the chain, from sizes alone, before anything is compiled.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from aejax.jacobian.segments import Block, Diagonal, Linear, Segment
+
+Array = jax.Array
+
+# In multiplications of a large matrix product. Calibrated with experiments/benchmarks/jacobian.py.
+_MOVE = 10.0  # to compute or to copy one number
+_BATCHED = 4.0  # a multiplication in a product of two matrices that each example has for itself
+
+# Value and gradient of a product cost three products. A Gram matrix and a quadratic form are symmetric: they cost two.
+_PRODUCT, _SYMMETRIC = 3, 2
+
+
+class Term(NamedTuple):
+    """An expression in the Jacobians of a chain.
+
+    Node 0 of a chain is its input, node k what segment k returns. A matrix at `i-j` is the Jacobian of node j with
+    respect to node i, `[size of j, size of i]`.
+    """
+
+    how: str
+    place: tuple[int, ...]
+    parts: tuple["Term", ...]
+    each: float  # cost for each example, parts included
+    once: float  # cost for all examples together, parts included
+    numbers: int  # that each example holds, parts included
+    is_shared: bool  # whether it is the same for every example
+
+    def __str__(self) -> str:
+        inside = f"({', '.join(map(str, self.parts))})" if self.parts else ""
+        return f"{self.how} {'-'.join(map(str, self.place))}{inside}"
+
+
+def _term(
+    how: str, place: tuple[int, ...], *parts: Term, work: float = 0, numbers: int = 0, varies: bool = False
+) -> Term:
+    is_shared = not varies and all(part.is_shared for part in parts)
+    own = work + _PRODUCT * _MOVE * numbers
+    each = sum(part.each for part in parts) + own * (not is_shared)
+    once = sum(part.once for part in parts) + own * is_shared
+    held = sum(part.numbers for part in parts) + numbers * (not is_shared)
+    return Term(how, place, parts, each, once, held, is_shared)
+
+
+def plan(segments: Sequence[Segment], batch_size: int = 1) -> Term:
+    """The cheapest expression for the squared norm of the Jacobian of a chain.
+
+    Args:
+      segments: at least one.
+      batch_size: how many examples share what is common to all.
+
+    Returns:
+      What `evaluate` evaluates; `str` shows it.
+    """
+    nodes, last = [segments[0].inputs, *(segment.outputs for segment in segments)], len(segments)
+
+    def cheapest(*terms: Term) -> Term:
+        return min(terms, key=lambda term: term.each + term.once / batch_size)
+
+    whole = {(k, k): _term("identity", (k, k)) for k in range(last + 1)}
+    for length in range(1, last + 1):
+        for i in range(last + 1 - length):
+            j = i + length
+            inner = [(whole[k, j], whole[i, k], nodes[k]) for k in range(i + 1, j)]
+            whole[i, j] = cheapest(
+                _apply("push", (i, j), segments[j - 1], whole[i, j - 1], nodes[i]),
+                _apply("pull", (i, j), segments[i], whole[i + 1, j], nodes[j]),
+                *(_product("product", (i, j), x, y, nodes[j], size, nodes[i]) for x, y, size in inner),
+            )
+    behind: dict[int, Term] = {}  # P P^T, of the Jacobian P from the input to a node
+    ahead: dict[int, Term] = {}  # P^T P, of the Jacobian P from a node to the output
+    for k in range(1, last):
+        onward = [_apply_gram("push_gram", k, segments[k - 1], behind[k - 1])] if k > 1 else []
+        behind[k] = cheapest(_gram("outer", k, whole[0, k], nodes[0], nodes[k]), *onward)
+    for k in reversed(range(1, last)):
+        onward = [_apply_gram("pull_gram", k, segments[k], ahead[k + 1])] if k < last - 1 else []
+        ahead[k] = cheapest(_gram("inner", k, whole[k, last], nodes[last], nodes[k]), *onward)
+
+    ways = [_term("norm", (0, last), whole[0, last], numbers=nodes[0] * nodes[last])]
+    for k in range(1, last):
+        ways.append(_quadratic(k, whole[k, last], behind[k], nodes[last], nodes[k]))
+        ways.append(_quadratic(k, _term("transpose", (0, k), whole[0, k]), ahead[k], nodes[0], nodes[k]))
+        ways.append(_term("between", (k,), ahead[k], behind[k], numbers=nodes[k] ** 2))
+    for k, segment in enumerate(segments):
+        if not isinstance(segment, Diagonal):
+            continue
+        size, slope = nodes[k], _term("slope", (k,), varies=True)
+        if 0 < k < last - 1:
+            both = _term("hadamard", (k,), ahead[k + 1], behind[k], numbers=size**2)
+            ways.append(_quadratic(k, slope, both, 1, size))
+        if k == last - 1:
+            lengths = _term("row_lengths", (0, k), whole[0, k], numbers=nodes[0] * size)
+            ways.append(_term("weigh", (k,), slope, lengths, numbers=size))
+        if k == 0:
+            lengths = _term("column_lengths", (1, last), whole[1, last], numbers=nodes[last] * size)
+            ways.append(_term("weigh", (k,), slope, lengths, numbers=size))
+    return cheapest(*ways)
+
+
+def _apply(how: str, place: tuple[int, int], segment: Segment, matrix: Term, vectors: int) -> Term:
+    """The columns of a matrix pushed through a segment, or its rows pulled back."""
+    size = vectors * (segment.outputs if how == "push" else segment.inputs)
+    if isinstance(segment, Diagonal):
+        return _term(how, place, matrix, numbers=size, varies=True)
+    if isinstance(segment, Block):
+        work = _PRODUCT * vectors * segment.products
+        return _term(how, place, matrix, work=work, numbers=vectors * segment.elements, varies=True)
+    if matrix.how == "identity":
+        return _term("kernel", place)
+    work = _PRODUCT * vectors * segment.inputs * segment.outputs
+    return _term(how, place, matrix, work=work, numbers=size)
+
+
+def _apply_gram(how: str, k: int, segment: Segment, gram: Term) -> Term:
+    """`A G A^T` for the Jacobian A of a segment, or `A^T G A`."""
+    begin, end = (segment.inputs, segment.outputs) if how == "push_gram" else (segment.outputs, segment.inputs)
+    half = _apply("push" if how == "push_gram" else "pull", (k, k), segment, gram, begin)
+    return _apply("push" if how == "push_gram" else "pull", (k, k), segment, half, end)._replace(how=how, parts=(gram,))
+
+
+def _product(how: str, place: tuple[int, ...], x: Term, y: Term, rows: int, size: int, columns: int) -> Term:
+    work = _PRODUCT * _rate(x, y) * rows * size * columns
+    return _term(how, place, x, y, work=work, numbers=rows * columns)
+
+
+def _gram(how: str, k: int, matrix: Term, vectors: int, size: int) -> Term:
+    work = _SYMMETRIC * _rate(matrix) * vectors * size**2
+    return _term(how, (k,), matrix, work=work, numbers=size**2)
+
+
+def _quadratic(k: int, rows: Term, gram: Term, vectors: int, size: int) -> Term:
+    work = _SYMMETRIC * _rate(rows, gram) * vectors * size**2
+    return _term("quadratic", (k,), rows, gram, work=work, numbers=vectors * size)
+
+
+def _rate(*parts: Term) -> float:
+    return 1.0 if any(part.is_shared for part in parts) else _BATCHED
+
+
+def evaluate(term: Term, segments: Sequence[Segment], x: Array) -> tuple[Array, Array]:
+    """What a chain returns, and the squared norm of its Jacobian.
+
+    Args:
+      term: of `plan`, for these segments.
+      segments: the chain.
+      x: `[segments[0].inputs]` float.
+
+    Returns:
+      `[segments[-1].outputs]`; and `()`, float32 or wider.
+    """
+    values, slopes = [x], {}
+    for k, segment in enumerate(segments):
+        if isinstance(segment, Diagonal):
+            y, slopes[k] = jax.jvp(segment.apply, (values[-1],), (jnp.ones_like(values[-1]),))
+        else:
+            y = segment.apply(values[-1])
+        values.append(y)
+    done: dict[tuple[str, tuple[int, ...]], Any] = {}
+
+    def compute(term: Term) -> Any:
+        key = (term.how, term.place)
+        if key not in done:
+            done[key] = _compute(term, [compute(part) for part in term.parts], segments, values, slopes)
+        return done[key]
+
+    return values[-1], compute(term)
+
+
+def _compute(
+    term: Term, parts: list[Any], segments: Sequence[Segment], values: Sequence[Array], slopes: dict[int, Array]
+) -> Any:
+    first, last = term.place[0], term.place[-1]
+    match term.how:
+        case "identity":
+            return None
+        case "kernel":
+            return segments[first].kernel.T  # type: ignore[union-attr]
+        case "slope":
+            return slopes[first]
+        case "push":
+            return _push(segments[last - 1], values[last - 1], slopes.get(last - 1), *parts)
+        case "pull":
+            return _pull(segments[first], values[first], slopes.get(first), *parts)
+        case "push_gram" | "pull_gram":
+            k, through = (first - 1, _push) if term.how == "push_gram" else (first, _pull)
+            own = (segments[k], values[k], slopes.get(k))
+            return through(*own, through(*own, *parts).T)
+        case "product":
+            return parts[0] @ parts[1]
+        case "outer":
+            return _inner(parts[0].T)
+        case "inner":
+            return _inner(parts[0])
+        case "transpose":
+            return parts[0].T
+        case "hadamard":
+            return parts[0] * parts[1]
+        case "row_lengths":
+            return (
+                jnp.ones_like(slopes[last], wide(slopes[last].dtype)) if parts[0] is None else sum_sq(parts[0], axis=1)
+            )
+        case "column_lengths":
+            return sum_sq(parts[0], axis=0)
+        case "norm":
+            return sum_sq(parts[0])
+        case "between":
+            return jnp.sum(parts[0] * parts[1])
+        case "weigh":
+            return jnp.square(parts[0].astype(parts[1].dtype)) @ parts[1]
+        case "quadratic":
+            return _quadratic_form(jnp.atleast_2d(parts[0]).astype(parts[1].dtype), parts[1])
+    raise AssertionError(term.how)
+
+
+def sum_sq(x: Array, axis: int | None = None) -> Array:
+    """Sum of squares, in float32 or wider."""
+    return jnp.sum(jnp.square(x), axis=axis, dtype=wide(x.dtype))
+
+
+def wide(dtype: Any) -> Any:
+    """The type that numbers of a type are summed in: float32 for half precision."""
+    return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
+
+
+def _push(segment: Segment, x: Array, slope: Array | None, matrix: Array | None) -> Array:
+    """The Jacobian of a segment times the columns of a matrix; None is the identity."""
+    if isinstance(segment, Linear):
+        assert matrix is not None
+        return lax.dot_general(matrix, segment.kernel.astype(matrix.dtype), (((0,), (0,)), ((), ()))).T
+    if slope is not None:
+        return jnp.diag(slope) if matrix is None else slope[:, None].astype(matrix.dtype) * matrix
+    columns = jnp.eye(len(x), dtype=x.dtype) if matrix is None else matrix.astype(x.dtype)
+    return jax.vmap(lambda t: jax.jvp(segment.apply, (x,), (t,))[1], in_axes=1, out_axes=1)(columns)
+
+
+def _pull(segment: Segment, x: Array, slope: Array | None, matrix: Array | None) -> Array:
+    """The rows of a matrix times the Jacobian of a segment."""
+    if isinstance(segment, Linear):
+        assert matrix is not None
+        return matrix @ segment.kernel.T.astype(matrix.dtype)
+    if slope is not None:
+        return jnp.diag(slope) if matrix is None else matrix * slope[None].astype(matrix.dtype)
+    y, back = jax.vjp(segment.apply, x)
+    rows = jnp.eye(len(y), dtype=y.dtype) if matrix is None else matrix.astype(y.dtype)
+    return jax.vmap(lambda t: back(t)[0])(rows)
+
+
+@jax.custom_jvp
+def _inner(matrix: Array) -> Array:
+    """`matrix.T @ matrix`."""
+    return jnp.matmul(matrix.T, matrix, preferred_element_type=wide(matrix.dtype))
+
+
+@_inner.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (matrix,), (moved,) = primals, tangents
+    half = jnp.matmul(matrix.T, moved, preferred_element_type=wide(matrix.dtype))
+    return _inner(matrix), half + half.T  # its transpose is a single product
+
+
+@jax.custom_jvp
+def _quadratic_form(rows: Array, gram: Array) -> Array:
+    """`trace(rows @ gram @ rows.T)` for a symmetric matrix."""
+    return jnp.sum((rows @ gram) * rows)
+
+
+@_quadratic_form.defjvp
+def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (rows, gram), (moved, changed) = primals, tangents
+    product = rows @ gram  # serves the value, and the gradient of the rows
+    return jnp.sum(product * rows), 2 * jnp.sum(product * moved) + jnp.sum((rows @ changed) * rows)

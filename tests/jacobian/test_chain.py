@@ -1,0 +1,167 @@
+"""The chain against `jax.jacfwd` in float64, on random shapes and all kinds of modules; and what it makes of them."""
+
+import itertools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aejax.jacobian import chain, frobenius_sq
+from aejax.jacobian.segments import Block, Diagonal, Linear, trace
+from aejax.methods.ae import AE
+from aejax.nets import MLP, ConvEncoder
+
+
+def swish_by_hand(x):
+    return x * nn.sigmoid(x)
+
+
+ACTIVATIONS = [nn.sigmoid, nn.softplus, nn.gelu, swish_by_hand, jnp.sin]
+
+
+class Residual(nn.Module):
+    """Blocks with a skip connection and a normalisation."""
+
+    width: int
+    code_dim: int
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(self.width)(x)
+        for _ in range(2):
+            h = nn.tanh(nn.Dense(2 * self.width)(nn.LayerNorm()(x)))
+            x = x + nn.Dense(self.width)(h)
+        return nn.Dense(self.code_dim)(nn.LayerNorm()(x))
+
+
+def _parameters(module, x):
+    """Of order one, biases too, in float64."""
+    keys = iter(jax.random.split(jax.random.key(3), 40))
+    with jax.enable_x64(False):
+        shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, *x.shape)))["params"]
+    return jax.tree.map(lambda leaf: 0.5 * jax.random.normal(next(keys), leaf.shape, jnp.float64), shapes)
+
+
+def _check(module, shape, method=None, modes=("reverse", "auto")):
+    """Value, and gradient with respect to parameters and example, to 1e-12 of their norm."""
+    with jax.enable_x64(True):
+        x = jax.random.normal(jax.random.key(1), shape, jnp.float64)
+        params = _parameters(module, x)
+
+        def penalty(mode):
+            f = lambda params: lambda v: module.apply({"params": params}, v[None], method=method)[0]
+            return jax.value_and_grad(lambda p, x: frobenius_sq(f(p), x, mode=mode, batch_size=10), argnums=(0, 1))
+
+        found = jax.jit(lambda p, x: {mode: penalty(mode)(p, x) for mode in ("forward", *modes)})(params, x)
+    for mode in modes:
+        for a, b in zip(*map(jax.tree.leaves, (found[mode], found["forward"])), strict=True):
+            assert np.linalg.norm(a - b) <= 1e-12 * np.linalg.norm(b)
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    widths=st.lists(st.integers(1, 12), min_size=1, max_size=4),
+    data_dim=st.integers(1, 12),
+    activation=st.sampled_from(ACTIVATIONS),
+    final=st.sampled_from([None, nn.sigmoid, nn.softmax]),
+    use_bias=st.booleans(),
+)
+def test_dense_encoders_of_random_shape(widths, data_dim, activation, final, use_bias):
+    _check(MLP(tuple(widths), activation, final, use_bias), (data_dim,), modes=("auto",))
+
+
+@settings(max_examples=3, deadline=None)
+@given(size=st.tuples(st.integers(3, 6), st.integers(3, 6), st.integers(1, 2)), stride=st.integers(1, 2))
+def test_convolutional_encoders_of_random_shape(size, stride):
+    _check(ConvEncoder(3, (4, 2), (1, stride), nn.softplus), size)
+
+
+@settings(max_examples=3, deadline=None)
+@given(width=st.integers(4, 8), code_dim=st.integers(1, 10))
+def test_residual_and_normalised_encoders_of_random_shape(width, code_dim):
+    # A pair, normalised, is always (1, -1): its Jacobian is nothing but rounding.
+    _check(Residual(width, code_dim), (7,))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("hidden_dims", [(), (8,), (9, 7)])
+def test_reconstructions(hidden_dims, tied):
+    model = AE.dense(10, 3, hidden_dims=hidden_dims, activation=nn.tanh, tied=tied)
+    _check(model, (10,), method="reconstruct")
+
+
+def test_convolutional_reconstructions():
+    _check(AE.conv((5, 6, 1), 3, features=(4, 2), strides=(1, 2), activation=nn.tanh), (5, 6, 1), method="reconstruct")
+
+
+def _kinds(f, size):
+    return [(type(segment), segment.inputs, segment.outputs) for segment in trace(f, jnp.ones(size)).segments]
+
+
+def test_what_is_found_in_a_function():
+    k1, k2, b = jnp.ones((9, 5)), jnp.ones((5, 2)), jnp.ones(2)
+    layers = [(Linear, 9, 5), (Diagonal, 5, 5), (Linear, 5, 2)]
+    assert _kinds(lambda x: jnp.tanh(x @ k1) @ k2 + b, 9) == layers
+    assert _kinds(jax.jit(lambda x: k2.T @ nn.leaky_relu((x[None] @ k1)[0])), 9) == layers
+    assert _kinds(lambda x: swish_by_hand(x) + 1, 9) == [(Diagonal, 9, 9)]
+    assert _kinds(nn.softmax, 9)[0] == (Block, 9, 9)
+    assert _kinds(lambda x: x + jnp.tanh(x) @ k1 @ k1.T, 9) == [(Block, 9, 9)]  # the skip hides what is inside
+    assert _kinds(lambda x: x * x.sum(), 9) == [(Block, 9, 9)]
+    assert _kinds(lambda x: x[::-1], 9) == [(Block, 9, 9)]  # keeps every number, but not its place
+    assert _kinds(lambda x: x, 9) == []
+    assert trace(lambda x: jnp.ones(3), jnp.ones(9)).is_constant
+
+
+def test_functions_that_are_hardly_any():
+    x = jnp.arange(1.0, 4.0)
+    assert float(frobenius_sq(lambda x: x, x)) == 3.0
+    assert float(frobenius_sq(lambda x: x + 1, x)) == 3.0
+    assert float(frobenius_sq(lambda x: jnp.ones(5), x)) == 0.0
+    assert float(frobenius_sq(lambda x: x[::-1], x)) == 3.0
+    assert float(frobenius_sq(lambda x: jnp.sum(x**2), x)) == 4 * (1 + 4 + 9)
+    assert float(frobenius_sq(lambda x: (x + x)[:, None], x)) == 12.0  # a sum of two x is no shift
+
+
+def test_one_value_may_be_named_twice():
+    """The same jitted function called twice shares its variables, which are not the same values."""
+    inner = jax.jit(lambda x, k: jnp.tanh(x @ k))
+    k = jax.random.normal(jax.random.key(0), (4, 4))
+    f = lambda x: inner(inner(x, k), k.T)
+    x = jnp.arange(4.0)
+    np.testing.assert_allclose(frobenius_sq(f, x), frobenius_sq(f, x, mode="forward"), rtol=1e-5)
+
+
+def _order_cost(sizes, order):
+    """Multiplications of a product of matrices `[sizes[i + 1], sizes[i]]` in an order of the inner nodes."""
+    alive, total = list(range(len(sizes))), 0
+    for node in order:
+        at = alive.index(node)
+        total += sizes[alive[at - 1]] * sizes[node] * sizes[alive[at + 1]]
+        alive.remove(node)
+    return total
+
+
+def test_the_plan_of_a_deep_decoder_goes_out_from_the_code():
+    """Kernels alone, each varying with the example: the classical chain, against all orders by brute force."""
+    sizes = [4, 30, 60, 20, 50]
+    blocks = [Block(a, b, lambda v: v, a * b, 0) for a, b in itertools.pairwise(sizes)]
+    term = chain.plan(blocks)
+    # A block pushes or pulls without being formed: r vectors cost r a b, as a product would.
+    best = min(_order_cost(sizes, order) for order in itertools.permutations([1, 2, 3]))
+    formed = 4 * 4 * 30  # the first block, which is pushed from the identity
+    assert term.place == (0, 4)
+    assert term.parts[0].each <= 3 * (best + formed)
+
+
+def test_a_bottleneck_is_never_formed_at_full_rank():
+    model = AE.dense(200, 3, hidden_dims=(50,))
+    x = jnp.ones(200)
+    params = model.init(jax.random.key(0), x[None])["params"]
+    f = lambda v: model.apply({"params": params}, v[None], method="reconstruct")[0]
+    program = str(jax.make_jaxpr(lambda x: frobenius_sq(f, x, batch_size=100))(x))
+    assert "200,200" not in program
+    assert "50,3" in program
