@@ -14,7 +14,7 @@ def main() -> None:
         source = "" if module.ispkg else (Path(experiments.__path__[0]) / f"{module.name}.py").read_text()
         if module.name != "__main__" and "\ndef main() -> None:\n" in source:
             first = (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
-            print(textwrap.fill(first, 79, initial_indent=f"  {module.name:<9}", subsequent_indent=" " * 11))
+            print(textwrap.fill(first, 79, initial_indent=f"  {module.name:<18} ", subsequent_indent=" " * 21))
     print("\nSpeed and memory: `python -m experiments.benchmarks.NAME`.")
 
 

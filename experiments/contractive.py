@@ -48,13 +48,16 @@ METHODS = {
     "rcae": Method("reconstruction-contractive", None),
 }
 CLAIMED = ("ae", "dae_b", "cae")  # whose order is the claim, and who get all seeds; the others get three at most
+PLAIN = ("ae", "ae_wd", "dae_b", "dae_g")  # without contraction: their rates are chosen by a search of the AE
 
 
 class HParams(NamedTuple):
     """Real-valued knobs of pre-training."""
 
     lr: float = 1e-3
-    """Learning rate of Adam, its peak."""
+    """Learning rate of Adam, its peak, of the contractive methods."""
+    plain_lr: float = 1e-3
+    """The same of AE and DAE, whatever their noise and weight decay."""
     contraction: float = 0.5
     """Weight of the Jacobian, or of what stands for it: SCAE, CAE, CAE+H, reconstruction-contractive."""
     weight_decay: float = 1e-3
@@ -73,6 +76,7 @@ class FineTune(NamedTuple):
     """How the classifier is trained: SGD with momentum, its rate falling along a cosine."""
 
     lr: float = 0.2
+    plain_lr: float = 0.2
     momentum: float = 0.9
     num_epochs: int = 30
     batch_size: int = 50
@@ -117,13 +121,15 @@ def check(config: Config) -> None:
         raise InputError("At least one of --methods and a --num-seeds of at least 1 are needed.")
     if config.finetune.num_epochs < 1 or config.finetune.batch_size < 1:
         raise InputError("--finetune.num-epochs and --finetune.batch-size have to be at least 1.")
-    check_positive(**{"finetune.lr": config.finetune.lr})
+    check_positive(**{"finetune.lr": config.finetune.lr, "finetune.plain_lr": config.finetune.plain_lr})
     check_non_negative(**{"finetune.momentum": config.finetune.momentum})
 
 
 def experiment(name: str, config: Config, seed: int) -> tuple[Experiment, Any]:
     """One pre-training with what is measured after it."""
-    knobs = config.hparams
+    knobs, finetune = config.hparams, config.finetune
+    if name in PLAIN:
+        knobs, finetune = knobs._replace(lr=knobs.plain_lr), finetune._replace(lr=finetune.plain_lr)
     shared = {
         "dataset": config.dataset, "latent_dim": config.latent_dim, "hidden_dims": (), "code": "sigmoid", "tied": True,
         "num_epochs": config.num_epochs, "batch_size": config.batch_size, "schedule": "cosine", "validation": 1 / 6,
@@ -153,7 +159,7 @@ def experiment(name: str, config: Config, seed: int) -> tuple[Experiment, Any]:
             found = cae_h.EXPERIMENT, cae_h.Config(**shared, num_samples=1, hparams=own)
         case _:
             found = rcae.EXPERIMENT, rcae.Config(**shared, hparams=rcae.method.HParams(**weights))
-    return found[0]._replace(measure=partial(measure, finetune=config.finetune), draw=lambda _: {}), found[1]
+    return found[0]._replace(measure=partial(measure, finetune=finetune), draw=lambda _: {}), found[1]
 
 
 def build_decayed(config: ae.Config, model: Any, tx: Any, axis_name: str | None, *, weight_decay: float) -> Algorithm:

@@ -1,7 +1,7 @@
 """Random search over the pre-training of the contractive family and over the rate of fine-tuning.
 
 Chosen by the error on the validation split after fine-tuning, as in Rifai et al. (2011); the test split is reported
-and decides nothing. Every method gets the same number of points.
+and decides nothing. Every method searched gets the same points.
 """
 
 import dataclasses
@@ -47,8 +47,10 @@ def experiments(config: Config) -> dict[str, tuple[common.Experiment, Any]]:
     contractive.check(config)
     runs = {}
     for i, point in enumerate(points(config)):
-        hparams = config.hparams._replace(lr=point["lr"], contraction=point["contraction"])
-        own = dataclasses.replace(config, hparams=hparams, finetune=config.finetune._replace(lr=point["finetune_lr"]))
+        lr, finetune_lr = point["lr"], point["finetune_lr"]
+        hparams = config.hparams._replace(lr=lr, plain_lr=lr, contraction=point["contraction"])
+        finetune = config.finetune._replace(lr=finetune_lr, plain_lr=finetune_lr)
+        own = dataclasses.replace(config, hparams=hparams, finetune=finetune)
         runs |= {f"{name}-{i}": contractive.experiment(name, own, config.seed) for name in config.methods}
     return runs
 

@@ -128,7 +128,7 @@ def saturation(codes: ArrayLike, *, low: float = 0.05, high: float = 0.95) -> fl
     Reference: the column SAT of Rifai et al. (2011), table 1.
     """
     codes = np.asarray(codes)
-    if not codes.size or codes.min() < 0 or codes.max() > 1:
+    if not codes.size or not (codes.min() >= 0 and codes.max() <= 1):
         raise InputError(f"Codes of shape {codes.shape} are not all in [0, 1]; saturation is that of sigmoid units.")
     return float(np.mean((codes < low) | (codes > high)))
 

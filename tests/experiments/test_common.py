@@ -13,7 +13,7 @@ from small_run import EXPERIMENT
 import aejax
 from aejax import data, evaluation, nets, schedules, training
 from aejax.checks import InputError
-from experiments import aae, ae, cae, common, dae, vae
+from experiments import aae, ae, cae, cae_h, common, dae, rcae, scae, vae
 
 CONFIG = ae.Config(hidden_dims=(8,), batch_size=512, num_epochs=150)
 
@@ -138,7 +138,7 @@ def test_what_cannot_be_opened_is_refused(tmp_path, finished):
         common.load(tmp_path, best=True)
 
 
-@pytest.mark.parametrize("experiment", [ae, dae, cae, vae, aae], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("experiment", [ae, dae, cae, scae, cae_h, rcae, vae, aae], ids=lambda module: module.__name__)
 def test_a_config_survives_json(experiment):
     hparams = experiment.Config().hparams._replace(lr=0.1)
     config = dataclasses.replace(experiment.Config(), hidden_dims=(), seed=7, hparams=hparams)

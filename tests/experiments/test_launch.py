@@ -92,7 +92,7 @@ def test_help_explains_itself_at_80_columns(call):
 def test_the_experiments_are_listed(capsys):
     experiments.__main__.main()
     listed = capsys.readouterr().out
-    for name in ("ae", "dae", "cae", "vae", "aae", "compare"):
+    for name in ("ae", "dae", "cae", "scae", "cae_h", "rcae", "vae", "aae", "compare", "contractive"):
         assert f"\n  {name} " in listed
     assert "Variational autoencoder" in listed
     for name in ("common", "launch", "folder", "console", "observer", "history", "measures"):

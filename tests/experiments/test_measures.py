@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 
 from aejax import priors
 from aejax.checks import InputError
-from experiments import aae, ae, cae, compare, dae, figures, measures, vae
+from experiments import aae, ae, cae, cae_h, compare, dae, figures, measures, rcae, scae, vae
 
 
 def test_principal_angle_of_a_rotated_direction():
@@ -61,7 +61,7 @@ def test_the_jacobian_norm_of_pca_is_that_of_its_components(digits):
     assert z.shape == (180, 5)
 
 
-@pytest.mark.parametrize("module", [ae, dae, cae, vae, aae], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [ae, dae, cae, scae, cae_h, rcae, vae, aae], ids=lambda module: module.__name__)
 def test_whatever_a_run_reports_is_in_the_table_of_units(module):
     fields = {"nll_samples": 2} if module is vae else {}
     result = module.run(module.Config(num_epochs=1, hidden_dims=(8,), **fields))
