@@ -117,9 +117,8 @@ def spectral_norm(f: Callable[[Array], Array], x: Array, v: Array, *, num_iters:
         (step,) = pull(push(v))
         return _unit(step, otherwise=v)
 
-    start = jnp.zeros_like(at) + jax.lax.stop_gradient(
-        v
-    )  # under shard_map, a v that all devices share has to vary as x
+    # Under shard_map, a v that all devices share has to vary as x does.
+    start = jnp.zeros_like(at) + jax.lax.stop_gradient(v)
     v = jax.lax.fori_loop(0, num_iters, iterate, _unit(start, otherwise=start))
     return length(jax.jvp(f, (x,), (v,))[1]), v
 
