@@ -20,7 +20,6 @@ from aejax.checks import InputError, check_non_negative, check_positive
 from aejax.data import Batch
 from aejax.methods.ae import reconstruction
 from aejax.methods.cae import CAE
-from aejax.nets import MLP
 
 
 class HParams(NamedTuple):
@@ -70,7 +69,7 @@ def cae_h_loss(
     z, norms = jac.embed_and_sq(model, params, batch.x)
     recon, metrics = reconstruction(params, z, batch.x, model=model)
     x_tilde = corruption.gaussian(key, jnp.broadcast_to(batch.x, (num_samples, *batch.x.shape)), sigma)
-    change = jax.vmap(lambda y: _difference_sq(model, params, batch.x, y))(x_tilde).mean()
+    change = jax.vmap(lambda y: jac.embedding_difference_sq(model, params, batch.x, y))(x_tilde).mean()
     penalty = norms.mean()
     terms = {**metrics, "jacobian_sq": penalty, "jacobian_change_sq": change}
     return recon + contraction * penalty + gamma * change, terms
@@ -107,15 +106,3 @@ def cae_h(
     loss = partial(cae_h_loss, model=model, num_samples=num_samples, **weights)
     recon = Player(loss, ("encoder", "decoder"), tx(hparams.lr))
     return play({"recon": recon}, [["recon"]], axis_name=axis_name)
-
-
-def _difference_sq(model: CAE, params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
-    """`|J(x) - J(y)|_F^2` of the code, example by example: `[B, ...], [B, ...] -> [B]`."""
-    encoder = model.encoder
-    one_layer = type(encoder) is MLP and len(encoder.features) == 1
-    if one_layer and encoder.final_activation is jax.nn.sigmoid:
-        affine = encoder.clone(final_activation=None).bind({"params": params["encoder"]})
-        slope = lambda pre: jax.jvp(encoder.final_activation, (pre,), (jnp.ones_like(pre),))[1]
-        return jnp.square(slope(affine(x)) - slope(affine(y))) @ jnp.square(affine.kernels()[0]).sum(axis=0)
-    jacobian = jax.vmap(jax.jacrev(lambda row: model.bind({"params": params}).embed(row[None])[0]))
-    return jnp.square(jacobian(x) - jacobian(y)).reshape(len(x), -1).sum(axis=1)

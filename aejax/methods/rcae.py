@@ -54,10 +54,9 @@ def rcae_loss(
     Returns:
       The mean over the batch, and `recon_nats`, `sse` and `reconstruction_jacobian_sq`, likewise means.
     """
-    bound = model.bind({"params": params})
-    recon, metrics = reconstruction(params, bound.embed(batch.x), batch.x, model=model)
-    reconstruct = lambda row: bound.reconstruct(row[None])[0]
-    penalty = jax.vmap(lambda row: jac.frobenius_sq(reconstruct, row))(batch.x).mean()
+    z = model.bind({"params": params}).embed(batch.x)
+    recon, metrics = reconstruction(params, z, batch.x, model=model)
+    penalty = jac.reconstruction_sq(model, params, batch.x).mean()
     return recon + contraction * penalty, {**metrics, "reconstruction_jacobian_sq": penalty}
 
 
