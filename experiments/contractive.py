@@ -234,7 +234,7 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
             "experiment": "contractive",
             **common.to_dict(config),
             "date": datetime.date.today().isoformat(),
-            "environment": environment(),
+            "environment": {k: v for k, v in environment().items() if k in ("commit", "python", "devices", "versions")},
             "metrics": {
                 method: {key: [metrics[name][key] for name in names] for key in metrics[names[0]]}
                 for method, names in seeds.items()

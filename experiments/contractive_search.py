@@ -69,7 +69,7 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
             "experiment": "contractive_search",
             **common.to_dict(config),
             "date": datetime.date.today().isoformat(),
-            "environment": environment(),
+            "environment": {k: v for k, v in environment().items() if k in ("commit", "python", "devices", "versions")},
             "points": {name: ranked(each) for name, each in found.items()},
         }
         write_json(folder.path / "summary.json", summary)

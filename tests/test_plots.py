@@ -173,6 +173,20 @@ def test_filters_are_the_columns_by_norm_on_one_scale_about_zero():
     assert "6 filters, the 4 of largest norm" in texts(figure)
 
 
+def test_panels_of_filters_span_the_norms_and_share_one_scale():
+    kernel = RNG.normal(size=(H * W, 7))
+    kernel /= np.linalg.norm(kernel, axis=0)
+    kernels = {"small": kernel * np.arange(1, 8), "large": 10 * kernel * np.arange(1, 8)}
+    figure = plots.filter_panels(kernels, (H, W), num=4)
+    small, large = the_images(figure)
+    assert small.norm.vmax == -small.norm.vmin == large.norm.vmax
+    assert {"small", "large"} <= set(texts(figure))
+    sheet = np.ma.filled(large.get_array(), np.nan)
+    for i, unit in enumerate([6, 4, 2, 0]):  # every second one of seven, largest first
+        top, left = i // 2 * (sheet.shape[0] - H), i % 2 * (sheet.shape[1] - W)
+        np.testing.assert_array_equal(sheet[top : top + H, left : left + W].ravel(), kernels["large"][:, unit])
+
+
 def test_manifold_grid_stands_at_normal_quantiles_second_coordinate_upwards():
     n, seen = 5, []
 

@@ -107,7 +107,7 @@ def filters(kernel: ArrayLike, image_shape: tuple[int, ...], *, num: int = 100) 
 
 
 def filter_panels(
-    kernels: Mapping[str, ArrayLike], image_shape: tuple[int, ...], *, num: int = 49, title: str = "first-layer filters"
+    kernels: Mapping[str, ArrayLike], image_shape: tuple[int, ...], *, num: int = 25, title: str = "first-layer filters"
 ) -> "Figure":
     """Filters of several models beside each other, one colour scale for all, white at zero.
 
