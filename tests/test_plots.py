@@ -174,7 +174,7 @@ def test_filters_are_the_columns_by_norm_on_one_scale_about_zero():
 
 
 def test_panels_of_filters_span_the_norms_and_share_one_scale():
-    kernel = RNG.normal(size=(H * W, 7))
+    kernel = np.random.default_rng(1).normal(size=(H * W, 7))
     kernel /= np.linalg.norm(kernel, axis=0)
     kernels = {"small": kernel * np.arange(1, 8), "large": 10 * kernel * np.arange(1, 8)}
     figure = plots.filter_panels(kernels, (H, W), num=4)
