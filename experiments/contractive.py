@@ -130,12 +130,13 @@ def experiment(name: str, config: Config, seed: int) -> tuple[Experiment, Any]:
     knobs, finetune = config.hparams, config.finetune
     if name in PLAIN:
         knobs, finetune = knobs._replace(lr=knobs.plain_lr), finetune._replace(lr=finetune.plain_lr)
-    shared = {
+    shared: dict[str, Any] = {
         "dataset": config.dataset, "latent_dim": config.latent_dim, "hidden_dims": (), "code": "sigmoid", "tied": True,
         "num_epochs": config.num_epochs, "batch_size": config.batch_size, "schedule": "cosine", "validation": 1 / 6,
         "seed": seed,
     }  # fmt: skip
     weights = {"lr": knobs.lr, "contraction": knobs.contraction}
+    own: Any
     found: tuple[Experiment, Any]
     match name:
         case "ae":
@@ -205,16 +206,16 @@ def execute(
     """
     from experiments import launch as launching
 
-    for each in runs.values():
-        common.check(each[1])
+    for _, own in runs.values():
+        common.check(own)
     dataset = common.load_data(next(iter(runs.values()))[1])
     evaluation.check_labels(dataset)
     folder.start(runs=list(runs))
     metrics = {}
     for name, (each, config) in runs.items():
         path = folder.path / name
-        own = dataclasses.replace(launch, workdir=path, resume=path.exists())
-        _, summary = launching.execute(each, config, own, bars, quiet=True)
+        inner = dataclasses.replace(launch, workdir=path, resume=path.exists())
+        _, summary = launching.execute(each, config, inner, bars, quiet=True)
         metrics[name] = summary["metrics"] | {"seconds": summary["wall_seconds"]}
     return metrics
 

@@ -45,7 +45,7 @@ def points(config: Config) -> list[dict[str, float]]:
 def experiments(config: Config) -> dict[str, tuple[common.Experiment, Any]]:
     """The experiment and the configuration of every point, by method and number: `cae-3`."""
     contractive.check(config)
-    runs = {}
+    runs: dict[str, tuple[common.Experiment, Any]] = {}
     for i, point in enumerate(points(config)):
         lr, finetune_lr = point["lr"], point["finetune_lr"]
         hparams = config.hparams._replace(lr=lr, plain_lr=lr, contraction=point["contraction"])

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from aejax import jacobian
@@ -77,7 +78,7 @@ def limit_figure(model: Any, params: Any, x: np.ndarray) -> "Figure":
 
     found = limit(params, x, _SIGMAS)
     drawn = _draws(model, params, x)
-    exact = float(jacobian.embedding_sq(model, params, x).mean())
+    exact = float(jacobian.embedding_sq(model, params, jnp.asarray(x)).mean())
     figure = canvas.blank(2 * 640 + 2 * MARGIN, 560)
     canvas.title(figure, f"SCAE becomes CAE: a trained code of {model.latent_dim} units, {len(x)} test images")
     left, right = (canvas.place(figure, MARGIN + 90 + i * 640, 130, 500, 340) for i in range(2))

@@ -135,9 +135,9 @@ def saturation(codes: ArrayLike, *, low: float = 0.05, high: float = 0.95) -> fl
 
 def check_labels(dataset: Dataset) -> tuple[Batch, Batch, Batch]:
     """The three splits of a set that `fine_tune` can use; `InputError` where it cannot, as told there."""
-    splits = (dataset.train, dataset.validation, dataset.test)
     if dataset.validation is None:
         raise InputError(f"{dataset.name} was loaded without a validation split, which chooses the epoch; ask for one.")
+    splits = (dataset.train, dataset.validation, dataset.test)
     if any(split.y is None for split in splits):
         raise InputError(f"{dataset.name} has no labels to fine-tune on.")
     if len(np.unique(dataset.train.y)) < 2 or min(split.y.min() for split in splits) < 0:
