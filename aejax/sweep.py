@@ -11,6 +11,7 @@ import numpy as np
 from aejax import training
 from aejax.algorithm import Algorithm, Metrics
 from aejax.checks import InputError, nearest
+from aejax.nets import has_convolution
 
 STRATEGIES = ("auto", "vmap", "sequential")
 
@@ -103,7 +104,7 @@ def sweep(
         states, metrics = _run_all(build, init, settings, keys, data, **sizes)
     else:
         each = [jax.tree.map(lambda leaf, i=i: leaf[i], settings) for i in range(count)]
-        scans = not (on_cpu and training.has_convolution(partial(_first_step, build, init), each[0], keys[0], data))
+        scans = not (on_cpu and has_convolution(partial(_first_step, build, init), each[0], keys[0], data))
         run = _run_one if scans else _run_by_steps
         runs = [run(build, init, setting, key, data, **sizes) for setting in each for key in keys]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *runs)

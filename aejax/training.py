@@ -10,7 +10,6 @@ from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.extend
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
@@ -18,6 +17,7 @@ from jax.sharding import Mesh, PartitionSpec
 from aejax import parallel as par
 from aejax.algorithm import Algorithm, Metrics
 from aejax.checks import DivergedError, InputError, nearest
+from aejax.nets import has_convolution
 
 _CHUNK_SECONDS = 1.0
 _MAX_CHUNK = 2048  # steps, about a second of the fastest seen; and
@@ -188,19 +188,6 @@ def epoch_order(data_key: jax.Array, epoch: int | jax.Array, *, size: int, batch
 def take(data: Any, rows: jax.Array | np.ndarray) -> Any:
     """The examples of those rows."""
     return jax.tree.map(lambda v: jnp.asarray(v)[rows], data)
-
-
-def has_convolution(function: Callable[..., Any], *args: Any) -> bool:
-    """Whether a `lax` convolution appears anywhere in the program of `function(*args)`."""
-
-    def search(jaxpr: Any) -> bool:
-        return any(
-            eqn.primitive.name == "conv_general_dilated"
-            or any(search(inner) for inner in jax.extend.core.jaxprs_in_params(eqn.params))
-            for eqn in jaxpr.eqns
-        )
-
-    return search(jax.make_jaxpr(function)(*args).jaxpr)
 
 
 class _Order:

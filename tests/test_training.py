@@ -12,7 +12,7 @@ from aejax.algorithm import Player, play
 from aejax.checks import DivergedError, InputError
 from aejax.data import Batch
 from aejax.methods.ae import AE, ae
-from aejax.nets import init_params
+from aejax.nets import has_convolution, init_params
 
 KEY = jax.random.key(0)
 DATA_KEY, STEP_KEY = jax.random.split(KEY)
@@ -241,11 +241,11 @@ HIDDEN = {
 
 @pytest.mark.parametrize("where", HIDDEN)
 def test_a_convolution_is_found_wherever_it_hides(where):
-    assert training.has_convolution(HIDDEN[where], jnp.ones((1, 1, 8)))
+    assert has_convolution(HIDDEN[where], jnp.ones((1, 1, 8)))
 
 
 def test_a_dense_program_has_no_convolution():
-    assert not training.has_convolution(jax.jit(lambda x: jnp.tanh(x @ x)), jnp.ones((3, 3)))
+    assert not has_convolution(jax.jit(lambda x: jnp.tanh(x @ x)), jnp.ones((3, 3)))
 
 
 def test_a_lax_convolution_runs_outside_the_compiled_loop_on_cpu(lax_conv, monkeypatch):

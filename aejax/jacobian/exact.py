@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from aejax.checks import InputError, nearest
 from aejax.jacobian import chain
 from aejax.jacobian.segments import Block, Diagonal, Linear, Trace, trace
-from aejax.nets import Autoencoder
+from aejax.nets import Autoencoder, has_convolution
 
 Array = jax.Array
 Function = Callable[[Array], Array]
@@ -26,6 +26,7 @@ Function = Callable[[Array], Array]
 MODES = ("forward", "reverse", "auto")
 
 _COPIES = 3  # value, cotangent and a temporary of each number, as value and gradient need them
+_LARGE = 2**24  # bytes: on CPU, examples that take more come one at a time, which keeps them in the cache
 
 
 def check_mode(mode: str) -> None:
@@ -181,12 +182,8 @@ def difference_sq(f: Function, x: Array, y: Array) -> Array:
       36.0
     """
     traced = trace(f, x)
-    if (
-        len(traced.segments) == 2
-        and isinstance(traced.segments[0], Linear)
-        and isinstance(traced.segments[1], Diagonal)
-    ):
-        layer, activation = traced.segments
+    layer, activation = traced.segments if len(traced.segments) == 2 else (None, None)
+    if isinstance(layer, Linear) and isinstance(activation, Diagonal):
         slope = lambda v: jax.jvp(activation.apply, (v,), (jnp.ones_like(v),))[1]
         change = slope(layer.apply(x.reshape(-1))) - slope(layer.apply(y.reshape(-1)))
         return jnp.square(change) @ chain.sum_sq(layer.kernel, axis=0)
@@ -212,13 +209,16 @@ def over_batch(f: Function, x: Array, *, mode: str = "auto", memory_limit: int |
       InputError: as in `encoder_sq`.
     """
     check_mode(mode)
-    size, one = len(x), lambda v: f(v[None])[0]
-    if memory_limit is None:
-        return jax.vmap(lambda v: _value_and_sq(one, v, mode, size, None))(x)
+    size, one, left = len(x), lambda v: f(v[None])[0], None
     traced = trace(one, x[0])
-    outputs = traced.segments[-1].outputs if traced.segments else 0
-    left = memory_limit - _COPIES * x.dtype.itemsize * (traced.fixed + size * (x[0].size + outputs))
-    at_once = max(1, min(size, left // max(1, _bytes(traced, mode, size, x[0]))))
+    needed = max(1, _bytes(traced, mode, size, x[0]))
+    if memory_limit is not None:
+        outputs = traced.segments[-1].outputs if traced.segments else 0
+        left = memory_limit - _COPIES * x.dtype.itemsize * (traced.fixed + size * (x[0].size + outputs))
+        at_once = max(1, min(size, left // needed))
+    else:
+        fits_no_cache = mode == "auto" and jax.default_backend() == "cpu" and needed >= _LARGE
+        at_once = 1 if fits_no_cache and not has_convolution(one, x[0]) else size
     each = lambda v: _value_and_sq(one, v, mode, size, left)
     if at_once == size:
         return jax.vmap(each)(x)
@@ -233,7 +233,9 @@ def _cheaper(traced: Trace) -> str:
 def _bytes(traced: Trace, mode: str, batch_size: int, x: Array) -> int:
     """What value and gradient hold for one example, about, and rather more than less."""
     numbers = _numbers(traced)
-    if mode == "auto":
+    if not traced.segments:
+        held = 0
+    elif mode == "auto":
         held = 2 * numbers + chain.plan(traced.segments, batch_size).numbers
     else:
         vectors = traced.segments[0].inputs if mode == "forward" else traced.segments[-1].outputs

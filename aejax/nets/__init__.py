@@ -1,7 +1,7 @@
 """Networks: dense and convolutional encoders, decoders and discriminators, the same parameters on every backend."""
 
 from aejax.nets.autoencoder import Autoencoder, check_module, init_params
-from aejax.nets.conv import Conv, ConvDecoder, ConvEncoder, ConvTranspose
+from aejax.nets.conv import Conv, ConvDecoder, ConvEncoder, ConvTranspose, has_convolution
 from aejax.nets.mlp import MLP, TiedMLP
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "ConvTranspose",
     "TiedMLP",
     "check_module",
+    "has_convolution",
     "init_params",
 ]

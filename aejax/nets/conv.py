@@ -6,9 +6,11 @@ the cache. Elsewhere it is the convolution of `lax`. That choice is made here an
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.extend.core as jex
 import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
@@ -93,6 +95,19 @@ def conv_transpose(
     if _goes_both_ways(window, stride) and kernel.shape[2] <= kernel.shape[3]:
         return _gather(x, kernel, stride)
     return _scatter(x, kernel, size, stride)
+
+
+def has_convolution(function: Callable[..., Any], *args: Any) -> bool:
+    """Whether a `lax` convolution appears anywhere in the program of `function(*args)`."""
+
+    def search(jaxpr: Any) -> bool:
+        return any(
+            eqn.primitive.name == "conv_general_dilated"
+            or any(search(inner) for inner in jex.jaxprs_in_params(eqn.params))
+            for eqn in jaxpr.eqns
+        )
+
+    return search(jax.make_jaxpr(function)(*args).jaxpr)
 
 
 def _use_lax(implementation: str) -> bool:

@@ -7,15 +7,12 @@ are random numbers in the shape of MNIST. PyTorch is the extra `peers`; without 
 """
 
 import dataclasses
-import datetime
-import multiprocessing
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.connection import Connection
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +26,7 @@ from aejax.data import Batch
 from aejax.methods.ae import AE, ae
 from aejax.methods.vae import VAE, vae
 from aejax.nets import init_params
-
-Candidate = Iterator[float]  # each `next` trains for a while and returns seconds per step
+from experiments.benchmarks.timing import Candidate, has_torch, machine, race, ratio
 
 _IMPORT = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
 _LISTED = "import {}, sys; print(' '.join(sys.modules))"
@@ -158,35 +154,6 @@ def start(case: str, name: str, seconds: float) -> Candidate:
     return run(algo, init_params(model, jax.random.key(0), x), Batch(x), batch_size, seconds)
 
 
-def work(turns: Connection, case: str, name: str, seconds: float) -> None:
-    """A candidate in a process of its own: the thread pools of JAX and PyTorch starve each other in one."""
-    candidate = start(case, name, seconds)
-    while turns.recv():
-        turns.send(1e3 * next(candidate))
-
-
-def race(case: str, names: Sequence[str], config: Config) -> dict[str, list[float]]:
-    """Milliseconds per step of each candidate in each round; they take turns, the first of which is not counted."""
-    context, turns = multiprocessing.get_context("spawn"), {}
-    for name in names:
-        turns[name], theirs = context.Pipe()
-        context.Process(target=work, args=(theirs, case, name, config.seconds), daemon=True).start()
-    taken: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(config.rounds + 1):
-        for name in names:
-            turns[name].send(True)
-            taken[name].append(turns[name].recv())
-    for pipe in turns.values():
-        pipe.send(False)
-    return {name: values[1:] for name, values in taken.items()}
-
-
-def has_torch() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("torch") is not None
-
-
 def import_seconds(rounds: int) -> dict[str, Any]:
     """Seconds that `import aejax` takes beyond its four bases, in fresh processes, and what it must not bring."""
 
@@ -206,27 +173,6 @@ def import_seconds(rounds: int) -> dict[str, Any]:
     }
 
 
-def machine() -> dict[str, str]:
-    """Where and with what this was measured."""
-    names = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    found = {
-        "date": datetime.date.today().isoformat(),
-        "cpu": f"{len(names)} x {names[0]}" if names else platform.processor(),
-        "device": jax.devices()[0].device_kind,
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-    }
-    if has_torch():
-        import torch
-
-        found["torch"] = torch.__version__
-    return found
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).exists() else []
-
-
 def main() -> None:
     from rich.console import Console
     from rich.table import Table
@@ -239,14 +185,14 @@ def main() -> None:
     console.print(", ".join(f"{name} {value}" for name, value in figures["machine"].items()), highlight=False)
     for case, (kind, _) in CASES.items():
         names = CANDIDATES if kind == "conv" else CANDIDATES[:3]
-        turns = race(case, [name for name in names if has_torch() or not name.startswith("PyTorch")], config)
+        known = [name for name in names if has_torch() or not name.startswith("PyTorch")]
+        turns = race({name: partial(start, case, name, config.seconds) for name in known}, config.rounds)
         ours = turns["aejax train"]
         table = Table("ms per step", "median", "least", "most", "times the steps of it", title=case)
         for name, values in turns.items():
-            ratio = statistics.median(other / own for other, own in zip(values, ours, strict=True))
             figures["ms_per_step"].setdefault(case, {})[name] = [statistics.median(values), min(values), max(values)]
-            figures["speed"].setdefault(case, {})[name] = ratio
-            table.add_row(name, *(f"{v:.2f}" for v in figures["ms_per_step"][case][name]), f"{ratio:.2f}")
+            figures["speed"].setdefault(case, {})[name] = ratio(values, ours)
+            table.add_row(name, *(f"{v:.2f}" for v in figures["ms_per_step"][case][name]), f"{ratio(values, ours):.2f}")
         console.print(table)
     if not has_torch():
         console.print("PyTorch is not installed: pip install -e '.[peers]' adds its rows.")

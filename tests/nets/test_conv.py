@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from aejax import parallel, training
+from aejax import parallel
 from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.methods.ae import AE, ae
-from aejax.nets import Conv, ConvDecoder, ConvEncoder, ConvTranspose, init_params
+from aejax.nets import Conv, ConvDecoder, ConvEncoder, ConvTranspose, has_convolution, init_params
 from aejax.nets import conv as nets_conv
 from aejax.nets.conv import conv, conv_transpose
 
@@ -210,7 +210,7 @@ def test_a_step_holds_a_lax_convolution_except_on_cpu(backend, found, monkeypatc
     model = AE.conv((6, 6, 1), latent_dim, features=(3, 4), strides=(1, 2))
     algo, variables = ae(model), jax.eval_shape(model.init, KEY, x)
     state = jax.eval_shape(algo.init, variables["params"])
-    assert training.has_convolution(algo.step, state, Batch(x), KEY) == found
+    assert has_convolution(algo.step, state, Batch(x), KEY) == found
 
 
 def test_a_gradient_costs_three_forward_passes_and_no_more():

@@ -1,0 +1,97 @@
+"""What the benchmarks share: candidates that take turns, in one process or each in its own, and the machine's name."""
+
+import datetime
+import multiprocessing
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import jax
+
+Candidate = Iterator[float]  # each `next` works for a while and returns seconds per step
+
+
+def race(starts: Mapping[str, Callable[[], Candidate]], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds per step of each candidate in each round.
+
+    Each candidate has a process of its own, since the thread pools of JAX and PyTorch starve each other in one, and
+    they take turns, so that a machine whose speed drifts does not decide. The first turn is not counted.
+
+    Args:
+      starts: what makes each candidate; picklable.
+      rounds: how often each has its turn.
+    """
+    context, turns = multiprocessing.get_context("spawn"), {}
+    for name, start in starts.items():
+        turns[name], theirs = context.Pipe()
+        context.Process(target=_work, args=(theirs, start), daemon=True).start()
+    taken: dict[str, list[float]] = {name: [] for name in starts}
+    for _ in range(rounds + 1):
+        for name, pipe in turns.items():
+            pipe.send(True)
+            taken[name].append(pipe.recv())
+    for pipe in turns.values():
+        pipe.send(False)
+    return {name: values[1:] for name, values in taken.items()}
+
+
+def _work(turns: Connection, start: Callable[[], Candidate]) -> None:
+    candidate = start()
+    while turns.recv():
+        turns.send(1e3 * next(candidate))
+
+
+def repeat(call: Callable[[], Any], seconds: float) -> Candidate:
+    """Calls, which have to wait for their result, for about `seconds` a turn, after a warm-up."""
+    call()
+    n = 1
+    while True:
+        start = time.perf_counter()
+        for _ in range(n):
+            call()
+        taken = time.perf_counter() - start
+        yield taken / n
+        n = max(1, round(n * seconds / taken))
+
+
+def interleave(calls: Mapping[str, Callable[[], Any]], rounds: int, seconds: float) -> dict[str, list[float]]:
+    """`race` for candidates that may share a process."""
+    candidates = {name: repeat(call, seconds) for name, call in calls.items()}
+    turns = [{name: 1e3 * next(candidate) for name, candidate in candidates.items()} for _ in range(rounds + 1)][1:]
+    return {name: [turn[name] for turn in turns] for name in calls}
+
+
+def ratio(others: list[float], ours: list[float]) -> float:
+    """How many times our time the other takes: the median over rounds."""
+    return statistics.median(other / own for other, own in zip(others, ours, strict=True))
+
+
+def has_torch() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("torch") is not None
+
+
+def machine() -> dict[str, str]:
+    """Where and with what this was measured."""
+    names = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    found = {
+        "date": datetime.date.today().isoformat(),
+        "cpu": f"{len(names)} x {names[0]}" if names else platform.processor(),
+        "device": jax.devices()[0].device_kind,
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+    }
+    if has_torch():
+        import torch
+
+        found["torch"] = torch.__version__
+    return found
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
