@@ -16,8 +16,10 @@ from experiments.common import Experiment, Reference
 class Config(ae.Config):
     activation: Literal["relu", "tanh", "sigmoid", "softplus"] = "softplus"
     """Of the hidden layers of a dense network."""
-    jacobian: Literal["forward", "reverse", "auto"] = "auto"
-    """How the penalty is computed; all give the same number, forward is jax.jacfwd."""
+    jacobian: Literal["forward", "reverse", "auto", "hutchinson"] = "auto"
+    """How the penalty is computed: all but hutchinson, one probe, give the same number; forward is jax.jacfwd."""
+    memory_mib: int | None = None
+    """What the penalty and its gradient may take; examples, then rows of the Jacobian, come a few at a time."""
     hparams: method.HParams = method.HParams()  # type: ignore[assignment]
     """Real-valued knobs."""
 
@@ -27,7 +29,8 @@ def build_model(config: Config, shape: tuple[int, ...]) -> Any:
 
 
 def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) -> Any:
-    return method.cae(model, config.hparams, tx, jacobian=config.jacobian, axis_name=axis_name)
+    limit = None if config.memory_mib is None else config.memory_mib * 2**20
+    return method.cae(model, config.hparams, tx, jacobian=config.jacobian, memory_limit=limit, axis_name=axis_name)
 
 
 def reference(config: Config) -> dict[str, Reference]:

@@ -1,7 +1,8 @@
 """The contractive autoencoder: reconstruct, with a code that moves as little as it can.
 
 Rifai, Vincent, Muller, Glorot & Bengio (2011). The penalty is the squared Frobenius norm of the Jacobian of the code
-with respect to the input, exact, in the cheapest form that the encoder allows (`aejax.jacobian`).
+with respect to the input: exact, in the cheapest form that the encoder allows (`aejax.jacobian`), or for encoders where
+that is too dear an estimate from one random probe an example, which is right on average, and so is its gradient.
 
 Published: one layer of sigmoids with tied weights, as `CAE.dense` has it. With untied weights or a linear code the
 encoder can shrink and the decoder grow: the penalty vanishes and nothing is contracted.
@@ -17,7 +18,7 @@ import optax
 
 from aejax import jacobian as jac
 from aejax.algorithm import Algorithm, Metrics, Player, play
-from aejax.checks import check_non_negative, check_positive
+from aejax.checks import InputError, check_non_negative, check_positive, nearest
 from aejax.data import Batch
 from aejax.methods.ae import AE, reconstruction
 
@@ -41,7 +42,10 @@ class HParams(NamedTuple):
     """Weight of the penalty against the reconstruction in nats."""
 
 
-@partial(jax.jit, static_argnames=("model", "jacobian"))
+MODES = (*jac.MODES, "hutchinson")
+
+
+@partial(jax.jit, static_argnames=("model", "jacobian", "memory_limit"))
 def cae_loss(
     params: Any,
     batch: Batch,
@@ -50,6 +54,7 @@ def cae_loss(
     model: CAE,
     contraction: float | jax.Array = 0.1,
     jacobian: str = "auto",
+    memory_limit: int | None = None,
 ) -> tuple[jax.Array, Metrics]:
     """Negative log-likelihood of the reconstruction, plus `contraction` times `|d encode(x) / d x|_F^2`.
 
@@ -60,18 +65,24 @@ def cae_loss(
     Args:
       params: `{"encoder": ..., "decoder": ...}`.
       batch: `x` `[B, ...]`.
-      key: ignored.
+      key: consumed by `hutchinson`, ignored by the others.
       model: static.
       contraction: weight of the penalty; at zero this is `ae_loss`.
-      jacobian: a mode of `aejax.jacobian.MODES`; static. All give the same number.
+      jacobian: static. `forward`, `reverse` and `auto` give the same number; `hutchinson` estimates it.
+      memory_limit: static, bytes that the exact modes may take for the penalty and its gradient.
 
     Returns:
       The mean over the batch, and `recon_nats`, `sse` and `jacobian_sq`, likewise means.
 
     Raises:
-      InputError: unknown mode.
+      InputError: unknown mode, or a limit that is too small.
     """
-    z, norms = jac.embed_and_sq(model, params, batch.x, mode=jacobian)
+    if jacobian == "hutchinson":
+        embed = model.bind({"params": params}).embed
+        probe = lambda v, key: jac.hutchinson_sq(lambda v: embed(v[None])[0], v, key).value
+        z, norms = embed(batch.x), jax.vmap(probe)(batch.x, jax.random.split(key, len(batch.x)))
+    else:
+        z, norms = jac.embed_and_sq(model, params, batch.x, mode=jacobian, memory_limit=memory_limit)
     recon, metrics = reconstruction(params, z, batch.x, model=model)
     penalty = norms.mean()
     return recon + contraction * penalty, {**metrics, "jacobian_sq": penalty}
@@ -83,6 +94,7 @@ def cae(
     tx: Callable[..., Any] = optax.adam,
     *,
     jacobian: str = "auto",
+    memory_limit: int | None = None,
     axis_name: str | None = None,
 ) -> Algorithm:
     """The one-player game.
@@ -91,15 +103,19 @@ def cae(
       model: the module.
       hparams: knobs; may hold traced values.
       tx: learning rate -> optimiser.
-      jacobian: a mode of `aejax.jacobian.MODES`.
+      jacobian, memory_limit: as in `cae_loss`.
       axis_name: as in `play`.
 
     Returns:
       Player `recon` moves `encoder` and `decoder`; one phase.
+
+    Raises:
+      InputError: unknown mode, or knobs that cannot be.
     """
     check_positive(lr=hparams.lr)
     check_non_negative(contraction=hparams.contraction)
-    jac.check_mode(jacobian)
-    loss = partial(cae_loss, model=model, contraction=hparams.contraction, jacobian=jacobian)
+    if jacobian not in MODES:
+        raise InputError(f"Unknown Jacobian mode {jacobian!r}. {nearest(jacobian, MODES, what='modes')}")
+    loss = partial(cae_loss, model=model, contraction=hparams.contraction, jacobian=jacobian, memory_limit=memory_limit)
     recon = Player(loss, ("encoder", "decoder"), tx(hparams.lr))
     return play({"recon": recon}, [["recon"]], axis_name=axis_name)

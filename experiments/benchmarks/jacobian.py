@@ -31,7 +31,7 @@ from aejax.nets import MLP, ConvEncoder, init_params
 from experiments.benchmarks.timing import Candidate, has_torch, interleave, machine, race, ratio, repeat
 
 MIB = 2**20
-DEEP = MLP((512, 16), nn.sigmoid, nn.sigmoid)
+DEEP, DEEP_SHAPE = MLP((512, 16), nn.sigmoid, nn.sigmoid), (100, 784)
 HOURGLASS = MLP((256, 32, 256, 784), nn.sigmoid)
 CONV = ConvEncoder(16, (16, 32, 32), (2, 2, 2))
 
@@ -77,19 +77,19 @@ def mebibytes(program: Any) -> float:
     return program.memory_analysis().temp_size_in_bytes / MIB
 
 
-def jax_penalty(module: nn.Module, shape: tuple[int, ...], mode: str, seconds: float) -> Candidate:
-    return repeat(call(*penalty(module, shape, mode)), seconds)
+def deep_penalty(mode: str, seconds: float) -> Candidate:
+    return repeat(call(*penalty(DEEP, DEEP_SHAPE, mode)), seconds)
 
 
-def torch_penalty(widths: tuple[int, ...], shape: tuple[int, int], mode: str, seconds: float) -> Candidate:
-    """The same with `torch.func`: sigmoid layers, value and gradient of the mean over a vmapped batch."""
+def torch_penalty(mode: str, seconds: float) -> Candidate:
+    """The same with `torch.func`: value and gradient of the mean over a vmapped batch."""
     import torch
     from torch import nn
 
     func: Any = torch.func
-    sizes = (shape[1], *widths)
+    sizes = (DEEP_SHAPE[1], *DEEP.features)
     net = nn.Sequential(*(m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.Sigmoid())))
-    params, x = dict(net.named_parameters()), torch.rand(shape)
+    params, x = dict(net.named_parameters()), torch.rand(DEEP_SHAPE)
     transform = {"forward": func.jacfwd, "reverse": func.jacrev}[mode]
 
     def one(v: Any) -> Any:
@@ -104,14 +104,12 @@ def torch_penalty(widths: tuple[int, ...], shape: tuple[int, int], mode: str, se
 
 def deep_encoder(config: Config) -> dict[str, Any]:
     """784-512-16 sigmoids, batch 100."""
-    shape = (100, 784)
-    starts: dict[str, Any] = {
-        mode: partial(jax_penalty, DEEP, shape, mode, config.seconds) for mode in ("auto", "reverse", "forward")
-    }
+    modes = ("auto", "reverse", "forward")
+    starts = {mode: partial(deep_penalty, mode, config.seconds) for mode in modes}
     if has_torch():
         for mode in ("reverse", "forward"):
-            starts[f"torch.func {mode}"] = partial(torch_penalty, (512, 16), shape, mode, config.seconds)
-    memory = {mode: mebibytes(penalty(DEEP, shape, mode)[0]) for mode in ("auto", "reverse", "forward")}
+            starts[f"torch.func {mode}"] = partial(torch_penalty, mode, config.seconds)
+    memory = {mode: mebibytes(penalty(DEEP, DEEP_SHAPE, mode)[0]) for mode in modes}
     return report(race(starts, config.rounds), memory)
 
 
