@@ -1,7 +1,8 @@
-"""What a trained model is worth: reconstruction error, probes, likelihood, and the codes against their prior."""
+"""What a model is worth: reconstruction, probes, likelihood, contraction, and the codes against their prior."""
 
 from aejax.evaluation.apply import embed, reconstruct, reconstruction_sse
 from aejax.evaluation.codes import MMDTest, active_units, code_mmd, moment_gaps
+from aejax.evaluation.contraction import contraction_curve, effective_rank, pair_contraction, spectra
 from aejax.evaluation.finetune import FineTuned, check_labels, classifier_error, classifier_loss, fine_tune, saturation
 from aejax.evaluation.likelihood import NLL, nll
 from aejax.evaluation.probes import knn, linear_probe
@@ -15,13 +16,17 @@ __all__ = [
     "classifier_error",
     "classifier_loss",
     "code_mmd",
+    "contraction_curve",
+    "effective_rank",
     "embed",
     "fine_tune",
     "knn",
     "linear_probe",
     "moment_gaps",
     "nll",
+    "pair_contraction",
     "reconstruct",
     "reconstruction_sse",
     "saturation",
+    "spectra",
 ]
