@@ -301,20 +301,25 @@ def test_no_picture_interpolates_and_images_share_one_grey_scale():
                 assert (image.norm.vmin, image.norm.vmax, image.get_cmap().name) == (0, 1, "gray")
 
 
+def check_layout(figure) -> None:
+    """Asserts that nothing that is written leaves the figure, or covers an image or other writing."""
+    screen(figure)
+    renderer = figure.canvas.get_renderer()
+    size = figure.bbox
+    written = [text.get_window_extent(renderer) for text in figure.texts if text.get_text()]
+    for box in written + [ax.get_tightbbox(renderer) for ax in figure.axes]:
+        assert box.x0 >= 0
+        assert box.y0 >= 0
+        assert box.x1 <= size.x1
+        assert box.y1 <= size.y1
+    for image in the_images(figure):
+        assert not any(image.axes.get_window_extent().overlaps(box) for box in written)
+    assert not any(a.overlaps(b) for i, a in enumerate(written) for b in written[:i])
+
+
 def test_nothing_that_is_written_leaves_the_figure_or_covers_an_image():
     for figure in every_figure():
-        screen(figure)
-        renderer = figure.canvas.get_renderer()
-        size = figure.bbox
-        written = [text.get_window_extent(renderer) for text in figure.texts if text.get_text()]
-        for box in written + [ax.get_tightbbox(renderer) for ax in figure.axes]:
-            assert box.x0 >= 0
-            assert box.y0 >= 0
-            assert box.x1 <= size.x1
-            assert box.y1 <= size.y1
-        for image in the_images(figure):
-            assert not any(image.axes.get_window_extent().overlaps(box) for box in written)
-        assert not any(a.overlaps(b) for i, a in enumerate(written) for b in written[:i])
+        check_layout(figure)
 
 
 def test_global_state_stays_as_it_was_and_pyplot_is_never_imported():

@@ -5,23 +5,34 @@ white.
 """
 
 from aejax.plots.canvas import save
+from aejax.plots.geometry import Connection, Magnification, magnification_map, paths
 from aejax.plots.grids import filter_panels, filters, image_rows, images, reconstructions, samples
 from aejax.plots.history import curves
 from aejax.plots.latent import latent_scatter, manifold_grid, walk
+from aejax.plots.lines import ContractionCurve, contraction_curves, spectra
 from aejax.plots.sheet import Column, compare_sheet
+from aejax.plots.tangents import tangents
 
 __all__ = [
     "Column",
+    "Connection",
+    "ContractionCurve",
+    "Magnification",
     "compare_sheet",
+    "contraction_curves",
     "curves",
     "filter_panels",
     "filters",
     "image_rows",
     "images",
     "latent_scatter",
+    "magnification_map",
     "manifold_grid",
+    "paths",
     "reconstructions",
     "samples",
     "save",
+    "spectra",
+    "tangents",
     "walk",
 ]
