@@ -18,8 +18,8 @@ from aejax.jacobian.segments import Block, Diagonal, Linear, Segment
 Array = jax.Array
 
 # In multiplications of a large matrix product. Calibrated with experiments/benchmarks/jacobian.py.
-_MOVE = 10.0  # to compute or to copy one number
-_BATCHED = 4.0  # a multiplication in a product of two matrices that each example has for itself
+_MOVE = 25.0  # to compute or to copy one number
+_BATCHED = 3.0  # a multiplication in a product of two matrices that each example has for itself
 
 # Value and gradient of a product cost three products. A Gram matrix and a quadratic form are symmetric: they cost two.
 _PRODUCT, _SYMMETRIC = 3, 2
@@ -82,18 +82,18 @@ def plan(segments: Sequence[Segment], batch_size: int = 1) -> Term:
                 *(_product("product", (i, j), x, y, nodes[j], size, nodes[i]) for x, y, size in inner),
             )
     behind: dict[int, Term] = {}  # P P^T, of the Jacobian P from the input to a node
-    ahead: dict[int, Term] = {}  # P^T P, of the Jacobian P from a node to the output
     for k in range(1, last):
-        onward = [_apply_gram("push_gram", k, segments[k - 1], behind[k - 1])] if k > 1 else []
-        behind[k] = cheapest(_gram("outer", k, whole[0, k], nodes[0], nodes[k]), *onward)
+        ways = [_sandwich((i, k), _turned(whole[i, k]), gram, nodes[i], nodes[k]) for i, gram in behind.items()]
+        behind[k] = cheapest(_gram(k, _turned(whole[0, k]), nodes[0], nodes[k]), *ways)
+    ahead: dict[int, Term] = {}  # P^T P, of the Jacobian P from a node to the output
     for k in reversed(range(1, last)):
-        onward = [_apply_gram("pull_gram", k, segments[k], ahead[k + 1])] if k < last - 1 else []
-        ahead[k] = cheapest(_gram("inner", k, whole[k, last], nodes[last], nodes[k]), *onward)
+        ways = [_sandwich((k, j), whole[k, j], gram, nodes[j], nodes[k]) for j, gram in ahead.items()]
+        ahead[k] = cheapest(_gram(k, whole[k, last], nodes[last], nodes[k]), *ways)
 
     ways = [_term("norm", (0, last), whole[0, last], numbers=nodes[0] * nodes[last])]
     for k in range(1, last):
         ways.append(_quadratic(k, whole[k, last], behind[k], nodes[last], nodes[k]))
-        ways.append(_quadratic(k, _term("transpose", (0, k), whole[0, k]), ahead[k], nodes[0], nodes[k]))
+        ways.append(_quadratic(k, _turned(whole[0, k]), ahead[k], nodes[0], nodes[k]))
         ways.append(_term("between", (k,), ahead[k], behind[k], numbers=nodes[k] ** 2))
     for k, segment in enumerate(segments):
         if not isinstance(segment, Diagonal):
@@ -125,21 +125,25 @@ def _apply(how: str, place: tuple[int, int], segment: Segment, matrix: Term, vec
     return _term(how, place, matrix, work=work, numbers=size)
 
 
-def _apply_gram(how: str, k: int, segment: Segment, gram: Term) -> Term:
-    """`A G A^T` for the Jacobian A of a segment, or `A^T G A`."""
-    begin, end = (segment.inputs, segment.outputs) if how == "push_gram" else (segment.outputs, segment.inputs)
-    half = _apply("push" if how == "push_gram" else "pull", (k, k), segment, gram, begin)
-    return _apply("push" if how == "push_gram" else "pull", (k, k), segment, half, end)._replace(how=how, parts=(gram,))
-
-
 def _product(how: str, place: tuple[int, ...], x: Term, y: Term, rows: int, size: int, columns: int) -> Term:
     work = _PRODUCT * _rate(x, y) * rows * size * columns
     return _term(how, place, x, y, work=work, numbers=rows * columns)
 
 
-def _gram(how: str, k: int, matrix: Term, vectors: int, size: int) -> Term:
-    work = _SYMMETRIC * _rate(matrix) * vectors * size**2
-    return _term(how, (k,), matrix, work=work, numbers=size**2)
+def _turned(matrix: Term) -> Term:
+    return _term("turned", matrix.place, matrix)
+
+
+def _gram(k: int, rows: Term, vectors: int, size: int) -> Term:
+    """`M^T M`, of `[vectors, size]`."""
+    work = _SYMMETRIC * _rate(rows) * vectors * size**2
+    return _term("gram", (k,), rows, work=work, numbers=size**2)
+
+
+def _sandwich(place: tuple[int, int], rows: Term, gram: Term, inner: int, outer: int) -> Term:
+    """`M^T G M`, of `[inner, outer]` and `[inner, inner]`."""
+    work = 2 * _rate(rows, gram) * outer * inner**2 + _PRODUCT * _rate(rows) * inner * outer**2
+    return _term("sandwich", place, rows, gram, work=work, numbers=outer * (inner + outer))
 
 
 def _quadratic(k: int, rows: Term, gram: Term, vectors: int, size: int) -> Term:
@@ -169,13 +173,12 @@ def evaluate(term: Term, segments: Sequence[Segment], x: Array) -> tuple[Array, 
         else:
             y = segment.apply(values[-1])
         values.append(y)
-    done: dict[tuple[str, tuple[int, ...]], Any] = {}
+    done: dict[Term, Any] = {}
 
     def compute(term: Term) -> Any:
-        key = (term.how, term.place)
-        if key not in done:
-            done[key] = _compute(term, [compute(part) for part in term.parts], segments, values, slopes)
-        return done[key]
+        if term not in done:
+            done[term] = _compute(term, [compute(part) for part in term.parts], segments, values, slopes)
+        return done[term]
 
     return values[-1], compute(term)
 
@@ -195,24 +198,22 @@ def _compute(
             return _push(segments[last - 1], values[last - 1], slopes.get(last - 1), *parts)
         case "pull":
             return _pull(segments[first], values[first], slopes.get(first), *parts)
-        case "push_gram" | "pull_gram":
-            k, through = (first - 1, _push) if term.how == "push_gram" else (first, _pull)
-            own = (segments[k], values[k], slopes.get(k))
-            return through(*own, through(*own, *parts).T)
         case "product":
             return parts[0] @ parts[1]
-        case "outer":
-            return _inner(parts[0].T)
-        case "inner":
-            return _inner(parts[0])
-        case "transpose":
+        case "gram":
+            return _gram_matrix(parts[0])
+        case "sandwich":
+            return _sandwiched(parts[0].astype(parts[1].dtype), parts[1])
+        case "turned":
             return parts[0].T
         case "hadamard":
             return parts[0] * parts[1]
+        case "row_lengths" if parts[0] is None:
+            return jnp.ones_like(slopes[last], wide(slopes[last].dtype))
+        case "row_lengths" if term.parts[0].how == "kernel":
+            return sum_sq(parts[0].T, axis=0)  # the kernel as it lies in memory, which is several times faster
         case "row_lengths":
-            return (
-                jnp.ones_like(slopes[last], wide(slopes[last].dtype)) if parts[0] is None else sum_sq(parts[0], axis=1)
-            )
+            return sum_sq(parts[0], axis=1)
         case "column_lengths":
             return sum_sq(parts[0], axis=0)
         case "norm":
@@ -260,16 +261,30 @@ def _pull(segment: Segment, x: Array, slope: Array | None, matrix: Array | None)
 
 
 @jax.custom_jvp
-def _inner(matrix: Array) -> Array:
+def _gram_matrix(matrix: Array) -> Array:
     """`matrix.T @ matrix`."""
     return jnp.matmul(matrix.T, matrix, preferred_element_type=wide(matrix.dtype))
 
 
-@_inner.defjvp
+@_gram_matrix.defjvp
 def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (matrix,), (moved,) = primals, tangents
     half = jnp.matmul(matrix.T, moved, preferred_element_type=wide(matrix.dtype))
-    return _inner(matrix), half + half.T  # its transpose is a single product
+    return _gram_matrix(matrix), half + half.T  # its transpose is a single product
+
+
+@jax.custom_jvp
+def _sandwiched(matrix: Array, gram: Array) -> Array:
+    """`matrix.T @ gram @ matrix` for a symmetric matrix."""
+    return (gram @ matrix).T @ matrix
+
+
+@_sandwiched.defjvp
+def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (matrix, gram), (moved, changed) = primals, tangents
+    product = gram @ matrix
+    half = product.T @ moved
+    return product.T @ matrix, half + half.T + matrix.T @ (changed @ matrix)
 
 
 @jax.custom_jvp

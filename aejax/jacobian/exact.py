@@ -92,12 +92,15 @@ def _value_and_sq(f: Function, x: Array, mode: str, batch_size: int, limit: int 
 
 
 def explain(f: Function, x: Array, *, batch_size: int = 1) -> str:
-    """What `auto` would do: the expression, in the Jacobians between the nodes of the chain.
+    """What `auto` would do: an expression in the Jacobians between the nodes of the chain, 0 the input.
+
+    `push` and `pull` lead a matrix forward and back through the outermost segment; `gram` is `M^T M`, `sandwich`
+    `M^T G M`, `quadratic` the trace of `M G M^T`; `slope` is that of an element-wise segment.
 
     Example:
       >>> kernels = jnp.ones((9, 5)), jnp.ones((5, 2))
       >>> explain(lambda x: jnp.tanh(x @ kernels[0]) @ kernels[1], jnp.ones(9), batch_size=100)
-      'quadratic 1(slope 1, hadamard 1(inner 2(kernel 2-3), outer 1(kernel 0-1)))'
+      'quadratic 1(slope 1, hadamard 1(gram 2(kernel 2-3), gram 1(turned 0-1(kernel 0-1))))'
     """
     traced = trace(f, x)
     return str(chain.plan(traced.segments, batch_size)) if traced.segments else "nothing to multiply"
