@@ -4,6 +4,11 @@ Each method trains one tied layer of sigmoids. The table and the figures are abo
 values of the encoder's Jacobian; how much the distance to a random neighbour shrinks, against that distance; and the
 directions of the input that the code follows most (Rifai et al. 2011, section 5.3; Rifai, Dauphin et al. 2011 call
 them tangents).
+
+On the digits, 5 seeds (2026-11-21, docs/contraction.json; about half a minute a seed on 2 busy cores), AE, DAE, CAE: an
+effective rank of 33.0 +- 0.3, 31.0 +- 0.1, 8.49 +- 0.07. From near to far the ratio falls in AE and DAE (0.778 to
+0.724, 0.606 to 0.580) and rises in the CAE (0.285 to 0.296), which contracts most where the data are. On MNIST with 256
+units and 3 epochs, one seed, it falls in all three.
 """
 
 import dataclasses

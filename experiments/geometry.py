@@ -1,8 +1,12 @@
 """The geometry that a decoder gives a 2-D code: magnification, and straight against shortest paths.
 
-A VAE with tanh units, whose metric is smooth. Distances are those of the images that `generate` makes, the means of
-the likelihood. Where no data lie its decoder is flat as well, so that shortest paths may go round the data rather than
+A VAE with tanh units, whose metric is smooth. Distances are those of the images that `generate` makes, the means of the
+likelihood. Where no data lie its decoder is flat as well, so that shortest paths may go round the data rather than
 along them; Arvanitidis, Hansen & Hauberg (2018) give the decoder a variance that grows there.
+
+On the digits, 5 seeds (2026-11-21, docs/geometry.json; about 25 s a seed on 2 busy cores), shortest paths have 0.942 +-
+0.014 of the length of straight ones, mean over 50 pairs, and 0.78 +- 0.07 at best. On MNIST after 10 epochs, one seed,
+0.955 and 0.848; some leave the range of the codes, as said.
 """
 
 import dataclasses
