@@ -101,7 +101,7 @@ def pair_contraction(model: Autoencoder, params: Any, x: ArrayLike) -> tuple[flo
 
     Args:
       model, params: as in `spectra`.
-      x: `[N, ...]`, at least two, no two the same; all N (N - 1) / 2 pairs are taken.
+      x: `[N, ...]`, at least two that differ; all N (N - 1) / 2 pairs are taken, but those of the same inputs.
 
     Returns:
       The mean over pairs of `|embed(a) - embed(b)| / |a - b|`, and that of `|a - b|`.
@@ -111,6 +111,7 @@ def pair_contraction(model: Autoencoder, params: Any, x: ArrayLike) -> tuple[flo
     x = np.asarray(x)
     before = pdist(x.reshape(len(x), -1).astype(np.float64))
     after = pdist(embed(model, params, x).astype(np.float64))
+    before, after = before[before > 0], after[before > 0]
     return float(np.mean(after / before)), float(before.mean())
 
 

@@ -52,6 +52,12 @@ def test_a_similarity_contracts_alike_everywhere():
     assert distance == pytest.approx(np.mean(pairs), rel=1e-6)
 
 
+def test_pairs_of_the_same_inputs_say_nothing():
+    model, params = encoder(np.diag([2.0, 1.0]))
+    x = np.array([[0.0, 0.0], [0.0, 0.0], [3.0, 0.0]])
+    assert pair_contraction(model, params, x) == (2.0, 3.0)
+
+
 def test_directions_are_uniform():
     """The mean of |diag(a, b) u| over the circle is an elliptic integral, 2 a E(1 - b^2 / a^2) / pi."""
     model, params = encoder(np.diag([3.0, 1.0]))
