@@ -208,13 +208,14 @@ def draw_curves(curves: dict[str, Any]) -> Any:
                 axes[row, column].plot(x, y, marker="o", markersize=3, label=mode)
         for ax in axes[:, column]:
             ax.set_yscale("log")
+            ax.spines[["top", "right"]].set_visible(False)
             if axis != "hidden layers":
                 ax.set_xscale("log", base=2)
-                ax.set_xticks(CURVES[axis], map(str, CURVES[axis]))
+            ax.set_xticks(CURVES[axis], map(str, CURVES[axis]))
         axes[1, column].set_xlabel(axis)
     axes[0, 0].set_ylabel("value and gradient, ms")
     axes[1, 0].set_ylabel("temporary memory, MiB")
-    axes[0, 0].legend(frameon=False)
+    axes[0, 0].legend(frameon=False, fontsize="small")
     figure.suptitle("Jacobian penalty of a sigmoid encoder 256-256-16, batch 32, one size changed at a time")
     return figure
 
