@@ -4,13 +4,18 @@ With `J = J_n ... J_1` there are many ways to `|J|^2`: from the input (forward m
 out from a bottleneck, or through Gram matrices, `|X Y|^2 = <X^T X, Y Y^T>`, which are as small as the place where the
 chain is cut. Kernels are common to all examples, and so are their products and Gram matrices. `plan` finds the cheapest
 expression by dynamic programming over the intervals of the chain, from sizes alone, before anything is compiled.
+
+A Gram matrix squares what it is made of: where X and Y nearly cancel, the norm has a relative error of about
+`eps |X|^2 |Y|^2 / |X Y|^2`, which reverse mode has not.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from aejax.jacobian.segments import Block, Diagonal, Linear, Segment
@@ -38,6 +43,7 @@ class Term(NamedTuple):
     each: float  # cost for each example, parts included
     once: float  # cost for all examples together, parts included
     numbers: int  # that each example holds, parts included
+    common: int  # numbers held for all examples together
     is_shared: bool  # whether it is the same for every example
 
     def __str__(self) -> str:
@@ -50,45 +56,74 @@ def _term(
 ) -> Term:
     is_shared = not varies and all(part.is_shared for part in parts)
     own = work + _PRODUCT * _MOVE * numbers
-    each = sum(part.each for part in parts) + own * (not is_shared)
-    once = sum(part.once for part in parts) + own * is_shared
-    held = sum(part.numbers for part in parts) + numbers * (not is_shared)
-    return Term(how, place, parts, each, once, held, is_shared)
+    each = sum(part.each for part in parts) + (0 if is_shared else own)
+    once = sum(part.once for part in parts) + (own if is_shared else 0)
+    held = sum(part.numbers for part in parts) + (0 if is_shared else numbers)
+    common = sum(part.common for part in parts) + (numbers if is_shared else 0)
+    return Term(how, place, parts, each, once, held, common, is_shared)
 
 
-def plan(segments: Sequence[Segment], batch_size: int = 1) -> Term:
+def plan(segments: Sequence[Segment], batch_size: int = 1, most: float = math.inf) -> Term:
     """The cheapest expression for the squared norm of the Jacobian of a chain.
 
     Args:
       segments: at least one.
       batch_size: how many examples share what is common to all.
+      most: numbers that it may hold for each example, if any expression that is considered does with so few.
 
     Returns:
       What `evaluate` evaluates; `str` shows it.
     """
     nodes, last = [segments[0].inputs, *(segment.outputs for segment in segments)], len(segments)
 
+    def cost(term: Term) -> float:
+        return term.each + term.once / batch_size
+
     def cheapest(*terms: Term) -> Term:
-        return min(terms, key=lambda term: term.each + term.once / batch_size)
+        return min(terms, key=cost)
 
     whole = {(k, k): _term("identity", (k, k)) for k in range(last + 1)}
+    # Of whole: what each costs, and how fast it multiplies.
+    price, is_shared = np.zeros((last + 1, last + 1)), np.ones((last + 1, last + 1), bool)
+    sizes = np.array(nodes, float)
     for length in range(1, last + 1):
         for i in range(last + 1 - length):
             j = i + length
-            inner = [(whole[k, j], whole[i, k], nodes[k]) for k in range(i + 1, j)]
-            whole[i, j] = cheapest(
+            best = cheapest(
                 _apply("push", (i, j), segments[j - 1], whole[i, j - 1], nodes[i]),
                 _apply("pull", (i, j), segments[i], whole[i + 1, j], nodes[j]),
-                *(_product("product", (i, j), x, y, nodes[j], size, nodes[i]) for x, y, size in inner),
             )
+            if length > 1:
+                inner = np.arange(i + 1, j)
+                rate = np.where(is_shared[inner, j] | is_shared[i, inner], 1.0, _BATCHED)
+                work = _PRODUCT * rate * sizes[i] * sizes[inner] * sizes[j] + price[inner, j] + price[i, inner]
+                k = int(inner[work.argmin()])
+                best = cheapest(best, _product((i, j), whole[k, j], whole[i, k], nodes[j], nodes[k], nodes[i]))
+            whole[i, j], price[i, j], is_shared[i, j] = best, cost(best), best.is_shared
+
+    def nearest(k: int, grams: dict[int, Term], place: Callable[[int], tuple[int, int]]) -> list[int]:
+        """Of the nodes that have a Gram matrix, the one from which that of node k is cheapest."""
+        if not grams:
+            return []
+        others, matrices = list(grams), tuple(np.array([place(i) for i in grams]).T)
+        first = np.where(is_shared[matrices] | [gram.is_shared for gram in grams.values()], 1.0, _BATCHED)
+        second = np.where(is_shared[matrices], 1.0, _BATCHED)
+        inner, outer = sizes[others], sizes[k]
+        work = 2 * first * outer * inner**2 + _PRODUCT * second * inner * outer**2
+        return [others[(work + price[matrices] + [cost(gram) for gram in grams.values()]).argmin()]]
+
     behind: dict[int, Term] = {}  # P P^T, of the Jacobian P from the input to a node
     for k in range(1, last):
-        ways = [_sandwich((i, k), _turned(whole[i, k]), gram, nodes[i], nodes[k]) for i, gram in behind.items()]
-        behind[k] = cheapest(_gram(k, _turned(whole[0, k]), nodes[0], nodes[k]), *ways)
+        ways = [_gram(k, _turned(whole[0, k]), nodes[0], nodes[k])]
+        for i in nearest(k, behind, lambda i: (i, k)):  # noqa: B023, called at once
+            ways.append(_sandwich((i, k), _turned(whole[i, k]), behind[i], nodes[i], nodes[k]))
+        behind[k] = cheapest(*ways)
     ahead: dict[int, Term] = {}  # P^T P, of the Jacobian P from a node to the output
     for k in reversed(range(1, last)):
-        ways = [_sandwich((k, j), whole[k, j], gram, nodes[j], nodes[k]) for j, gram in ahead.items()]
-        ahead[k] = cheapest(_gram(k, whole[k, last], nodes[last], nodes[k]), *ways)
+        ways = [_gram(k, whole[k, last], nodes[last], nodes[k])]
+        for j in nearest(k, ahead, lambda j: (k, j)):  # noqa: B023, called at once
+            ways.append(_sandwich((k, j), whole[k, j], ahead[j], nodes[j], nodes[k]))
+        ahead[k] = cheapest(*ways)
 
     ways = [_term("norm", (0, last), whole[0, last], numbers=nodes[0] * nodes[last])]
     for k in range(1, last):
@@ -98,7 +133,7 @@ def plan(segments: Sequence[Segment], batch_size: int = 1) -> Term:
     for k, segment in enumerate(segments):
         if not isinstance(segment, Diagonal):
             continue
-        size, slope = nodes[k], _term("slope", (k,), varies=True)
+        size, slope = nodes[k], _term("slope", (k,), varies=not segment.is_linear)
         if 0 < k < last - 1:
             both = _term("hadamard", (k,), ahead[k + 1], behind[k], numbers=size**2)
             ways.append(_quadratic(k, slope, both, 1, size))
@@ -108,26 +143,27 @@ def plan(segments: Sequence[Segment], batch_size: int = 1) -> Term:
         if k == 0:
             lengths = _term("column_lengths", (1, last), whole[1, last], numbers=nodes[last] * size)
             ways.append(_term("weigh", (k,), slope, lengths, numbers=size))
-    return cheapest(*ways)
+    return cheapest(*([way for way in ways if way.numbers <= most] or ways))
 
 
 def _apply(how: str, place: tuple[int, int], segment: Segment, matrix: Term, vectors: int) -> Term:
     """The columns of a matrix pushed through a segment, or its rows pulled back."""
     size = vectors * (segment.outputs if how == "push" else segment.inputs)
     if isinstance(segment, Diagonal):
-        return _term(how, place, matrix, numbers=size, varies=True)
+        return _term(how, place, matrix, numbers=size, varies=not segment.is_linear)
     if isinstance(segment, Block):
-        work = _PRODUCT * vectors * segment.products
-        return _term(how, place, matrix, work=work, numbers=vectors * segment.elements, varies=True)
+        work = _PRODUCT * vectors * segment.products if how == "pull" or segment.has_jvp else math.inf
+        numbers = vectors * segment.elements
+        return _term(how, place, matrix, work=work, numbers=numbers, varies=not segment.is_linear)
     if matrix.how == "identity":
         return _term("kernel", place)
     work = _PRODUCT * vectors * segment.inputs * segment.outputs
     return _term(how, place, matrix, work=work, numbers=size)
 
 
-def _product(how: str, place: tuple[int, ...], x: Term, y: Term, rows: int, size: int, columns: int) -> Term:
+def _product(place: tuple[int, ...], x: Term, y: Term, rows: int, size: int, columns: int) -> Term:
     work = _PRODUCT * _rate(x, y) * rows * size * columns
-    return _term(how, place, x, y, work=work, numbers=rows * columns)
+    return _term("product", place, x, y, work=work, numbers=rows * columns)
 
 
 def _turned(matrix: Term) -> Term:

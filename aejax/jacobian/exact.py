@@ -7,9 +7,10 @@ form, `sum_j a'(u_j)^2 |kernel_:j|^2` (Rifai et al. 2011, section 5.3 there for 
 in the Gram matrix of the first kernel; for a reconstruction it meets at the code. All are differentiable.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -49,7 +50,8 @@ def frobenius_sq(
         (`reverse`) or columns (`forward`) come a few at a time, and the gradient computes them again.
 
     Returns:
-      `()`, not negative; float32 where x is narrower.
+      `()`; float32 where x is narrower. Not negative but for rounding: `auto` may go through Gram matrices, which
+      lose digits where large parts of the Jacobian cancel (`aejax.jacobian.chain`); `reverse` does not.
 
     Raises:
       InputError: the mode is unknown, or the limit is too small for a single row or column.
@@ -64,31 +66,8 @@ def frobenius_sq(
 def value_and_frobenius_sq(
     f: Function, x: Array, *, mode: str = "auto", batch_size: int = 1, memory_limit: int | None = None
 ) -> tuple[Array, Array]:
-    """`f(x)` and `frobenius_sq`, from one pass; arguments and errors are those of `frobenius_sq`."""
-    check_mode(mode)
-    left = None
-    if memory_limit is not None:
-        left = memory_limit - _COPIES * x.dtype.itemsize * trace(f, x).fixed
-    return _value_and_sq(f, x, mode, batch_size, left)
-
-
-def _value_and_sq(f: Function, x: Array, mode: str, batch_size: int, limit: int | None) -> tuple[Array, Array]:
-    """The same, with a limit on what one example takes, without what it shares with others."""
-    traced = trace(f, x)
-    if traced.is_constant or not traced.segments:
-        return f(x), jnp.full((), 0 if traced.is_constant else x.size, chain.wide(x.dtype))
-    at_once = None
-    if limit is not None and _bytes(traced, mode, batch_size, x) > limit:
-        mode = _cheaper(traced) if mode == "auto" else mode
-        at_once = _vectors_at_once(traced, mode, x, limit)
-    if mode == "auto":
-        term = chain.plan(traced.segments, batch_size)
-        y, norm = chain.evaluate(term, traced.segments, x.reshape(-1))
-        return traced.finish(y), norm
-    if at_once is None:
-        jacobian = jax.jacfwd(f) if mode == "forward" else jax.jacrev(f)
-        return f(x), chain.sum_sq(jacobian(x))
-    return f(x), _by_chunks(f, x, mode, at_once)
+    """`f(x)` and `frobenius_sq`; arguments and errors are those of `frobenius_sq`."""
+    return _take(_fit(f, x, mode, batch_size, 1, memory_limit)[0], f, x)
 
 
 def explain(f: Function, x: Array, *, batch_size: int = 1) -> str:
@@ -120,7 +99,7 @@ def encoder_sq(
         where it binds, and the gradient computes them again.
 
     Returns:
-      `[B]`, not negative.
+      `[B]`.
 
     Raises:
       InputError: the mode is unknown, or the limit is too small.
@@ -189,7 +168,8 @@ def difference_sq(f: Function, x: Array, y: Array) -> Array:
     if isinstance(layer, Linear) and isinstance(activation, Diagonal):
         slope = lambda v: jax.jvp(activation.apply, (v,), (jnp.ones_like(v),))[1]
         change = slope(layer.apply(x.reshape(-1))) - slope(layer.apply(y.reshape(-1)))
-        return jnp.square(change) @ chain.sum_sq(layer.kernel, axis=0)
+        lengths = chain.sum_sq(layer.kernel, axis=0)
+        return jnp.square(change.astype(lengths.dtype)) @ lengths
     if not traced.segments:
         return jnp.zeros((), chain.wide(x.dtype))
     jacobian = jax.jacfwd(f) if _cheaper(traced) == "forward" else jax.jacrev(f)
@@ -211,21 +191,68 @@ def over_batch(f: Function, x: Array, *, mode: str = "auto", memory_limit: int |
     Raises:
       InputError: as in `encoder_sq`.
     """
+    size, one = len(x), lambda v: f(v[None])[0]
+    if not size:
+        return f(x), jnp.zeros(0, chain.wide(x.dtype))
+    way, at_once = _fit(one, x[0], mode, size, size, memory_limit)
+    if memory_limit is None and way.each >= _LARGE and jax.default_backend() == "cpu":
+        at_once = size if has_convolution(one, x[0]) else 1
+    each = lambda v: _take(way, one, v)
+    return jax.vmap(each)(x) if at_once == size else jax.lax.map(jax.checkpoint(each), x, batch_size=at_once)
+
+
+class _Way(NamedTuple):
+    """How a norm is computed, and what value and gradient hold meanwhile, rather more than less."""
+
+    mode: str
+    traced: Trace | None = None
+    term: chain.Term | None = None
+    at_once: int | None = None  # rows or columns; all where None
+    each: int = 0  # bytes for one example
+    common: int = 0  # bytes for all examples together
+
+
+def _fit(f: Function, x: Array, mode: str, batch_size: int, count: int, memory_limit: int | None) -> tuple[_Way, int]:
+    """The cheapest way that a limit on the bytes of `count` examples allows, and how many of them go at a time."""
+    way = _choose(f, x, mode, batch_size, None if memory_limit is None else math.inf)
+    if memory_limit is None or way.common + count * way.each <= memory_limit:
+        return way, count
+    assert way.traced is not None
+    # A loop keeps the results of all, and adds up the gradient of what they share.
+    results = 2 * way.traced.itemsize * (way.traced.segments[0].inputs + way.traced.segments[-1].outputs)
+    left = memory_limit - way.common - 2 * way.traced.fixed - count * results
+    way = _choose(f, x, mode, batch_size, left)
+    return way, max(1, min(count, left // way.each))
+
+
+def _choose(f: Function, x: Array, mode: str, batch_size: int, limit: float | None) -> _Way:
+    """The cheapest way within a limit on the bytes of one example."""
     check_mode(mode)
-    size, one, left = len(x), lambda v: f(v[None])[0], None
-    traced = trace(one, x[0])
-    needed = max(1, _bytes(traced, mode, size, x[0]))
-    if memory_limit is not None:
-        outputs = traced.segments[-1].outputs if traced.segments else 0
-        left = memory_limit - _COPIES * x.dtype.itemsize * (traced.fixed + size * (x[0].size + outputs))
-        at_once = max(1, min(size, left // needed))
-    else:
-        fits_no_cache = mode == "auto" and jax.default_backend() == "cpu" and needed >= _LARGE
-        at_once = 1 if fits_no_cache and not has_convolution(one, x[0]) else size
-    each = lambda v: _value_and_sq(one, v, mode, size, left)
-    if at_once == size:
-        return jax.vmap(each)(x)
-    return jax.lax.map(jax.checkpoint(each), x, batch_size=at_once)
+    if mode != "auto" and limit is None:
+        return _Way(mode)
+    traced = trace(f, x)
+    if not traced.segments:
+        return _Way("auto", traced)
+    most, unit = math.inf if limit is None else limit, _COPIES * traced.itemsize
+    numbers = sum(s.elements if isinstance(s, Block) else s.inputs + s.outputs for s in traced.segments)
+    if mode == "auto":
+        term = chain.plan(traced.segments, batch_size, most / unit - 2 * numbers)
+        each = unit * (2 * numbers + term.numbers)
+        if each <= most:
+            return _Way("auto", traced, term, each=each, common=unit * term.common)
+        mode = _cheaper(traced)
+    vectors = traced.segments[0].inputs if mode == "forward" else traced.segments[-1].outputs
+    if unit * numbers * (1 + vectors) <= most:
+        return _Way(mode, traced, each=unit * numbers * (1 + vectors))
+    at_once = int(most // (unit * numbers)) - 1
+    if at_once < 1:
+        what = "row" if mode == "reverse" else "column"
+        raise InputError(
+            f"memory_limit leaves {max(0, int(most))} bytes for one example; a single {what} of its Jacobian needs"
+            f" {2 * unit * numbers}. Allow at least {2 * unit * numbers - int(most)} bytes more."
+        )
+    at_once = -(-vectors // -(-vectors // at_once))  # in chunks of about one size
+    return _Way(mode, traced, at_once=at_once, each=unit * numbers * (1 + at_once))
 
 
 def _cheaper(traced: Trace) -> str:
@@ -233,34 +260,21 @@ def _cheaper(traced: Trace) -> str:
     return "reverse" if traced.segments[-1].outputs <= traced.segments[0].inputs else "forward"
 
 
-def _bytes(traced: Trace, mode: str, batch_size: int, x: Array) -> int:
-    """What value and gradient hold for one example, about, and rather more than less."""
-    numbers = _numbers(traced)
-    if not traced.segments:
-        held = 0
-    elif mode == "auto":
-        held = 2 * numbers + chain.plan(traced.segments, batch_size).numbers
-    else:
-        vectors = traced.segments[0].inputs if mode == "forward" else traced.segments[-1].outputs
-        held = (1 + vectors) * numbers
-    return _COPIES * x.dtype.itemsize * held
-
-
-def _numbers(traced: Trace) -> int:
-    """Numbers computed on the way from the input to the output."""
-    return sum(s.elements if isinstance(s, Block) else s.inputs + s.outputs for s in traced.segments)
-
-
-def _vectors_at_once(traced: Trace, mode: str, x: Array, limit: int) -> int:
-    each = _COPIES * x.dtype.itemsize * _numbers(traced)
-    at_once = limit // each - 1
-    if at_once < 1:
-        what = "row" if mode == "reverse" else "column"
-        raise InputError(
-            f"memory_limit leaves {max(limit, 0)} bytes for one example; a single {what} of its Jacobian needs"
-            f" about {2 * each}. Allow at least {2 * each - limit} bytes more."
-        )
-    return at_once
+def _take(way: _Way, f: Function, x: Array) -> tuple[Array, Array]:
+    """`f(x)` and the squared norm."""
+    traced = way.traced
+    if way.term is not None:
+        assert traced is not None
+        y, norm = chain.evaluate(way.term, traced.segments, x.reshape(-1))
+        return traced.finish(y), norm
+    if way.mode == "auto":
+        assert traced is not None
+        return f(x), jnp.full((), 0 if traced.is_constant else x.size, chain.wide(x.dtype))
+    if way.at_once is not None:
+        return f(x), _by_chunks(f, x, way.mode, way.at_once)
+    twice = lambda v: (f(v),) * 2
+    jacobian, y = (jax.jacfwd if way.mode == "forward" else jax.jacrev)(twice, has_aux=True)(x)
+    return y, chain.sum_sq(jacobian)
 
 
 def _by_chunks(f: Function, x: Array, mode: str, at_once: int) -> Array:
@@ -274,9 +288,7 @@ def _by_chunks(f: Function, x: Array, mode: str, at_once: int) -> Array:
             along = lambda v: jax.jvp(f, (x,), (v.reshape(x.shape),))[1]
         else:
             y, back = jax.vjp(f, x)
-            along = lambda v: back(v.reshape(y.shape))[0]
+            along = lambda v: back(v.reshape(y.shape).astype(y.dtype))[0]
         return chain.sum_sq(jax.vmap(along)(basis))
 
-    add = lambda total, start: (total + chunk(start), None)
-    zero = jnp.zeros((), chain.wide(x.dtype))
-    return jax.lax.scan(add, zero, jnp.arange(0, size, at_once))[0]
+    return jax.lax.map(chunk, jnp.arange(0, size, at_once)).sum()

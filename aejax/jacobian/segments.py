@@ -27,7 +27,9 @@ _ELEMENTWISE = frozenset(
     }
 )  # fmt: skip
 _RESHAPES = frozenset({"broadcast_in_dim", "expand_dims", "reshape", "squeeze"})  # keep the order of the numbers
-_SHIFTS = frozenset({"add", "copy", "name"}) | _RESHAPES  # their slope is one
+_SHIFTS = frozenset({"add", "convert_element_type", "copy", "name", "sub"}) | _RESHAPES  # of slope one in their first
+_LINEAR = _SHIFTS | {"concatenate", "cumsum", "neg", "pad", "reduce_sum", "rev", "slice", "transpose"}
+_BILINEAR = frozenset({"conv_general_dilated", "div", "dot_general", "mul"})  # linear in one operand
 _JIT = jex.primitives.jit_p
 
 
@@ -46,6 +48,7 @@ class Diagonal(NamedTuple):
     inputs: int
     outputs: int  # as many
     apply: Callable[[Array], Array]
+    is_linear: bool  # or affine: its slope is the same for every example
     is_shift: bool  # its slope is one
 
 
@@ -55,6 +58,8 @@ class Block(NamedTuple):
     inputs: int
     outputs: int
     apply: Callable[[Array], Array]
+    is_linear: bool  # or affine: its Jacobian is the same for every example
+    has_jvp: bool  # forward mode is possible
     products: int  # multiplications in its matrix products and convolutions
     elements: int  # numbers computed on the way
 
@@ -68,7 +73,8 @@ class Trace(NamedTuple):
     segments: tuple[Segment, ...]
     finish: Callable[[Array], Array]  # the last flat vector -> what the function returns
     is_constant: bool  # the function ignores its argument: there are no segments
-    fixed: int  # numbers that all examples share: parameters, and what follows from them alone
+    fixed: int  # bytes of what all examples share: parameters, and what follows from them alone
+    itemsize: int  # bytes of the widest number on the way
 
 
 class _Step(NamedTuple):
@@ -97,21 +103,22 @@ def trace(f: Callable[[Array], Array], x: Array) -> Trace:
             varying.append(step)
         else:
             _run([step], values)
-    fixed = sum(value.size for value in values.values() if hasattr(value, "size"))
+    fixed = sum(value.size * value.dtype.itemsize for value in values.values() if hasattr(value, "dtype"))
+    itemsize = max([x.dtype.itemsize, *(v.aval.dtype.itemsize for step in varying for v in step.eqn.outvars)])
     aval = closed.out_avals[0]
     if not (_is_name(target) and target in depends):
         constant = _value(target, values)
-        return Trace((), lambda _: constant, True, fixed)
-    segments, shapes = [], {source: x.shape}
-    for group, begin, end in _cut(varying, depends, source, target):
-        for step in group:
-            shapes |= {name: var.aval.shape for name, var in zip(step.outputs, step.eqn.outvars, strict=True)}
-        segments.append(_classify(group, begin, end, shapes, depends, values))
-    return Trace(tuple(_merged(segments)), lambda v: v.reshape(aval.shape), False, fixed)
+        return Trace((), lambda _: constant, True, fixed, itemsize)
+    segments, avals = [], {source: jax.typeof(x)}
+    for step in varying:
+        avals |= {name: var.aval for name, var in zip(step.outputs, step.eqn.outvars, strict=True)}
+    for group, begin, end in _cut(varying, avals, source, target):
+        segments.append(_classify(group, begin, end, avals, values))
+    return Trace(tuple(_merged(segments)), lambda v: v.reshape(aval.shape), False, fixed, itemsize)
 
 
 def _flatten(closed: jex.ClosedJaxpr, values: dict[int, Array]) -> tuple[list[_Step], int, Any]:
-    """The program without its jits, the name of its argument, and the name or literal that it returns."""
+    """The program without its jits, the name of its first argument, and the name or literal that it returns first."""
     steps: list[_Step] = []
     count = 0
 
@@ -137,9 +144,8 @@ def _flatten(closed: jex.ClosedJaxpr, values: dict[int, Array]) -> tuple[list[_S
             names.update(zip(eqn.outvars, outputs, strict=True))
         return [read(var) for var in jaxpr.outvars]
 
-    source = fresh()
-    (target,) = walk(closed, [source])
-    return steps, source, target
+    sources = [fresh() for _ in closed.in_avals]
+    return steps, sources[0], walk(closed, sources)[0]
 
 
 def _needed(steps: Sequence[_Step], target: Any) -> list[_Step]:
@@ -151,65 +157,78 @@ def _needed(steps: Sequence[_Step], target: Any) -> list[_Step]:
     return kept[::-1]
 
 
-def _cut(steps: Sequence[_Step], depends: set[int], source: int, target: int) -> Iterator[tuple[list[_Step], int, int]]:
-    """The steps between two places where a single value is alive, with the names of both values."""
+def _cut(
+    steps: Sequence[_Step], avals: dict[int, Any], source: int, target: int
+) -> Iterator[tuple[list[_Step], int, int]]:
+    """The steps between two places where a single real value is alive, with the names of both values."""
     last_use = {target: len(steps)}
     for i, step in enumerate(steps):
-        last_use |= {name: max(i, last_use.get(name, i)) for name in step.inputs if _is_name(name) and name in depends}
+        last_use |= {name: max(i, last_use.get(name, i)) for name in step.inputs if _is_name(name) and name in avals}
     alive, group, begin = {source}, [], source
     for i, step in enumerate(steps):
         group.append(step)
         alive = {name for name in alive.union(step.outputs) if last_use.get(name, -1) > i}
         if len(alive) == 1:
             (end,) = alive
-            yield group, begin, end
-            group, begin = [], end
+            if jnp.issubdtype(avals[end].dtype, jnp.floating):
+                yield group, begin, end
+                group, begin = [], end
 
 
-def _classify(
-    group: list[_Step], begin: int, end: int, shapes: dict[int, Any], depends: set[int], values: dict[int, Array]
-) -> Segment:
-    inputs, outputs = math.prod(shapes[begin]), math.prod(shapes[end])
+def _classify(group: list[_Step], begin: int, end: int, avals: dict[int, Any], values: dict[int, Array]) -> Segment:
+    inputs, outputs, shape = avals[begin].size, avals[end].size, avals[begin].shape
 
     def apply(v: Array) -> Array:
-        local = {begin: v.reshape(shapes[begin])}
+        local = {begin: v.reshape(shape)}
         _run(group, local, values)
         return local[end].reshape(-1)
 
-    operands = [[shapes[name] for name in step.inputs if _is_name(name) and name in depends] for step in group]
-    if all(_keeps_places(step.eqn, shapes, inputs) for step, shapes in zip(group, operands, strict=True)):
-        names = [step.eqn.primitive.name for step in group]
-        is_shift = _SHIFTS.issuperset(names) and all(len(shapes) == 1 for shapes in operands)
-        return Diagonal(inputs, outputs, apply, is_shift)
-    kernel = _kernel(group[0], begin, shapes, values) if len(group) == 1 else None
+    operands = [[i for i, name in enumerate(step.inputs) if _is_name(name) and name in avals] for step in group]
+    names = [step.eqn.primitive.name for step in group]
+    is_linear = all(map(_is_linear, group, operands))
+    if all(_keeps_places(step.eqn, used, inputs) for step, used in zip(group, operands, strict=True)):
+        is_shift = is_linear and _SHIFTS.issuperset(names) and operands == [[0]] * len(group)
+        return Diagonal(inputs, outputs, apply, is_linear, is_shift)
+    kernel = _kernel(group[0], begin, shape, values) if len(group) == 1 else None
     if kernel is not None:
         return Linear(inputs, outputs, apply, kernel)
+    has_jvp = not any(_has_custom_vjp(step.eqn) for step in group)
     products, elements = map(sum, zip(*(count(step.eqn) for step in group), strict=True))
-    return Block(inputs, outputs, apply, products, elements)
+    return Block(inputs, outputs, apply, is_linear, has_jvp, products, elements)
 
 
-def _keeps_places(eqn: Any, operands: Sequence[tuple[int, ...]], size: int) -> bool:
+def _is_linear(step: _Step, operands: Sequence[int]) -> bool:
+    """Whether the derivative of a step is the same for every example; `operands` are those that depend on it."""
+    name = step.eqn.primitive.name
+    if not all(jnp.issubdtype(v.aval.dtype, jnp.floating) for v in step.eqn.outvars):
+        return False
+    if name == "div":
+        return operands == [0]
+    return name in _LINEAR or (name in _BILINEAR and len(operands) == 1)
+
+
+def _keeps_places(eqn: Any, operands: Sequence[int], size: int) -> bool:
     """Whether each of the `size` numbers that an equation returns depends on the number at its place alone."""
-    name = eqn.primitive.name
-    if any(math.prod(shape) != size for shape in operands) or any(v.aval.size != size for v in eqn.outvars):
+    if any(eqn.invars[i].aval.size != size for i in operands) or any(v.aval.size != size for v in eqn.outvars):
         return False
     if eqn.primitive is jex.primitives.custom_jvp_call_p:
-        inner = eqn.params["call_jaxpr"].jaxpr
-        return all(_inner_keeps_places(e, size) for e in inner.eqns)
-    return name in _ELEMENTWISE or name in _RESHAPES
+        return _rule_keeps_places(eqn, size)
+    return eqn.primitive.name in _ELEMENTWISE or eqn.primitive.name in _RESHAPES
 
 
-def _inner_keeps_places(eqn: Any, size: int) -> bool:
-    """The same for an equation of which only the sizes of the operands are known: 1 is a constant, or size is 1."""
-    inner = list(jex.jaxprs_in_params(eqn.params))
-    if inner:
-        return eqn.primitive is _JIT and all(_inner_keeps_places(e, size) for jaxpr in inner for e in jaxpr.eqns)
-    if eqn.primitive.name not in _ELEMENTWISE and eqn.primitive.name not in _RESHAPES:
+def _rule_keeps_places(eqn: Any, size: int) -> bool:
+    """The same of a function with a derivative of its own, which is what counts."""
+    structs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in eqn.invars]
+    if not all(jnp.issubdtype(struct.dtype, jnp.floating) for struct in structs):
         return False
-    return all(v.aval.size in (1, size) for v in (*eqn.invars, *eqn.outvars))
+    run = lambda *x: eqn.primitive.bind(*x, **eqn.primitive.get_bind_params(eqn.params))
+    program = jax.make_jaxpr(lambda x, t: jax.jvp(run, x, t))(structs, structs)
+    steps, _, _ = _flatten(program, {})
+    known = _ELEMENTWISE | _RESHAPES
+    return all(s.eqn.primitive.name in known and all(v.aval.size in (1, size) for v in s.eqn.outvars) for s in steps)
 
 
-def _kernel(step: _Step, begin: int, shapes: dict[int, Any], values: dict[int, Array]) -> Array | None:
+def _kernel(step: _Step, begin: int, shape: tuple[int, ...], values: dict[int, Array]) -> Array | None:
     """The matrix of a product of the whole vector with a constant, `[in, out]`."""
     if step.eqn.primitive.name != "dot_general":
         return None
@@ -218,10 +237,9 @@ def _kernel(step: _Step, begin: int, shapes: dict[int, Any], values: dict[int, A
     other = step.inputs[1 - side]
     if left_batch or len(contracted[0]) != 1 or other == begin or not _is_name(other):
         return None
-    shape, (axis,) = shapes[begin], contracted[side]
-    if shape[axis] != math.prod(shape):
+    (axis,), weights = contracted[side], values[other]
+    if shape[axis] != math.prod(shape) or not jnp.issubdtype(weights.dtype, jnp.floating):
         return None
-    weights = values[other]
     return jnp.moveaxis(weights, contracted[1 - side][0], 0).reshape(shape[axis], -1)
 
 
@@ -231,7 +249,8 @@ def _merged(segments: Sequence[Segment]) -> list[Segment]:
     for segment in segments:
         last = merged[-1] if merged else None
         if isinstance(last, Diagonal) and isinstance(segment, Diagonal):
-            merged[-1] = Diagonal(last.inputs, last.inputs, _then(last, segment), last.is_shift and segment.is_shift)
+            both = (last.is_linear and segment.is_linear, last.is_shift and segment.is_shift)
+            merged[-1] = Diagonal(last.inputs, last.inputs, _then(last, segment), *both)
         elif isinstance(last, Diagonal) and last.is_shift:
             merged[-1] = segment._replace(apply=_then(last, segment))
         elif last is not None and isinstance(segment, Diagonal) and segment.is_shift:
@@ -243,6 +262,11 @@ def _merged(segments: Sequence[Segment]) -> list[Segment]:
 
 def _then(first: Segment, second: Segment) -> Callable[[Array], Array]:
     return lambda v: second.apply(first.apply(v))
+
+
+def _has_custom_vjp(eqn: Any) -> bool:
+    inner = (e for jaxpr in jex.jaxprs_in_params(eqn.params) for e in jaxpr.eqns)
+    return eqn.primitive is jex.primitives.custom_vjp_call_p or any(map(_has_custom_vjp, inner))
 
 
 def count(eqn: Any) -> tuple[int, int]:

@@ -77,6 +77,7 @@ def cae_loss(
     Raises:
       InputError: unknown mode, or a limit that is too small.
     """
+    _check_mode(jacobian)
     if jacobian == "hutchinson":
         embed = model.bind({"params": params}).embed
         probe = lambda v, key: jac.hutchinson_sq(lambda v: embed(v[None])[0], v, key).value
@@ -114,8 +115,12 @@ def cae(
     """
     check_positive(lr=hparams.lr)
     check_non_negative(contraction=hparams.contraction)
-    if jacobian not in MODES:
-        raise InputError(f"Unknown Jacobian mode {jacobian!r}. {nearest(jacobian, MODES, what='modes')}")
+    _check_mode(jacobian)
     loss = partial(cae_loss, model=model, contraction=hparams.contraction, jacobian=jacobian, memory_limit=memory_limit)
     recon = Player(loss, ("encoder", "decoder"), tx(hparams.lr))
     return play({"recon": recon}, [["recon"]], axis_name=axis_name)
+
+
+def _check_mode(jacobian: str) -> None:
+    if jacobian not in MODES:
+        raise InputError(f"Unknown Jacobian mode {jacobian!r}. {nearest(jacobian, MODES, what='modes')}")

@@ -112,6 +112,7 @@ def test_what_is_found_in_a_function():
     assert _kinds(lambda x: x + jnp.tanh(x) @ k1 @ k1.T, 9) == [(Block, 9, 9)]  # the skip hides what is inside
     assert _kinds(lambda x: x * x.sum(), 9) == [(Block, 9, 9)]
     assert _kinds(lambda x: x[::-1], 9) == [(Block, 9, 9)]  # keeps every number, but not its place
+    assert _kinds(lambda x: jnp.tanh((x - 1.0) @ k1), 9) == layers[:2]  # a shift belongs to its neighbour
     assert _kinds(lambda x: x, 9) == []
     assert trace(lambda x: jnp.ones(3), jnp.ones(9)).is_constant
 
@@ -148,7 +149,7 @@ def _order_cost(sizes, order):
 def test_the_plan_of_a_deep_decoder_goes_out_from_the_code():
     """Kernels alone, each varying with the example: the classical chain, against all orders by brute force."""
     sizes = [4, 30, 60, 20, 50]
-    blocks = [Block(a, b, lambda v: v, a * b, 0) for a, b in itertools.pairwise(sizes)]
+    blocks = [Block(a, b, lambda v: v, False, True, a * b, 0) for a, b in itertools.pairwise(sizes)]
     term = chain.plan(blocks)
     # A block pushes or pulls without being formed: r vectors cost r a b, as a product would.
     best = min(_order_cost(sizes, order) for order in itertools.permutations([1, 2, 3]))
@@ -165,3 +166,86 @@ def test_a_bottleneck_is_never_formed_at_full_rank():
     program = str(jax.make_jaxpr(lambda x: frobenius_sq(f, x, batch_size=100))(x))
     assert "200,200" not in program
     assert "50,3" in program
+
+
+@jax.custom_jvp
+def centred(x):
+    """Element-wise in value, but not in its derivative, which is what counts."""
+    return x * 1.0
+
+
+centred.defjvp(lambda primals, tangents: (primals[0] * 1.0, tangents[0] - tangents[0].mean()))
+
+
+@jax.custom_vjp
+def backward_only(x):
+    return jnp.sin(x)
+
+
+backward_only.defvjp(lambda x: (jnp.sin(x), x), lambda x, cotangent: (cotangent * jnp.cos(x),))
+
+_K = np.random.default_rng(0).normal(size=(9, 7))
+_K2 = np.random.default_rng(1).normal(size=(7, 4))
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: centred(x @ _K) @ _K2,
+        lambda x: jnp.tanh((1 - 2 * x) @ _K) / 3,
+        lambda x: jnp.tanh(x.reshape(3, 3).T.reshape(9) @ _K) @ _K2,
+        lambda x: jnp.sin(jnp.cumsum(x)),
+        lambda x: jnp.tanh(x @ (_K > 0)) @ _K2,  # a kernel that is not float
+        lambda x: jnp.asarray(_K2)[jnp.argmax(x @ _K)] * x[0],  # an integer on the way
+        lambda x: jnp.abs(x @ (_K + 1j * _K[::-1])) @ _K2,  # a complex number on the way
+        lambda x: jax.lax.stop_gradient(jnp.tanh(x)) * x @ _K,
+        lambda x: jax.lax.scan(lambda c, k: (jnp.tanh(c @ k @ k.T), c[:2]), x, jnp.stack([_K, -_K]))[1],
+    ],
+    ids=["custom_jvp", "affine", "transpose", "cumsum", "mask", "argmax", "complex", "stop", "scan"],
+)
+def test_functions_with_traps(f):
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.random.default_rng(2).normal(size=9))
+        for batch_size in (1, 100):
+            found = jax.value_and_grad(lambda x, b=batch_size: frobenius_sq(f, x, batch_size=b))(x)
+            exact = jax.value_and_grad(lambda x: jnp.sum(jnp.square(jax.jacfwd(f)(x))))(x)
+            for a, b in zip(found, exact, strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10 * np.abs(b).max())
+
+
+def test_a_rule_for_the_backward_pass_alone_is_pulled():
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.random.default_rng(2).normal(size=9))
+        f = lambda x: backward_only(x[:2] @ _K[:2])  # two inputs: pushing them would be cheaper
+        plain = lambda x: jnp.sin(x[:2] @ _K[:2])
+        np.testing.assert_allclose(frobenius_sq(f, x), frobenius_sq(plain, x, mode="forward"), rtol=1e-12)
+
+
+def test_what_comes_before_the_first_layer_costs_no_more():
+    """Scaled, centred, turned or in half precision: the lengths of the first kernel still serve the whole batch."""
+    kernel = np.random.default_rng(0).normal(size=(60, 40)).astype(np.float32)
+    flops = {}
+    for name, before in {
+        "plain": lambda x: x,
+        "scaled": lambda x: 2 * x - 1,
+        "turned": lambda x: x.reshape(6, 10).T.reshape(60),
+    }.items():
+        f = lambda x, before=before: jnp.tanh(before(x) @ kernel)
+        batch = jax.jit(jax.vmap(lambda x, f=f: frobenius_sq(f, x, batch_size=50)))
+        flops[name] = batch.lower(jnp.ones((50, 60))).compile().cost_analysis()["flops"]
+    assert flops["scaled"] < 1.2 * flops["plain"]
+    assert flops["turned"] < 1.2 * flops["plain"]
+
+
+def test_cancellation_is_what_the_documentation_says():
+    """The error of a Gram form in float32 is within `eps |X|^2 |Y|^2 / |X Y|^2` of the norm, and not far below."""
+    rng = np.random.default_rng(0)
+    k1 = rng.normal(size=(50, 20)) + 300 * rng.normal(size=(50, 1))  # a large common part, which
+    k2 = rng.normal(size=(20, 5))
+    k2 -= k2.mean(axis=0)  # cancels
+    exact = np.square(k1 @ k2).sum()
+    bound = np.finfo(np.float32).eps * np.square(k1).sum() * np.square(k2).sum() / exact
+    f = lambda x: jnp.sin(x @ k1.astype(np.float32)) @ k2.astype(np.float32)
+    error = abs(float(frobenius_sq(f, jnp.zeros(50), batch_size=100)) / exact - 1)
+    assert error < bound
+    assert abs(float(frobenius_sq(f, jnp.zeros(50), mode="reverse")) / exact - 1) < bound / 100
