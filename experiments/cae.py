@@ -1,6 +1,8 @@
 """Contractive autoencoder: the exact Jacobian of the encoder is kept small.
 
---hidden-dims alone (no widths), --code sigmoid and --tied make the one sigmoid layer of the paper.
+--hidden-dims alone (no widths), --code sigmoid and --tied make the one sigmoid layer of the paper. The table of the
+paper, with all its methods and their fine-tuned errors, is `python -m experiments.contractive`; at the published size
+on MNIST the CAE has 1.46 ± 0.05 % there (5 seeds, 2026-11-21; published 1.14 %).
 """
 
 import dataclasses
