@@ -152,7 +152,8 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     folder = open_folder("contraction", config, launch.workdir, resume=launch.resume)
     if not folder.is_finished:
         runs = experiments(config)
-        dataset = common.prepare(*runs["ae"], devices=launch.devices, parallel=launch.parallel).dataset
+        for run in runs.values():
+            dataset = common.prepare(*run, devices=launch.devices, parallel=launch.parallel).dataset
         folder.start(runs=list(runs))
         table = {}
         for name, (experiment, own_config) in runs.items():

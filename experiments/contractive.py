@@ -21,7 +21,7 @@ import optax
 
 from aejax import evaluation, schedules, training
 from aejax.algorithm import Algorithm, Player, play
-from aejax.checks import InputError, check_non_negative, check_positive, nearest
+from aejax.checks import DivergedError, InputError, check_non_negative, check_positive, nearest
 from aejax.methods.ae import ae_loss
 from experiments import ae, cae, cae_h, common, dae, measures, rcae, scae
 from experiments.common import Experiment, Trained
@@ -184,11 +184,15 @@ def measure(trained: Trained, *, finetune: FineTune) -> dict[str, float]:
     """What pre-training made of the code, and what fine-tuning makes of the classifier."""
     model, params, dataset = trained.model, trained.state.params, trained.dataset
     num_steps = finetune.num_epochs * training.count_steps(len(dataset.train.x), finetune.batch_size)
-    tuned = evaluation.fine_tune(
-        model, params, dataset, trained.measure_key,
-        tx=optax.sgd(schedules.cosine(finetune.lr, num_steps), momentum=finetune.momentum),
-        num_epochs=finetune.num_epochs, batch_size=finetune.batch_size,
-    )  # fmt: skip
+    try:
+        tuned = evaluation.fine_tune(
+            model, params, dataset, trained.measure_key,
+            tx=optax.sgd(schedules.cosine(finetune.lr, num_steps), momentum=finetune.momentum),
+            num_epochs=finetune.num_epochs, batch_size=finetune.batch_size,
+        )  # fmt: skip
+    except DivergedError as error:
+        error.add_note("That was while fine-tuning: lower --finetune.lr, or --finetune.plain-lr of AE and DAE.")
+        raise
     return {
         "test_sse": evaluation.reconstruction_sse(model, params, dataset.test.x),
         "jacobian_norm": measures.jacobian_norm(trained),
@@ -200,7 +204,7 @@ def measure(trained: Trained, *, finetune: FineTune) -> dict[str, float]:
 
 
 def execute(
-    runs: dict[str, tuple[Experiment, Any]], folder: "RunFolder", launch: "Launch", bars: "Bars"
+    runs: dict[str, tuple[Experiment, Any]], config: Config, folder: "RunFolder", launch: "Launch", bars: "Bars"
 ) -> dict[str, dict[str, float]]:
     """The metrics of every run, each in a folder of its own inside one; those that are finished there are not repeated.
 
@@ -209,16 +213,16 @@ def execute(
     """
     from experiments import launch as launching
 
-    for _, own in runs.values():
-        common.check(own)
-    dataset = common.load_data(next(iter(runs.values()))[1])
+    for each, own in {name.rpartition("-")[0]: run for name, run in runs.items()}.values():
+        dataset = common.prepare(each, own, devices=launch.devices, parallel=launch.parallel).dataset
     evaluation.check_labels(dataset)
+    training.count_steps(len(dataset.train.x), config.finetune.batch_size)
     folder.start(runs=list(runs))
     metrics = {}
-    for name, (each, config) in runs.items():
+    for name, (each, own) in runs.items():
         path = folder.path / name
         inner = dataclasses.replace(launch, workdir=path, resume=path.exists())
-        _, summary = launching.execute(each, config, inner, bars, quiet=True)
+        _, summary = launching.execute(each, own, inner, bars, quiet=True)
         metrics[name] = summary["metrics"] | {"seconds": summary["wall_seconds"]}
     return metrics
 
@@ -231,7 +235,7 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     folder = open_folder("contractive", config, launch.workdir, resume=launch.resume)
     if not folder.is_finished:
         runs = experiments(config)
-        metrics = execute(runs, folder, launch, bars)
+        metrics = execute(runs, config, folder, launch, bars)
         draw(folder, config.methods, config.seed)
         seeds = {method: [name for name in runs if name.rpartition("-")[0] == method] for method in config.methods}
         summary = {

@@ -45,6 +45,8 @@ def points(config: Config) -> list[dict[str, float]]:
 def experiments(config: Config) -> dict[str, tuple[common.Experiment, Any]]:
     """The experiment and the configuration of every point, by method and number: `cae-3`."""
     contractive.check(config)
+    if config.num_seeds != 1:
+        raise InputError(f"--num-seeds is {config.num_seeds}; a point is tried with one seed, and --seed says which.")
     runs: dict[str, tuple[common.Experiment, Any]] = {}
     for i, point in enumerate(points(config)):
         lr, finetune_lr = point["lr"], point["finetune_lr"]
@@ -61,7 +63,7 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
 
     folder = open_folder("contractive_search", config, launch.workdir, resume=launch.resume)
     if not folder.is_finished:
-        metrics = contractive.execute(experiments(config), folder, launch, bars)
+        metrics = contractive.execute(experiments(config), config, folder, launch, bars)
         found = {
             name: [point | metrics[f"{name}-{i}"] for i, point in enumerate(points(config))] for name in config.methods
         }

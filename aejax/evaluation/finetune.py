@@ -140,8 +140,12 @@ def check_labels(dataset: Dataset) -> tuple[Batch, Batch, Batch]:
     splits = (dataset.train, dataset.validation, dataset.test)
     if any(split.y is None for split in splits):
         raise InputError(f"{dataset.name} has no labels to fine-tune on.")
+    if not all(np.issubdtype(split.y.dtype, np.integer) for split in splits):
+        raise InputError(f"The labels of {dataset.name} are {dataset.train.y.dtype}; classes are integers 0, 1, ...")
     if len(np.unique(dataset.train.y)) < 2 or min(split.y.min() for split in splits) < 0:
         raise InputError(f"The labels of {dataset.name} are not classes 0, 1, ... of at least two kinds.")
+    if max(split.y.max() for split in splits) > dataset.train.y.max():
+        raise InputError(f"{dataset.name} has classes above {dataset.train.y.max()} that its training split lacks.")
     return splits
 
 

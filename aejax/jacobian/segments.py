@@ -218,11 +218,11 @@ def _keeps_places(eqn: Any, operands: Sequence[int], size: int) -> bool:
 
 def _rule_keeps_places(eqn: Any, size: int) -> bool:
     """The same of a function with a derivative of its own, which is what counts."""
-    structs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in eqn.invars]
-    if not all(jnp.issubdtype(struct.dtype, jnp.floating) for struct in structs):
+    avals = [v.aval for v in eqn.invars]
+    if not all(jnp.issubdtype(aval.dtype, jnp.floating) for aval in avals):
         return False
     run = lambda *x: eqn.primitive.bind(*x, **eqn.primitive.get_bind_params(eqn.params))
-    program = jax.make_jaxpr(lambda x, t: jax.jvp(run, x, t))(structs, structs)
+    program = jax.make_jaxpr(lambda x, t: jax.jvp(run, x, t))(avals, avals)
     steps, _, _ = _flatten(program, {})
     known = _ELEMENTWISE | _RESHAPES
     return all(s.eqn.primitive.name in known and all(v.aval.size in (1, size) for v in s.eqn.outvars) for s in steps)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from aejax.checks import InputError, nearest
+from aejax.jacobian.chain import sum_sq, wide
 from aejax.jacobian.spectrum import flat
 
 Array = jax.Array
@@ -134,7 +135,8 @@ def hutchpp_sq(
         )
     sketch_key, rest_key = jax.random.split(key)
     sketch = jax.vmap(lambda v: back(product(v)))(_draw(sketch_key, "gaussian", num_sketch, side))
-    basis, _ = jnp.linalg.qr(jax.lax.stop_gradient(sketch).T)  # [C, num_sketch]
+    sketch = jax.lax.stop_gradient(sketch)
+    basis = jnp.linalg.qr(sketch.T.astype(wide(sketch.dtype)))[0].astype(sketch.dtype)  # [C, num_sketch]
     rest = _draw(rest_key, "rademacher", num_probes - 3 * num_sketch, side)
     samples = _squares(product, rest - (rest @ basis) @ basis.T)
     value = jnp.sum(_squares(product, basis.T)) + jnp.mean(samples)
@@ -157,17 +159,17 @@ def _draw(key: Array, probe: str, num: int, side: jax.ShapeDtypeStruct) -> Array
     """`[num, C]`, each row with the identity as its second moments."""
     if probe == "rademacher":
         return jax.random.rademacher(key, (num, side.size), side.dtype)
-    v = jax.random.normal(key, (num, side.size), side.dtype)
+    v = jax.random.normal(key, (num, side.size), wide(side.dtype))
     if probe == "gaussian":
-        return v
+        return v.astype(side.dtype)
     if probe == "sphere":
-        return v * jnp.sqrt(side.size / jnp.sum(jnp.square(v), axis=1, keepdims=True))
+        return (v * jnp.sqrt(side.size / jnp.sum(jnp.square(v), axis=1, keepdims=True))).astype(side.dtype)
     # Haar but for the signs of the columns, which no quadratic form sees.
-    return jnp.sqrt(side.size).astype(side.dtype) * jnp.linalg.qr(v.T)[0].T
+    return (jnp.sqrt(side.size).astype(v.dtype) * jnp.linalg.qr(v.T)[0].T).astype(side.dtype)
 
 
 def _squares(product: Callable[[Array], Array], vectors: Array) -> Array:
-    return jnp.sum(jnp.square(jax.vmap(product)(vectors)), axis=1)
+    return jax.vmap(lambda v: sum_sq(product(v)))(vectors)
 
 
 def _standard_error(samples: Array, population: int | None = None) -> Array:

@@ -4,7 +4,7 @@ Rifai, Vincent, Muller, Glorot & Bengio (2011). The penalty is the squared Frobe
 with respect to the input: exact, in the cheapest form that the encoder allows (`aejax.jacobian`), or for encoders where
 that is too dear an estimate from one random probe an example, which is right on average, and so is its gradient.
 
-Published: one layer of sigmoids with tied weights, as `CAE.dense` has it. With untied weights or a linear code the
+Published: one layer of sigmoids with tied weights, as `CAE.dense` has it. With untied weights the
 encoder can shrink and the decoder grow: the penalty vanishes and nothing is contracted.
 """
 
@@ -116,6 +116,10 @@ def cae(
     check_positive(lr=hparams.lr)
     check_non_negative(contraction=hparams.contraction)
     _check_mode(jacobian)
+    if memory_limit is not None and (jacobian == "hutchinson" or memory_limit <= 0):
+        raise InputError(
+            f"memory_limit is {memory_limit} with {jacobian!r}; it is a positive number of bytes, for the exact modes."
+        )
     loss = partial(cae_loss, model=model, contraction=hparams.contraction, jacobian=jacobian, memory_limit=memory_limit)
     recon = Player(loss, ("encoder", "decoder"), tx(hparams.lr))
     return play({"recon": recon}, [["recon"]], axis_name=axis_name)

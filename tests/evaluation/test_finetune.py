@@ -119,6 +119,8 @@ def test_what_cannot_be_fine_tuned_is_refused():
     for bad, message in (
         (dataset._replace(validation=None), "without a validation split"),
         (unlabelled, "no labels"),
+        (dataset._replace(train=dataset.train._replace(y=dataset.train.y.astype(np.float32))), "classes are integers"),
+        (dataset._replace(test=dataset.test._replace(y=dataset.test.y + 9)), "that its training split lacks"),
         (same, "at least two kinds"),
     ):
         with pytest.raises(InputError, match=message):

@@ -55,6 +55,28 @@ def _sgd(lr):
     return optax.sgd(lr)
 
 
+def test_a_point_of_the_search_is_what_its_run_is_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = {"latent_dim": 16, "num_epochs": 2, "batch_size": 500, "finetune": SMALL.finetune}
+    config = contractive_search.Config(**own, methods=("cae",), num_points=2)
+    flags = ["--methods", "cae", *FLAGS[3:-1], "search", "--num-points", "2"]
+    call(contractive_search, config, *flags)
+    tried = json.loads((tmp_path / "search" / "summary.json").read_text())["points"]["cae"]
+    points = contractive_search.points(config)
+    assert sorted(point["lr"] for point in tried) == sorted(point["lr"] for point in points)
+    for i, point in enumerate(points):
+        own = json.loads((tmp_path / "search" / f"cae-{i}" / "config.json").read_text())["config"]
+        assert own["hparams"] == {"lr": point["lr"], "contraction": point["contraction"]}
+        assert (
+            contractive_search.experiments(config)[f"cae-{i}"][0].measure.keywords["finetune"].lr
+            == point["finetune_lr"]
+        )
+    errors = [point["finetuned_validation_error"] for point in tried]
+    assert errors == sorted(errors)
+    with pytest.raises(SystemExit):
+        call(contractive_search, config, *flags, "--num-seeds", "2")
+
+
 def test_the_search_tries_every_step_of_every_knob_once():
     points = contractive_search.points(contractive_search.Config(num_points=15, seed=4))
     for name, (low, high) in contractive_search.SPACE.items():
@@ -159,6 +181,8 @@ def test_finished_runs_are_not_repeated_and_the_rest_is_the_same(tmp_path, monke
         (["--finetune.num-epochs", "0"], "--finetune.num-epochs"),
         (["--finetune.lr", "0"], "finetune.lr is 0.0"),
         (["--dataset", "faces.npy"], "faces has no labels to fine-tune on"),
+        (["--hparams.contraction", "-1"], "contraction is -1.0"),  # of the last method, before the first is trained
+        (["--finetune.batch-size", "5000"], "5000"),
     ],
 )
 def test_refused_before_it_begins(tmp_path, capsys, flags, message):

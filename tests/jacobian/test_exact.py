@@ -266,8 +266,9 @@ def test_rows_and_columns_a_few_at_a_time(mode):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
 
 
-@pytest.mark.parametrize("mode", jacobian.MODES)
-@pytest.mark.parametrize("kind", ["dense", "conv"])
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("dense", "forward"), ("dense", "reverse"), ("dense", "auto"), ("conv", "auto")]
+)
 def test_a_batch_honours_its_limit(kind, mode):
     if kind == "dense":
         model, shape, limit = AE.dense(60, 20, hidden_dims=(50, 30), activation=nn.tanh), (200, 60), 600_000

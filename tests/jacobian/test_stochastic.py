@@ -172,6 +172,20 @@ def test_batches_are_the_business_of_vmap(setup, estimate):
         assert abs(one.value - exact_sq(params, x[i].reshape(-1))) < 6 * one.standard_error
 
 
+@pytest.mark.parametrize("probe", PROBES)
+def test_half_precision_is_summed_in_single(probe):
+    # A Jacobian of 1/2 on the diagonal: every probe of length sqrt(C) gives C / 4; a sum in bfloat16 would stop short.
+    estimate = hutchinson_sq(lambda x: x / 2, jnp.ones(1024, jnp.bfloat16), jax.random.key(0), probe=probe)
+    assert estimate.value.dtype == jnp.float32
+    np.testing.assert_allclose(estimate.value, 256, rtol=0.2 if probe == "gaussian" else 0.01)
+
+
+def test_hutchpp_in_half_precision():
+    f = lambda x: jnp.full(40, x.sum())  # rank one: exact but for rounding
+    estimate = hutchpp_sq(f, jnp.zeros(30, jnp.bfloat16), jax.random.key(0), num_probes=8)
+    np.testing.assert_allclose(estimate.value, 1200, rtol=0.03)
+
+
 def test_what_cannot_be_estimated_is_refused():
     f, x, key = jnp.sin, jnp.ones(3), jax.random.key(0)
     with pytest.raises(InputError, match="Did you mean 'gaussian'"):

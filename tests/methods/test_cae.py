@@ -110,6 +110,10 @@ def test_bad_settings_are_refused():
         cae(CAE.dense(6, 4), HParams(contraction=-1.0))
     with pytest.raises(InputError, match="Did you mean 'reverse'"):
         cae(CAE.dense(6, 4), jacobian="revers")
+    with pytest.raises(InputError, match="Did you mean 'hutchinson'"):
+        cae_loss(*_setup(CAE.dense(6, 4)), KEY, model=CAE.dense(6, 4), jacobian="hutchinso")
+    with pytest.raises(InputError, match="for the exact modes"):
+        cae(CAE.dense(6, 4), jacobian="hutchinson", memory_limit=1000)
 
 
 def test_one_probe_is_right_on_average():
