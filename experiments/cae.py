@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from aejax.methods import cae as method
 from experiments import ae, common, measures
-from experiments.common import Experiment, Reference
+from experiments.common import Experiment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +35,7 @@ def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) 
     return method.cae(model, config.hparams, tx, jacobian=config.jacobian, memory_limit=limit, axis_name=axis_name)
 
 
-def reference(config: Config) -> dict[str, Reference]:
-    return {}
-
-
-EXPERIMENT = Experiment(
-    "cae", Config, build_model, build_algorithm, "recon/loss", measures.standard, measures.pictures, reference
-)
+EXPERIMENT = Experiment("cae", Config, build_model, build_algorithm, "recon/loss", measures.standard, measures.pictures)
 run = partial(common.run, EXPERIMENT)
 
 

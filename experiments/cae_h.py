@@ -7,7 +7,7 @@ from typing import Any, Literal
 from aejax.methods import cae
 from aejax.methods import cae_h as method
 from experiments import ae, common, measures
-from experiments.common import Experiment, Reference
+from experiments.common import Experiment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +28,8 @@ def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) 
     return method.cae_h(model, config.hparams, tx, num_samples=config.num_samples, axis_name=axis_name)
 
 
-def reference(config: Config) -> dict[str, Reference]:
-    return {}
-
-
 EXPERIMENT = Experiment(
-    "cae_h", Config, build_model, build_algorithm, "recon/loss", measures.standard, measures.pictures, reference
+    "cae_h", Config, build_model, build_algorithm, "recon/loss", measures.standard, measures.pictures
 )
 run = partial(common.run, EXPERIMENT)
 

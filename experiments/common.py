@@ -6,6 +6,7 @@ around it, and alone knows about folders, progress bars and signals.
 
 import dataclasses
 from collections.abc import Callable
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
@@ -86,7 +87,8 @@ class Experiment(NamedTuple):
     monitor: str  # the validation metric whose lowest value is the best checkpoint
     measure: Callable[[Trained], dict[str, float]]
     draw: Callable[[Trained], "dict[str, Figure]"]
-    reference: Callable[[Any], dict[str, Reference]]  # metric -> published figure; only where the recipe is the paper's
+    # metric -> published figure; only where the recipe is the paper's
+    reference: Callable[[Any], dict[str, Reference]] = lambda config: {}
 
 
 class Result(NamedTuple):
@@ -205,11 +207,14 @@ class Ready(NamedTuple):
     keys: tuple[jax.Array, jax.Array]  # of training and of evaluation
 
 
-def prepare(experiment: Experiment, config: Any, *, devices: int | None = 1, parallel: str = "jit") -> Ready:
+def prepare(
+    experiment: Experiment, config: Any, *, devices: int | None = 1, parallel: str = "jit", shapes_only: bool = False
+) -> Ready:
     """Checks whatever can be refused, down to a trace of the step, and builds what a run needs.
 
     Args:
       experiment, config, devices, parallel: as in `run`.
+      shapes_only: gives a state of shapes, which compiles nothing.
 
     Raises:
       InputError: as in `run`.
@@ -223,7 +228,8 @@ def prepare(experiment: Experiment, config: Any, *, devices: int | None = 1, par
     model = experiment.build_model(config, x.shape[1:])
     algo = build_algorithm(experiment, config, model, num_steps)
     # Compiled as one program: a program for each array would take longer than the first step.
-    state = jax.jit(lambda key, x: algo.init(nets.init_params(model, key, x)))(init_key, x[:1])
+    init = jax.jit(lambda key, x: algo.init(nets.init_params(model, key, x)))
+    state = jax.eval_shape(init, init_key, x[:1]) if shapes_only else init(init_key, x[:1])
     jax.eval_shape(jax.jit(algo.step), state, data.Batch(x[: config.batch_size]), keys[0])
     if parallel != "jit":
         algo = build_algorithm(experiment, config, model, num_steps, par.AXIS)
@@ -282,7 +288,14 @@ def binarized(dataset: data.Dataset, key: jax.Array) -> data.Dataset:
 def build_algorithm(
     experiment: Experiment, config: Any, model: nets.Autoencoder, num_steps: int, axis_name: str | None = None
 ) -> Algorithm:
-    """The algorithm of a configuration: schedule and stochastic binarisation included."""
+    """The algorithm of a configuration: schedule and stochastic binarisation included; one object for all seeds."""
+    return _build_algorithm(experiment, dataclasses.replace(config, seed=0), model, num_steps, axis_name)
+
+
+@lru_cache(maxsize=32)  # an algorithm is a static argument of the compiled loop: the same one is not traced again
+def _build_algorithm(
+    experiment: Experiment, config: Any, model: nets.Autoencoder, num_steps: int, axis_name: str | None
+) -> Algorithm:
     schedule = schedules.get(config.schedule)
 
     def tx(lr: Any, **options: Any) -> optax.GradientTransformation:

@@ -57,6 +57,7 @@ class Bars:
             TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
         )
+        self.title = ""  # of the run, where it is one of several
         self._start = self._last_line = time.monotonic()
 
     def __enter__(self) -> "Bars":
@@ -72,7 +73,7 @@ class Bars:
 
     def add(self, name: str, num_steps: int, step: int = 0) -> None:
         """A bar for a run, of which `step` steps are done; `update` is about this one from now on."""
-        self.progress.add_task(name, total=num_steps, completed=step)
+        self.progress.add_task(self.title or name, total=num_steps, completed=step)
 
     def update(self, step: int, terms: dict[str, float]) -> None:
         """Shows how far the run is, and its latest terms."""

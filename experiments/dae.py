@@ -9,7 +9,7 @@ import numpy as np
 from aejax import corruption, evaluation
 from aejax.methods import dae as method
 from experiments import ae, common, measures
-from experiments.common import Experiment, Reference, Trained
+from experiments.common import Experiment, Trained
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,11 +53,7 @@ def _corrupted(trained: Trained) -> np.ndarray:
     return np.asarray(corrupt(trained.measure_key, trained.dataset.test.x, trained.config.hparams.level))
 
 
-def reference(config: Config) -> dict[str, Reference]:
-    return {}
-
-
-EXPERIMENT = Experiment("dae", Config, ae.build_model, build_algorithm, "recon/loss", measure, draw, reference)
+EXPERIMENT = Experiment("dae", Config, ae.build_model, build_algorithm, "recon/loss", measure, draw)
 run = partial(common.run, EXPERIMENT)
 
 

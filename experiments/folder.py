@@ -41,7 +41,7 @@ class RunFolder:
     def is_finished(self) -> bool:
         """Whether nothing is left to do."""
         summary = self.summary
-        return summary is not None and summary["num_epochs"] >= self.config["num_epochs"]
+        return summary is not None and summary.get("num_epochs", 0) >= self.config.get("num_epochs", 0)
 
     @property
     def checkpoints(self) -> Path:
@@ -156,6 +156,15 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "devices": [device.device_kind for device in jax.devices()],
         "versions": {name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def provenance() -> dict[str, Any]:
+    """What a summary that is to be published says of its origin: the date, and the environment without the machine."""
+    kept = ("commit", "python", "devices", "versions")
+    return {
+        "date": datetime.date.today().isoformat(),
+        "environment": {name: value for name, value in environment().items() if name in kept},
     }
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from aejax import evaluation, jacobian
 from aejax.checks import InputError
 from experiments import common, vae
-from experiments.common import Experiment, Reference, Trained
+from experiments.common import Experiment, Trained
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -164,11 +164,7 @@ def _generate(params: Any, z: jax.Array, *, model: "Autoencoder") -> jax.Array:
     return model.bind({"params": params}).generate(z)
 
 
-def reference(config: Config) -> dict[str, Reference]:
-    return {}
-
-
-EXPERIMENT = Experiment("geometry", Config, build_model, vae.build_algorithm, "elbo/loss", measure, draw, reference)
+EXPERIMENT = Experiment("geometry", Config, build_model, vae.build_algorithm, "elbo/loss", measure, draw)
 run = partial(common.run, EXPERIMENT)
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from aejax.methods import rcae as method
 from experiments import ae, common, measures
-from experiments.common import Experiment, Reference
+from experiments.common import Experiment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +21,8 @@ def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) 
     return method.rcae(model, config.hparams, tx, axis_name=axis_name)
 
 
-def reference(config: Config) -> dict[str, Reference]:
-    return {}
-
-
 EXPERIMENT = Experiment(
-    "rcae", Config, ae.build_model, build_algorithm, "recon/loss", measures.standard, measures.pictures, reference
+    "rcae", Config, ae.build_model, build_algorithm, "recon/loss", measures.standard, measures.pictures
 )
 run = partial(common.run, EXPERIMENT)
 

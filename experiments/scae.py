@@ -7,7 +7,7 @@ from typing import Any, Literal
 from aejax.methods import cae
 from aejax.methods import scae as method
 from experiments import ae, common, measures
-from experiments.common import Experiment, Reference
+from experiments.common import Experiment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +26,8 @@ def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) 
     return method.scae(model, config.hparams, tx, axis_name=axis_name)
 
 
-def reference(config: Config) -> dict[str, Reference]:
-    return {}
-
-
 EXPERIMENT = Experiment(
-    "scae", Config, build_model, build_algorithm, "recon/loss", measures.standard, measures.pictures, reference
+    "scae", Config, build_model, build_algorithm, "recon/loss", measures.standard, measures.pictures
 )
 run = partial(common.run, EXPERIMENT)
 

@@ -1,0 +1,136 @@
+"""A study: several runs as one experiment, the rows of a table times seeds, with one table and its pictures.
+
+Each run has a folder of its own inside the study's, so that a study may be interrupted and goes on with `--resume`; the
+runs of one row share one compiled program, whatever their number of seeds.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from aejax.data import Dataset
+from experiments import common
+from experiments.common import Experiment
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from experiments.console import Bars
+    from experiments.folder import RunFolder
+    from experiments.launch import Launch
+
+Runs = dict[str, tuple[Experiment, Any]]  # by row and seed, as in `cae-0`: the experiment and its configuration
+Metrics = dict[str, dict[str, list[float]]]  # by row: each metric, of every seed
+
+
+class Study(NamedTuple):
+    """One study, described."""
+
+    name: str
+    config: type[Any]  # has `dataset` at least
+    runs: Callable[[Any], Runs]  # of a configuration, which it checks
+    table: Callable[[dict[str, Any]], str]  # summary -> Markdown
+    draw: Callable[[Any, Path, Dataset], "dict[str, Figure]"]  # of a configuration, from the folders of its runs
+    beside: Callable[[Any, Dataset], Metrics] = lambda config, dataset: {}  # rows that are not trained, first
+
+
+def seeded(rows: dict[str, tuple[Experiment, Any]], seed: int, num_seeds: int) -> Runs:
+    """Every row with every seed, from `seed` on, all rows of the first seed first."""
+    seeds = range(seed, seed + num_seeds)
+    return {
+        f"{name}-{each}": (experiment, dataclasses.replace(config, seed=each))
+        for each in seeds
+        for name, (experiment, config) in rows.items()
+    }
+
+
+def run_all(runs: Runs, folder: "RunFolder", launch: "Launch", bars: "Bars") -> dict[str, dict[str, float]]:
+    """The metrics of every run, and its `seconds`; runs that are finished in the folder are not repeated.
+
+    Raises:
+      InputError: a configuration or the data cannot be used; nothing has been written then.
+    """
+    from experiments import launch as launching
+
+    for experiment, config in {name.rpartition("-")[0]: run for name, run in runs.items()}.values():
+        common.prepare(experiment, config, devices=launch.devices, parallel=launch.parallel, shapes_only=True)
+    folder.start(runs=list(runs))
+    metrics = {}
+    for name, (experiment, config) in runs.items():
+        path = folder.path / name
+        inner = dataclasses.replace(launch, workdir=path, resume=path.exists())
+        bars.title = name
+        _, summary = launching.execute(experiment, config, inner, bars, quiet=True)
+        metrics[name] = summary["metrics"] | {"seconds": summary["wall_seconds"]}
+    return metrics
+
+
+def by_row(metrics: dict[str, dict[str, float]]) -> Metrics:
+    """`{row: {metric: [of every seed]}}` from the metrics of runs named by row and seed."""
+    rows: Metrics = {}
+    for run, values in metrics.items():
+        row = rows.setdefault(run.rpartition("-")[0], {name: [] for name in values})
+        for name, value in values.items():
+            row[name].append(value)
+    return rows
+
+
+def body(study: Study) -> Callable[[Any, "Launch", "Bars"], Callable[[], None]]:
+    """What the command line calls: runs, draws, writes the summary last, and returns the report."""
+    from aejax import plots
+    from experiments.folder import open_folder, provenance, write_json
+
+    def body(config: Any, launch: "Launch", bars: "Bars") -> Callable[[], None]:
+        folder = open_folder(study.name, config, launch.workdir, resume=launch.resume)
+        if not folder.is_finished:
+            runs = study.runs(config)
+            trained = by_row(run_all(runs, folder, launch, bars))
+            dataset = common.load_data(next(iter(runs.values()))[1])
+            bars.say("measuring and drawing")
+            metrics = study.beside(config, dataset) | trained
+            folder.figures.mkdir(exist_ok=True)
+            for name, figure in study.draw(config, folder.path, dataset).items():
+                plots.save(figure, folder.figures / f"{name}.png")
+            summary = {"experiment": study.name, **common.to_dict(config), **provenance(), "metrics": metrics}
+            write_json(folder.path / "summary.json", summary)
+
+        def report() -> None:
+            from experiments.console import list_figures
+
+            bars.console.print(study.table(folder.summary), markup=False, highlight=False)
+            list_figures(bars.console, folder.path)
+
+        return report
+
+    return body
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, its first column the names of the rows."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in lines) + "\n"
+
+
+def spread(values: Sequence[float], *, scale: float = 1.0) -> str:
+    """Mean and sample standard deviation, to the digits that mean something; the value itself where it is alone."""
+    values = [scale * value for value in values]
+    if len(values) == 1:
+        return f"{values[0]:.5g}"
+    mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
+    digits = 0 if deviation == 0 else int(np.clip(1 - np.floor(np.log10(deviation)), 0, 5))
+    return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
+
+
+def cost(row: dict[str, list[float]]) -> str:
+    """The number of seeds, and the median of the seconds of a run."""
+    return f"{len(row['seconds'])}, {np.median(row['seconds']):.0f}" if "seconds" in row else ""
+
+
+def main(study: Study, description: str | None) -> None:
+    """The command line of a study."""
+    from experiments import launch
+
+    launch.command_line(f"experiments.{study.name}", study.config, description, body(study), None)
