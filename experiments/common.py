@@ -53,6 +53,10 @@ class Config:
     """How the learning rates change: constant, cosine, ..."""
     validation: float = 0.1
     """Fraction of the training split, its end, held out to choose the best checkpoint; 0 for none."""
+    num_train: int | None = None
+    """Only the first so many training examples, of those that are not held out; all of them by default."""
+    num_test: int | None = None
+    """Only the first so many test examples."""
     seed: int = 0
     """Of the initialisation, the order of the data and the noise."""
 
@@ -251,8 +255,12 @@ def check(config: Config) -> None:
 
 
 def load_data(config: Config) -> data.Dataset:
-    """The data set of a configuration, checked, binarised by threshold if asked, and shaped for its network."""
+    """The data set of a configuration, cut, checked, binarised by threshold if asked, and shaped for its network."""
     dataset = data.load(config.dataset, validation=config.validation)
+    dataset = dataset._replace(
+        train=_first(dataset.train, config.num_train, f"--num-train is {config.num_train}; {dataset.name}"),
+        test=_first(dataset.test, config.num_test, f"--num-test is {config.num_test}; {dataset.name}"),
+    )
     if config.net == "conv" and dataset.image_shape is None:
         raise InputError(f"--net conv needs images; {config.dataset} holds vectors of {dataset.train.x.shape[1:]}.")
     likelihood = "bernoulli" if config.binarize != "none" else config.likelihood
@@ -266,6 +274,14 @@ def load_data(config: Config) -> data.Dataset:
             test=data.threshold(dataset.test),
         )
     return data.flatten(dataset) if config.net == "dense" else dataset
+
+
+def _first(batch: data.Batch, count: int | None, what: str) -> data.Batch:
+    if count is None:
+        return batch
+    if not 1 <= count <= len(batch.x):
+        raise InputError(f"{what} has {len(batch.x)} of them, and at least 1 is needed.")
+    return data.Batch(batch.x[:count], None if batch.y is None else batch.y[:count])
 
 
 def is_recipe(config: Config, recipe: Config) -> bool:

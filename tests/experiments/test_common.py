@@ -125,6 +125,14 @@ def test_the_best_state_is_kept_however_seldom_checkpoints_are(call):
     assert loss == pytest.approx(best, rel=1e-6)
 
 
+def test_a_subset_is_the_first_examples_of_each_split():
+    whole = common.load_data(CONFIG)
+    cut = common.load_data(dataclasses.replace(CONFIG, num_train=600, num_test=7))
+    for ours, theirs, count in ((cut.train, whole.train, 600), (cut.test, whole.test, 7)):
+        assert equal(ours, jax.tree.map(lambda rows, count=count: rows[:count], theirs))
+    assert equal(cut.validation, whole.validation)
+
+
 def test_what_cannot_be_opened_is_refused(tmp_path, finished):
     with pytest.raises(InputError, match=r"nowhere holds no run: config.json is missing"):
         common.load("nowhere")
