@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from aejax.algorithm import Algorithm
-from aejax.methods import aae, ae, cae, cae_h, dae, rcae, scae, vae
+from aejax.methods import aae, ae, ae_l2, cae, cae_h, dae, rcae, scae, vae
 from aejax.nets import Autoencoder
 
 
@@ -16,6 +16,7 @@ class Method(NamedTuple):
 
 METHODS = {
     "ae": Method(ae.AE, ae.HParams, ae.ae),
+    "ae_l2": Method(ae.AE, ae_l2.HParams, ae_l2.ae_l2),
     "dae": Method(ae.AE, dae.HParams, dae.dae),
     "cae": Method(cae.CAE, cae.HParams, cae.cae),
     "scae": Method(cae.CAE, scae.HParams, scae.scae),
