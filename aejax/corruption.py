@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from aejax.checks import InputError, check_non_negative, check_probability, nearest
 
@@ -71,6 +72,37 @@ def salt_and_pepper(key: Array, x: Array, rate: float | Array) -> Array:
     u = jax.random.uniform(key, x.shape, jnp.float32)
     rate = jnp.asarray(rate, u.dtype)
     return jnp.where(u < rate, (u < rate / 2).astype(x.dtype), x)
+
+
+def moments(name: str, x: Array, level: float | Array) -> tuple[Array, Array]:
+    """Mean and variance of each component of x_tilde given x; the components are independent.
+
+    Args:
+      name: of `CORRUPTIONS`.
+      x: `[...]` float; a NumPy array gives NumPy arrays.
+      level: as the corruption has it.
+
+    Returns:
+      `[...]` and `[...]`, the dtype of x.
+
+    Raises:
+      InputError: unknown corruption.
+
+    Example:
+      >>> mean, variance = moments("masking", np.array([1.0, 2.0]), 0.5)
+      >>> mean.tolist(), variance.tolist()
+      ([0.5, 1.0], [0.25, 1.0])
+    """
+    corrupt, xp = get(name), np if isinstance(x, np.ndarray) else jnp
+    level = xp.asarray(level, x.dtype)
+    if corrupt is gaussian:
+        return x, xp.full_like(x, level**2)
+    keep = 1 - level
+    if corrupt is masking:
+        return keep * x, level * keep * x**2
+    mean = keep * x + level / 2
+    spread = keep * (x - mean) ** 2 + level / 2 * (mean**2 + (1 - mean) ** 2)
+    return mean, spread
 
 
 CORRUPTIONS = {"gaussian": gaussian, "masking": masking, "salt_and_pepper": salt_and_pepper}

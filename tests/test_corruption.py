@@ -74,6 +74,31 @@ def test_the_dtype_of_the_data_is_kept_and_the_level_is_not_rounded(name, dtype)
             _check_share(np.asarray(x_tilde != 0.5), 0.003)
 
 
+@pytest.mark.parametrize("name", corruption.CORRUPTIONS)
+def test_moments_are_those_of_draws(name):
+    x = jnp.array([0.0, 0.2, 0.7, 1.0])
+    mean, variance = (np.asarray(v, np.float64) for v in corruption.moments(name, x, RATE))
+    draws = corruption.get(name)(jax.random.key(6), jnp.broadcast_to(x, (N, 4)), RATE)
+    errors = np.asarray(draws, np.float64) - mean
+    assert (np.abs(errors.mean(0)) <= 5 * np.sqrt(variance / N)).all()  # where nothing varies, nothing is off
+    squares = errors**2
+    assert (np.abs(squares.mean(0) - variance) <= 5 * squares.std(0) / math.sqrt(N) + 1e-9).all()
+    correlations = (errors.T @ errors / N)[np.triu_indices(4, 1)]
+    assert (np.abs(correlations) <= 5 * np.sqrt(np.outer(variance, variance)[np.triu_indices(4, 1)] / N)).all()
+
+
+def test_moments_by_hand_and_in_double_precision():
+    # 0.8 becomes 0 or 1 with probability 0.2 each: mean 0.68, second moment 0.6 * 0.64 + 0.2 = 0.584.
+    mean, variance = corruption.moments("salt_and_pepper", np.array([0.8]), 0.4)
+    assert mean.dtype == variance.dtype == np.float64
+    np.testing.assert_allclose((mean[0], variance[0]), (0.68, 0.584 - 0.68**2), rtol=1e-14)
+    mean, variance = corruption.moments("masking", np.array([2.0]), 0.25)
+    np.testing.assert_allclose((mean[0], variance[0]), (1.5, 0.75 * 4 - 1.5**2), rtol=1e-14)
+    mean, variance = jax.vmap(lambda level: corruption.moments("gaussian", jnp.ones(3), level))(jnp.array([0.0, 0.5]))
+    assert mean.tolist() == [[1.0] * 3] * 2
+    assert variance.tolist() == [[0.0] * 3, [0.25] * 3]
+
+
 def test_unknown_names_and_impossible_levels_are_refused():
     with pytest.raises(InputError, match="Did you mean 'masking'"):
         corruption.get("maskin")
