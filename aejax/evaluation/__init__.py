@@ -3,6 +3,7 @@
 from aejax.evaluation.apply import embed, reconstruct, reconstruction_sse
 from aejax.evaluation.codes import MMDTest, active_units, code_mmd, moment_gaps
 from aejax.evaluation.contraction import contraction_curve, effective_rank, pair_contraction, spectra
+from aejax.evaluation.embedding import continuity, neighborhood_hit, trustworthiness
 from aejax.evaluation.finetune import FineTuned, check_labels, classifier_error, classifier_loss, fine_tune, saturation
 from aejax.evaluation.likelihood import NLL, nll
 from aejax.evaluation.probes import knn, linear_probe
@@ -16,6 +17,7 @@ __all__ = [
     "classifier_error",
     "classifier_loss",
     "code_mmd",
+    "continuity",
     "contraction_curve",
     "effective_rank",
     "embed",
@@ -23,10 +25,12 @@ __all__ = [
     "knn",
     "linear_probe",
     "moment_gaps",
+    "neighborhood_hit",
     "nll",
     "pair_contraction",
     "reconstruct",
     "reconstruction_sse",
     "saturation",
     "spectra",
+    "trustworthiness",
 ]
