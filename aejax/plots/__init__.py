@@ -5,6 +5,7 @@ white.
 """
 
 from aejax.plots.canvas import save
+from aejax.plots.embeddings import Embedding, embeddings
 from aejax.plots.geometry import Connection, Magnification, magnification_map, paths
 from aejax.plots.grids import filter_panels, filters, image_rows, images, reconstructions, samples
 from aejax.plots.history import curves
@@ -17,10 +18,12 @@ __all__ = [
     "Column",
     "Connection",
     "ContractionCurve",
+    "Embedding",
     "Magnification",
     "compare_sheet",
     "contraction_curves",
     "curves",
+    "embeddings",
     "filter_panels",
     "filters",
     "image_rows",
