@@ -20,7 +20,8 @@ from aejax.data import Batch
 from aejax.methods import METHODS
 from aejax.nets import init_params
 
-NOISE_FREE = {"ae", "ae_l2", "cae", "rcae"}  # whose losses ignore the key; a method that is not listed has to use it
+# Whose losses ignore the key; a method that is not listed has to use it.
+NOISE_FREE = {"ae", "ae_l2", "cae", "mdae", "rcae"}
 KEY = jax.random.key(0)
 SIZE, BATCH = 64, 16  # four steps in an epoch
 DEVICES = min(8, jax.device_count())  # eight on CPU, where they are simulated

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from aejax.algorithm import Algorithm
-from aejax.methods import aae, ae, ae_l2, cae, cae_h, dae, rcae, scae, vae
+from aejax.methods import aae, ae, ae_l2, cae, cae_h, dae, mdae, rcae, scae, vae
 from aejax.nets import Autoencoder
 
 
@@ -22,6 +22,7 @@ METHODS = {
     "scae": Method(cae.CAE, scae.HParams, scae.scae),
     "cae_h": Method(cae.CAE, cae_h.HParams, cae_h.cae_h),
     "rcae": Method(ae.AE, rcae.HParams, rcae.rcae),
+    "mdae": Method(ae.AE, mdae.HParams, mdae.mdae),
     "vae": Method(vae.VAE, vae.HParams, vae.vae),
     "aae": Method(aae.AAE, aae.HParams, aae.aae),
 }
