@@ -7,6 +7,7 @@ from aejax.evaluation.embedding import continuity, neighborhood_hit, trustworthi
 from aejax.evaluation.finetune import FineTuned, check_labels, classifier_error, classifier_loss, fine_tune, saturation
 from aejax.evaluation.likelihood import NLL, nll
 from aejax.evaluation.probes import knn, linear_probe
+from aejax.evaluation.sparsity import dead_units, filter_sharpness, lifetime_sparsity, population_sparsity
 
 __all__ = [
     "NLL",
@@ -19,15 +20,19 @@ __all__ = [
     "code_mmd",
     "continuity",
     "contraction_curve",
+    "dead_units",
     "effective_rank",
     "embed",
+    "filter_sharpness",
     "fine_tune",
     "knn",
+    "lifetime_sparsity",
     "linear_probe",
     "moment_gaps",
     "neighborhood_hit",
     "nll",
     "pair_contraction",
+    "population_sparsity",
     "reconstruct",
     "reconstruction_sse",
     "saturation",
