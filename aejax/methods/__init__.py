@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from aejax.algorithm import Algorithm
-from aejax.methods import aae, ae, ae_l2, cae, cae_h, dae, mdae, rcae, scae, vae
+from aejax.methods import aae, ae, ae_l2, cae, cae_h, dae, k_sparse, mdae, rcae, scae, sparse_ae, vae
 from aejax.nets import Autoencoder
 
 
@@ -17,6 +17,8 @@ class Method(NamedTuple):
 METHODS = {
     "ae": Method(ae.AE, ae.HParams, ae.ae),
     "ae_l2": Method(ae.AE, ae_l2.HParams, ae_l2.ae_l2),
+    "sparse_ae": Method(sparse_ae.SparseAE, sparse_ae.HParams, sparse_ae.sparse_ae),
+    "k_sparse": Method(k_sparse.KSparseAE, k_sparse.HParams, k_sparse.k_sparse),
     "dae": Method(ae.AE, dae.HParams, dae.dae),
     "cae": Method(cae.CAE, cae.HParams, cae.cae),
     "scae": Method(cae.CAE, scae.HParams, scae.scae),
