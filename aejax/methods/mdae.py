@@ -167,7 +167,7 @@ def linear_dae(x: np.ndarray, corruption: str, level: float, *, latent_dim: int 
     k = data_dim if latent_dim is None else latent_dim
     if not 1 <= k <= data_dim:
         raise InputError(f"latent_dim is {latent_dim}; a linear map of {data_dim} components has rank 1 to {data_dim}.")
-    found = _second_moments(x, corruption, level)
+    found = second_moments(x, corruption, level)
     values, basis = np.linalg.eigh(found.cov_tilde)
     kept = values > values[-1] * data_dim * np.finfo(np.float64).eps
     whitener = basis[:, kept] / np.sqrt(values[kept])
@@ -181,43 +181,27 @@ def linear_dae(x: np.ndarray, corruption: str, level: float, *, latent_dim: int 
     }
 
 
-def linear_denoising_sse(params: Any, x: np.ndarray, corruption: str, level: float) -> float:
-    """Expected squared error of a linear denoiser over the rows of x and the noise, exact, in float64.
-
-    Args:
-      params: of `AE.dense` without hidden layers, with biases, not tied, Gaussian likelihood.
-      x: `[N, D]` float, clean.
-      corruption: a name of `aejax.corruption.CORRUPTIONS`.
-      level: of the corruption.
-
-    Returns:
-      `E |x - f(x_tilde)|^2`, summed over components, mean over rows.
-
-    Example:
-      >>> x = np.array([[-1.0], [1.0]])
-      >>> linear_denoising_sse(linear_dae(x, "gaussian", 1.0), x, "gaussian", 1.0)
-      0.5
-    """
-    layers = [params[group]["dense_0"] for group in ("encoder", "decoder")]
-    (first, b), (second, c) = ([np.asarray(layer[name], np.float64) for name in ("kernel", "bias")] for layer in layers)
-    found = _second_moments(x, corruption, level)
-    matrix = first @ second
-    shift = found.mean - (found.mean_tilde @ first + b) @ second - c
-    spread = np.trace(found.cov) - 2 * np.sum(matrix * found.cross) + np.sum(matrix * (found.cov_tilde @ matrix))
-    return float(spread + shift @ shift)
-
-
-class _Moments(NamedTuple):
-    """Of x and x_tilde, over rows and noise."""
+class Moments(NamedTuple):
+    """First and second moments of x and x_tilde, over the rows of the data and the noise; float64."""
 
     mean: np.ndarray  # [D]
     cov: np.ndarray  # [D, D]
     mean_tilde: np.ndarray  # [D]
     cov_tilde: np.ndarray  # [D, D]
-    cross: np.ndarray  # [D, D], rows of x_tilde
+    cross: np.ndarray  # [D, D] covariance, a row for each component of x_tilde, a column for each of x
 
 
-def _second_moments(x: np.ndarray, corruption: str, level: float) -> _Moments:
+def second_moments(x: np.ndarray, corruption: str, level: float) -> Moments:
+    """All that a linear denoiser can see of the data and the noise.
+
+    Args:
+      x: `[N, D]` float, clean.
+      corruption: a name of `aejax.corruption.CORRUPTIONS`.
+      level: of the corruption.
+
+    Raises:
+      InputError: unknown corruption, or a level that it cannot have.
+    """
     corruptions.check_level(corruption, level)
     chex.assert_rank(x, 2)
     x = np.asarray(x, np.float64)
@@ -225,7 +209,30 @@ def _second_moments(x: np.ndarray, corruption: str, level: float) -> _Moments:
     mean, mean_tilde = x.mean(axis=0), means.mean(axis=0)
     centred, centred_tilde = x - mean, means - mean_tilde
     cov_tilde = centred_tilde.T @ centred_tilde / len(x) + np.diag(variances.mean(axis=0))
-    return _Moments(mean, centred.T @ centred / len(x), mean_tilde, cov_tilde, centred_tilde.T @ centred / len(x))
+    return Moments(mean, centred.T @ centred / len(x), mean_tilde, cov_tilde, centred_tilde.T @ centred / len(x))
+
+
+def linear_denoising_sse(params: Any, moments: Moments) -> float:
+    """Expected squared error of a linear denoiser, exact: no noise is drawn.
+
+    Args:
+      params: of `AE.dense` without hidden layers, with biases, not tied, Gaussian likelihood.
+      moments: of the data and the noise.
+
+    Returns:
+      `E |x - f(x_tilde)|^2`, summed over components, mean over rows.
+
+    Example:
+      >>> x = np.array([[-1.0], [1.0]])
+      >>> linear_denoising_sse(linear_dae(x, "gaussian", 1.0), second_moments(x, "gaussian", 1.0))
+      0.5
+    """
+    layers = [params[group]["dense_0"] for group in ("encoder", "decoder")]
+    (first, b), (second, c) = ([np.asarray(layer[name], np.float64) for name in ("kernel", "bias")] for layer in layers)
+    matrix = first @ second
+    shift = moments.mean - (moments.mean_tilde @ first + b) @ second - c
+    spread = np.trace(moments.cov) - 2 * np.vdot(matrix, moments.cross) + np.vdot(matrix, moments.cov_tilde @ matrix)
+    return float(spread + shift @ shift)
 
 
 def _curvature(model: AE) -> Callable[[Array], Array]:
