@@ -24,7 +24,7 @@ from aejax.nets import Autoencoder
 class FineTuned(NamedTuple):
     """A classifier, as it was after its best epoch."""
 
-    params: dict[str, Any]  # `encoder` and `classifier`
+    params: dict[str, Any]  # those of the encoder, and `classifier`
     epoch: int  # the best one, counted from 1: the first with the lowest validation error
     validation_error: float  # share of examples whose label is wrong
     test_error: float  # likewise, of the test split at that epoch
@@ -47,7 +47,7 @@ def fine_tune(
     Training runs all epochs, and the test split is looked at once, at the parameters that the validation split chose.
 
     Args:
-      model: any autoencoder whose `embed` needs the group `encoder` only.
+      model: any autoencoder whose `embed` needs the group `encoder` only, or `encoder_0`, `encoder_1`, ... of a stack.
       params: by group, pre-trained; they stay as they are.
       dataset: with labels in every split and a validation split, shaped for the model.
       key: consumed.
@@ -69,8 +69,9 @@ def fine_tune(
     latent_dim = model.latent_dim
     classifier = {"kernel": jnp.zeros((latent_dim, num_classes)), "bias": jnp.zeros((1, num_classes))}
     loss = partial(classifier_loss, model=model)
-    algo = play({"label": Player(loss, ("encoder", "classifier"), tx)}, [["label"]])
-    state = algo.init({"encoder": params["encoder"], "classifier": classifier})
+    encoder = {group: params[group] for group in params if group.partition("_")[0] == "encoder"}
+    algo = play({"label": Player(loss, (*encoder, "classifier"), tx)}, [["label"]])
+    state = algo.init({**encoder, "classifier": classifier})
     steps = training.count_steps(len(train.x), batch_size)
     history, best = [], state.params
     chunks = training.train(algo, state, train, key, batch_size=batch_size, num_epochs=num_epochs, boundary=steps)
@@ -151,5 +152,5 @@ def check_labels(dataset: Dataset) -> tuple[Batch, Batch, Batch]:
 
 @partial(jax.jit, static_argnames="model")
 def _logits(params: Any, x: jax.Array, *, model: Autoencoder) -> jax.Array:
-    z = model.bind({"params": {"encoder": params["encoder"]}}).embed(x)
+    z = model.bind({"params": params}).embed(x)
     return z @ params["classifier"]["kernel"] + params["classifier"]["bias"]

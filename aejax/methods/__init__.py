@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from aejax.algorithm import Algorithm
-from aejax.methods import aae, ae, ae_l2, cae, cae_h, dae, k_sparse, mdae, rcae, scae, sparse_ae, vae
+from aejax.methods import aae, ae, ae_l2, cae, cae_h, dae, k_sparse, mdae, rcae, scae, sparse_ae, stacked, vae
 from aejax.nets import Autoencoder
 
 
@@ -20,11 +20,12 @@ METHODS = {
     "sparse_ae": Method(sparse_ae.SparseAE, sparse_ae.HParams, sparse_ae.sparse_ae),
     "k_sparse": Method(k_sparse.KSparseAE, k_sparse.HParams, k_sparse.k_sparse),
     "dae": Method(ae.AE, dae.HParams, dae.dae),
+    "mdae": Method(ae.AE, mdae.HParams, mdae.mdae),
+    "stacked": Method(stacked.StackedAE, stacked.HParams, stacked.stacked),
     "cae": Method(cae.CAE, cae.HParams, cae.cae),
     "scae": Method(cae.CAE, scae.HParams, scae.scae),
     "cae_h": Method(cae.CAE, cae_h.HParams, cae_h.cae_h),
     "rcae": Method(ae.AE, rcae.HParams, rcae.rcae),
-    "mdae": Method(ae.AE, mdae.HParams, mdae.mdae),
     "vae": Method(vae.VAE, vae.HParams, vae.vae),
     "aae": Method(aae.AAE, aae.HParams, aae.aae),
 }

@@ -11,13 +11,15 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from aejax import corruption as corruptions
+from aejax import likelihoods
 from aejax.algorithm import Algorithm, Metrics, Player, play
-from aejax.checks import check_positive
+from aejax.checks import check_non_negative, check_positive
 from aejax.data import Batch
-from aejax.methods.ae import AE, reconstruction
+from aejax.methods.ae import AE
 
 
 class HParams(NamedTuple):
@@ -27,6 +29,10 @@ class HParams(NamedTuple):
     """Learning rate."""
     level: float = 0.3
     """Of the corruption: standard deviation (gaussian), or the share of components that it hits."""
+    corrupted: float = 1.0
+    """Weight of the components that it hits; Gaussian noise hits all."""
+    intact: float = 1.0
+    """Weight of the others; 0 is full emphasis on what was corrupted."""
 
 
 @partial(jax.jit, static_argnames=("model", "corruption"))
@@ -38,8 +44,14 @@ def dae_loss(
     model: AE,
     corruption: str = "gaussian",
     level: float | jax.Array = 0.3,
+    corrupted: float | jax.Array = 1.0,
+    intact: float | jax.Array = 1.0,
 ) -> tuple[jax.Array, Metrics]:
     """Negative log-likelihood of the clean x given the code of the corrupted one, in nats per example.
+
+    With weights other than 1, that of each component times the weight of its kind: the emphasised loss of Vincent et
+    al. (2010), section 3.4, whose alpha is `corrupted` and whose beta is `intact`. A component counts as corrupted
+    where the noise hits it, though masking may leave a 0 what it was.
 
     Args:
       params: `{"encoder": ..., "decoder": ...}`.
@@ -48,15 +60,23 @@ def dae_loss(
       model: static.
       corruption: a name of `aejax.corruption.CORRUPTIONS`; static.
       level: of the corruption.
+      corrupted, intact: weights of the components that it hits, and of the others.
 
     Returns:
-      The mean over the batch, and `recon_nats` and `sse`, likewise means, against the clean x.
+      The mean over the batch, and `recon_nats` and `sse`, likewise means, against the clean x and without weights.
 
     Raises:
       InputError: unknown corruption.
     """
-    x_tilde = corruptions.get(corruption)(key, batch.x, level)
-    return reconstruction(params, model.bind({"params": params}).encode(x_tilde), batch.x, model=model)
+    corrupt, x = corruptions.get(corruption), batch.x
+    bound, likelihood = model.bind({"params": params}), likelihoods.get(model.likelihood)
+    output = bound.decode(bound.encode(corrupt(key, x, level)))
+    grey = jnp.full_like(x, 0.5)
+    is_hit = corrupt(jax.random.clone(key), grey, level) != grey  # the key hits the same components of any image
+    nats = likelihood.nll(output.reshape(-1, 1), x.reshape(-1, 1)).reshape(len(x), -1)  # of each component
+    weights = jnp.where(is_hit, corrupted, intact).reshape(len(x), -1)
+    loss, recon = (weights * nats).sum(axis=1).mean(), nats.sum(axis=1).mean()
+    return loss, {"recon_nats": recon, "sse": likelihoods.sse(likelihood.mean(output), x).mean()}
 
 
 def dae(
@@ -80,10 +100,12 @@ def dae(
       Player `recon` moves `encoder` and `decoder`; one phase.
 
     Raises:
-      InputError: unknown corruption, or a level that it cannot have.
+      InputError: unknown corruption, a level that it cannot have, or a negative weight.
     """
     check_positive(lr=hparams.lr)
     corruptions.check_level(corruption, hparams.level)
-    loss = partial(dae_loss, model=model, corruption=corruption, level=hparams.level)
-    recon = Player(loss, ("encoder", "decoder"), tx(hparams.lr))
+    check_non_negative(corrupted=hparams.corrupted, intact=hparams.intact)
+    lr, *knobs = hparams
+    noise = dict(zip(HParams._fields[1:], knobs, strict=True))
+    recon = Player(partial(dae_loss, model=model, corruption=corruption, **noise), ("encoder", "decoder"), tx(lr))
     return play({"recon": recon}, [["recon"]], axis_name=axis_name)

@@ -100,6 +100,42 @@ def test_the_target_is_clean_and_every_component_can_be_lost():
     np.testing.assert_allclose(metrics["sse"], 14.0, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("corruption", "hit"), [("masking", 0.0), ("salt_and_pepper", 1.0)])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_emphasis_weighs_the_components_that_the_noise_hits(corruption, hit, likelihood):
+    """By hand: the noise is drawn as documented, and a component of x = 1 - hit that changed was hit."""
+    model = AE.dense(40, 3, hidden_dims=(5,), likelihood=likelihood)
+    x = jnp.full((6, 40), 1 - hit)
+    params = init_params(model, KEY, x)
+    x_tilde = np.asarray(CORRUPTIONS[corruption](KEY, x, 0.6))
+    # Salt turns a 1 into a 1: these are hit too, and are told from the intact ones by a second image.
+    was_hit = (x_tilde != x) | (np.asarray(CORRUPTIONS[corruption](KEY, 1 - x, 0.6)) != 1 - x)
+    assert 0.4 < was_hit.mean() < 0.8
+    output = np.asarray(model.apply({"params": params}, x_tilde), np.float64)
+    if likelihood == "bernoulli":
+        nats = np.logaddexp(0, output) - output * np.asarray(x)
+    else:
+        nats = np.square(x - output) / 2 + np.log(2 * np.pi) / 2
+    weights = {"corrupted": 0.75, "intact": 0.2}
+    loss, metrics = dae_loss(params, Batch(x), KEY, model=model, corruption=corruption, level=0.6, **weights)
+    expected = (np.where(was_hit, 0.75, 0.2) * nats).sum(axis=1).mean()
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(metrics["recon_nats"], nats.sum(axis=1).mean(), rtol=1e-5)
+
+
+def test_full_emphasis_ignores_what_is_intact():
+    """The gradient with respect to the output biases of components that were not hit is zero, and of the others not."""
+    model = AE.dense(30, 3, hidden_dims=())
+    x = jax.random.uniform(KEY, (1, 30), minval=0.1)
+    params = init_params(model, KEY, x)
+    hit = np.asarray(CORRUPTIONS["masking"](jax.random.key(7), x, 0.5) == 0)[0]
+    loss = lambda params: dae_loss(
+        params, Batch(x), jax.random.key(7), model=model, corruption="masking", level=0.5, intact=0.0
+    )[0]
+    gradient = np.asarray(jax.grad(loss)(params)["decoder"]["dense_0"]["bias"])
+    np.testing.assert_array_equal(gradient != 0, hit)
+
+
 def test_unknown_noises_and_impossible_levels_are_refused():
     model = AE.dense(3, 2)
     with pytest.raises(InputError, match="Did you mean 'gaussian'"):
@@ -108,3 +144,5 @@ def test_unknown_noises_and_impossible_levels_are_refused():
         dae(model, HParams(level=1.5), corruption="masking")
     with pytest.raises(InputError, match="level is -1"):
         dae(model, HParams(level=-1.0))
+    with pytest.raises(InputError, match="intact is -1"):
+        dae(model, HParams(intact=-1.0))
