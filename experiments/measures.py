@@ -25,12 +25,16 @@ def standard(trained: Trained) -> dict[str, float]:
     """`test_sse`, `probe_accuracy`, `knn5_accuracy` (with labels), `jacobian_norm` of the first 1,000 test examples."""
     model, params, dataset = trained.model, trained.state.params, trained.dataset
     metrics = {"test_sse": evaluation.reconstruction_sse(model, params, dataset.test.x)}
-    if dataset.train.y is not None and dataset.test.y is not None:
-        splits = (_codes(trained, dataset.train.x), dataset.train.y, _codes(trained, dataset.test.x), dataset.test.y)
-        metrics["probe_accuracy"] = evaluation.linear_probe(*splits)
-        metrics["knn5_accuracy"] = evaluation.knn(*splits)
-    metrics["jacobian_norm"] = jacobian_norm(trained)
-    return metrics
+    return metrics | probes(trained) | {"jacobian_norm": jacobian_norm(trained)}
+
+
+def probes(trained: Trained) -> dict[str, float]:
+    """`probe_accuracy` and `knn5_accuracy` where there are labels."""
+    dataset = trained.dataset
+    if dataset.train.y is None or dataset.test.y is None:
+        return {}
+    splits = (_codes(trained, dataset.train.x), dataset.train.y, _codes(trained, dataset.test.x), dataset.test.y)
+    return {"probe_accuracy": evaluation.linear_probe(*splits), "knn5_accuracy": evaluation.knn(*splits)}
 
 
 def jacobian_norm(trained: Trained) -> float:
