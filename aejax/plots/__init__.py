@@ -6,6 +6,7 @@ white.
 
 from aejax.plots.canvas import save
 from aejax.plots.embeddings import Embedding, embeddings
+from aejax.plots.fields import level_errors, vector_fields
 from aejax.plots.geometry import Connection, Magnification, magnification_map, paths
 from aejax.plots.grids import filter_panels, filters, image_rows, images, reconstructions, samples
 from aejax.plots.history import curves
@@ -29,6 +30,7 @@ __all__ = [
     "image_rows",
     "images",
     "latent_scatter",
+    "level_errors",
     "magnification_map",
     "manifold_grid",
     "paths",
@@ -37,5 +39,6 @@ __all__ = [
     "save",
     "spectra",
     "tangents",
+    "vector_fields",
     "walk",
 ]
