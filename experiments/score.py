@@ -198,8 +198,12 @@ def draw(config: Config, result: Any, metrics: dict[str, list[list[float]]]) -> 
 
 def table(summary: dict[str, Any]) -> str:
     """Errors in per cent by level, in Markdown."""
-    cells = zip(summary["levels"], *(summary["metrics"][name] for name in ERRORS), strict=True)
-    rows = [[f"{level:g}", *(study.spread(values, scale=100) for values in row)] for level, *row in cells]
+    found, best, missed = (summary["metrics"][name] for name in ERRORS)
+    rows = [
+        # The second knows no training: it is the same for all seeds.
+        [f"{level:g}", study.spread(found[i], scale=100), f"{100 * best[i][0]:.3g}", study.spread(missed[i], scale=100)]
+        for i, level in enumerate(summary["levels"])
+    ]
     head = ("noise", "field against score, %", "smoothed score against score, %", "field against smoothed score, %")
     return study.table(head, rows)
 
