@@ -12,6 +12,7 @@ from aejax.plots.grids import filter_panels, filters, image_rows, images, recons
 from aejax.plots.history import curves
 from aejax.plots.latent import latent_scatter, manifold_grid, walk
 from aejax.plots.lines import ContractionCurve, contraction_curves, spectra
+from aejax.plots.panels import Curve, Lines, line_panels
 from aejax.plots.sheet import Column, compare_sheet
 from aejax.plots.tangents import tangents
 
@@ -19,7 +20,9 @@ __all__ = [
     "Column",
     "Connection",
     "ContractionCurve",
+    "Curve",
     "Embedding",
+    "Lines",
     "Magnification",
     "compare_sheet",
     "contraction_curves",
@@ -31,6 +34,7 @@ __all__ = [
     "images",
     "latent_scatter",
     "level_errors",
+    "line_panels",
     "magnification_map",
     "manifold_grid",
     "paths",
