@@ -38,18 +38,15 @@ class SparseAE(AE):
     code_activation: Callable[[jax.Array], jax.Array] = nn.sigmoid
 
     @classmethod
-    def dense(
-        cls,
-        data_dim: int,
-        latent_dim: int,
-        *,
-        hidden_dims: tuple[int, ...] = (),
-        code_activation: Callable[[jax.Array], jax.Array] = nn.sigmoid,
-        **fields: Any,
-    ) -> Self:
+    def dense(cls, data_dim: int, latent_dim: int, *, hidden_dims: tuple[int, ...] = (), **fields: Any) -> Self:
         """One sigmoid layer with untied weights on vectors `[B, D]`; more layers with `hidden_dims`."""
-        model = super().dense(data_dim, latent_dim, hidden_dims=hidden_dims, **{"activation": nn.sigmoid} | fields)
-        return model.clone(code_activation=code_activation)
+        published: dict[str, Any] = {"activation": nn.sigmoid, "code_activation": nn.sigmoid} | fields
+        code_activation = published.pop("code_activation")
+        return (
+            super()
+            .dense(data_dim, latent_dim, hidden_dims=hidden_dims, **published)
+            .clone(code_activation=code_activation)
+        )
 
     def encode(self, x: jax.Array) -> jax.Array:
         """The activations: `[B, ...] -> [B, Z]`."""
