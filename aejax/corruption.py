@@ -1,6 +1,7 @@
 """The noise of denoising autoencoders: `(key, x, level) -> x_tilde`, pure, the level traceable and so sweepable."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -74,7 +75,7 @@ def salt_and_pepper(key: Array, x: Array, rate: float | Array) -> Array:
     return jnp.where(u < rate, (u < rate / 2).astype(x.dtype), x)
 
 
-def moments(name: str, x: Array, level: float | Array) -> tuple[Array, Array]:
+def moments(name: str, x: Array | np.ndarray, level: float | Array) -> tuple[Any, Any]:
     """Mean and variance of each component of x_tilde given x; the components are independent.
 
     Args:
@@ -93,7 +94,8 @@ def moments(name: str, x: Array, level: float | Array) -> tuple[Array, Array]:
       >>> mean.tolist(), variance.tolist()
       ([0.5, 1.0], [0.25, 1.0])
     """
-    corrupt, xp = get(name), np if isinstance(x, np.ndarray) else jnp
+    corrupt = get(name)
+    xp: Any = np if isinstance(x, np.ndarray) else jnp
     level = xp.asarray(level, x.dtype)
     if corrupt is gaussian:
         return x, xp.full_like(x, level**2)

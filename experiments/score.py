@@ -88,7 +88,7 @@ def score(x: jax.Array, *, prior: GaussianMixture) -> jax.Array:
 @partial(jax.jit, static_argnames=("model",))
 def field(params: Any, x: jax.Array, sigma: float, *, model: AE) -> jax.Array:
     """What a denoising autoencoder takes the score to be, `(r(x) - x) / sigma^2`: `[N, 2] -> [N, 2]`."""
-    return (model.apply({"params": params}, x, method="reconstruct") - x) / sigma**2
+    return (model.bind({"params": params}).reconstruct(x) - x) / sigma**2
 
 
 def errors(params: Any, x: jax.Array, sigma: float, *, model: AE, prior: GaussianMixture) -> dict[str, float]:
@@ -187,11 +187,14 @@ def draw(config: Config, result: Any, metrics: dict[str, list[list[float]]]) -> 
     density = on_grid(jnp.exp(MIXTURE.log_prob(grid)))[..., 0]
     title = "the score of a mixture of Gaussians, and what reconstruction makes of it; shaded: the density"
     names = ("field against the true score", "smoothed score against the true score", "field against smoothed score")
-    curves = dict(zip(names, (metrics[name] for name in ERRORS), strict=True))
+    curves = dict(zip(names, (np.array(metrics[name]) for name in ERRORS), strict=True))
     return {
         "fields": plots.vector_fields(fields, across, across, density, title=title),
         "errors": plots.level_errors(
-            curves, config.levels, title="how far the field is from the score", y_label="root mean square, relative"
+            curves,
+            np.array(config.levels),
+            title="how far the field is from the score",
+            y_label="root mean square, relative",
         ),
     }
 
