@@ -104,6 +104,7 @@ def test_the_published_error_is_shown_for_mnist_alone():
                     "masking": noisy},
     }  # fmt: skip
     lines = linear_ae.table(summary).splitlines()
+    assert [line.count("|") for line in lines] == [6] * 5 + [0] + [6] * 3 + [0] + [7] * 4
     assert lines[2] == "| 30 units | 13.870 ± 0.014 | 13.866 (13.87) | 1.50 ± 0.71 | 2, 9 |"
     assert "(13.87)" not in linear_ae.table(summary | {"dataset": "digits"})
     assert any(line.startswith("| 30 units, masking of 0.5 | 20 | 19.900 | 0.5 | 1 |") for line in lines)
