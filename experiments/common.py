@@ -79,6 +79,7 @@ class Trained(NamedTuple):
     history: list[dict[str, float]]
     measure_key: jax.Array
     draw_key: jax.Array
+    say: Callable[[str], None] = lambda text: None  # shows how far a long measurement is
 
 
 class Experiment(NamedTuple):
@@ -129,6 +130,9 @@ class Observer(Protocol):
         True stops the run.
         """
 
+    def say(self, text: str) -> None:
+        """Shows what is done after the last step."""
+
 
 def run(
     experiment: Experiment,
@@ -136,6 +140,7 @@ def run(
     *,
     observer: Observer | None = None,
     state: Any = None,
+    params: Any = None,
     devices: int | None = 1,
     parallel: str = "jit",
 ) -> Result:
@@ -146,6 +151,7 @@ def run(
       config: an instance of its `Config`.
       observer: sees progress; may save it, and may stop the run.
       state: goes on from this state in place of fresh parameters.
+      params: begins with these parameters in place of fresh ones.
       devices: how many; all of them where None.
       parallel: `jit`, `pmap` or `shard_map`.
 
@@ -155,7 +161,8 @@ def run(
     """
     ready = prepare(experiment, config, devices=devices, parallel=parallel)
     model, algo, dataset = ready.model, ready.algorithm, ready.dataset
-    state = ready.state if state is None else state
+    if state is None:
+        state = ready.state if params is None else algo.init(params)
     train, held_out = data.Batch(dataset.train.x), None
     if dataset.validation is not None:
         held_out = jax.device_put(data.Batch(dataset.validation.x))
@@ -192,6 +199,8 @@ def run(
     if config.binarize == "stochastic":
         dataset = binarized(dataset, once_key)
     trained = Trained(config, model, algo, state, dataset, history.rows, measure_key, draw_key)
+    if observer is not None:
+        trained = trained._replace(say=observer.say)
     metrics = {} if stopped else experiment.measure(trained)
     reference = {name: ref for name, ref in experiment.reference(config).items() if name in metrics}
     return Result(

@@ -188,7 +188,7 @@ def measure(trained: Trained, *, finetune: FineTune) -> dict[str, float]:
         tuned = evaluation.fine_tune(
             model, params, dataset, trained.measure_key,
             tx=optax.sgd(schedules.cosine(finetune.lr, num_steps), momentum=finetune.momentum),
-            num_epochs=finetune.num_epochs, batch_size=finetune.batch_size,
+            num_epochs=finetune.num_epochs, batch_size=finetune.batch_size, say=trained.say,
         )  # fmt: skip
     except DivergedError as error:
         error.add_note("That was while fine-tuning: lower --finetune.lr, or --finetune.plain-lr of AE and DAE.")

@@ -43,9 +43,9 @@ class Launch:
 
 
 def execute(
-    experiment: Experiment, config: Any, launch: Launch, bars: Bars, *, quiet: bool = False
+    experiment: Experiment, config: Any, launch: Launch, bars: Bars, *, quiet: bool = False, params: Any = None
 ) -> tuple[RunFolder, dict[str, Any]]:
-    """Runs an experiment in its folder, or finds it finished there: `(folder, summary)`.
+    """Runs an experiment in its folder, or finds it finished there: `(folder, summary)`; params as in `common.run`.
 
     Raises:
       Interrupted: by a signal, after saving.
@@ -58,7 +58,8 @@ def execute(
         return folder, folder.summary
     with FolderObserver(folder, experiment.monitor, launch, bars) as observer:
         try:
-            result = common.run(experiment, config, observer=observer, devices=launch.devices, parallel=launch.parallel)
+            how = {"devices": launch.devices, "parallel": launch.parallel}
+            result = common.run(experiment, config, observer=observer, params=params, **how)
         except DivergedError as error:
             observer.save(force=True)
             kept = f"The state of step {observer.step} is kept" if observer.step else "Nothing was trained before it"

@@ -99,6 +99,9 @@ class FolderObserver:
             self._let_signals_through()
         return self.caught is not None
 
+    def say(self, text: str) -> None:
+        self.bars.say(text)
+
     def save(self, *, force: bool = False) -> None:
         """Saves the latest state, and before it the best since the last save; unless it is too early for that."""
         before = None if self._best is self._latest else self._best

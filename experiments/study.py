@@ -35,6 +35,7 @@ class Study(NamedTuple):
     table: Callable[[dict[str, Any]], str]  # summary -> Markdown
     draw: Callable[[Any, Path, Dataset], "dict[str, Figure]"]  # of a configuration, from the folders of its runs
     beside: Callable[[Any, Dataset], Metrics] = lambda config, dataset: {}  # rows that are not trained, first
+    after: Callable[[str], str | None] = lambda name: None  # the run from whose parameters a run begins
 
 
 def seeded(rows: dict[str, tuple[Experiment, Any]], seed: int, num_seeds: int) -> Runs:
@@ -47,8 +48,20 @@ def seeded(rows: dict[str, tuple[Experiment, Any]], seed: int, num_seeds: int) -
     }
 
 
-def run_all(runs: Runs, folder: "RunFolder", launch: "Launch", bars: "Bars") -> dict[str, dict[str, float]]:
+def run_all(
+    runs: Runs,
+    folder: "RunFolder",
+    launch: "Launch",
+    bars: "Bars",
+    *,
+    after: Callable[[str], str | None] = lambda name: None,
+) -> dict[str, dict[str, float]]:
     """The metrics of every run, and its `seconds`; runs that are finished in the folder are not repeated.
+
+    Args:
+      runs: in the order in which they are run.
+      folder, launch, bars: as the command line has them.
+      after: the name of the run from whose last parameters a run begins; None for fresh ones.
 
     Raises:
       InputError: a configuration or the data cannot be used; nothing has been written then.
@@ -63,7 +76,9 @@ def run_all(runs: Runs, folder: "RunFolder", launch: "Launch", bars: "Bars") -> 
         path = folder.path / name
         inner = dataclasses.replace(launch, workdir=path, resume=path.exists())
         bars.title = name
-        _, summary = launching.execute(experiment, config, inner, bars, quiet=True)
+        before = after(name)
+        params = None if before is None else common.load(folder.path / before)[2].params
+        _, summary = launching.execute(experiment, config, inner, bars, quiet=True, params=params)
         metrics[name] = summary["metrics"] | {"seconds": summary["wall_seconds"]}
     return metrics
 
@@ -87,7 +102,7 @@ def body(study: Study) -> Callable[[Any, "Launch", "Bars"], Callable[[], None]]:
         folder = open_folder(study.name, config, launch.workdir, resume=launch.resume)
         if not folder.is_finished:
             runs = study.runs(config)
-            trained = by_row(run_all(runs, folder, launch, bars))
+            trained = by_row(run_all(runs, folder, launch, bars, after=study.after))
             dataset = common.load_data(next(iter(runs.values()))[1])
             bars.say("measuring and drawing")
             metrics = study.beside(config, dataset) | trained

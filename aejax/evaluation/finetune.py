@@ -4,6 +4,7 @@ That is how the autoencoders of 2006 to 2011 were judged: pre-training is the in
 figure is its test error.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -40,6 +41,7 @@ def fine_tune(
     tx: optax.GradientTransformation,
     num_epochs: int,
     batch_size: int,
+    say: Callable[[str], None] = lambda text: None,
 ) -> FineTuned:
     """Trains a softmax on `embed`, and the encoder beneath it, on the labels; keeps the epoch best on validation.
 
@@ -54,6 +56,7 @@ def fine_tune(
       tx: optimiser of both, such as `optax.sgd(0.1, momentum=0.9)`.
       num_epochs: at least 1.
       batch_size: examples a step.
+      say: is told after each epoch how far it is.
 
     Returns:
       The classifier of the best epoch, and its errors.
@@ -78,6 +81,7 @@ def fine_tune(
     for chunk in chunks:
         if chunk.step % steps == 0:
             history.append(classifier_error(model, chunk.state.params, validation))
+            say(f"fine-tuning: epoch {len(history)} of {num_epochs}, validation error {history[-1]:.2%}")
             if history[-1] < min(history[:-1], default=np.inf):
                 best = chunk.state.params
     lowest = min(history)

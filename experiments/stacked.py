@@ -1,0 +1,210 @@
+"""Stacked autoencoders, plain and denoising, as the start of a deep classifier.
+
+Vincent et al. (2010), table 3: layers of sigmoids are pre-trained one after the other by cross-entropy, each on the
+code of the one below (SAE: as it is, SDAE: corrupted by masking noise); then a softmax is put on top and everything is
+trained on the labels, and the epoch best on the validation split is kept. Beside them the same network without
+pre-training, which sees as many passes over the data in fine-tuning alone. The published size is
+`--dataset mnist --hidden-dims 1000 1000 --latent-dim 1000`.
+"""
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from aejax import evaluation, nets, schedules, training
+from aejax.checks import DivergedError, InputError, check_non_negative, check_positive
+from aejax.data import Dataset
+from aejax.methods import stacked as method
+from experiments import common, study
+from experiments.common import Experiment, Trained
+from experiments.study import Metrics, Runs, Study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ROWS = {  # published: MNIST test error in %
+    "none": ("no pre-training", None),
+    "sae": ("SAE-3", 1.40),
+    "sdae": ("SDAE-3, masking", 1.28),
+}
+
+
+class FineTune(NamedTuple):
+    """How the classifier is trained: SGD with momentum, its rate falling along a cosine."""
+
+    lr: float = 0.1
+    momentum: float = 0.9
+    num_epochs: int = 20
+    batch_size: int = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerConfig(common.Config):
+    """One stage: one layer of a stack."""
+
+    corruption: Literal["none", "gaussian", "masking", "salt_and_pepper"] = "masking"
+    """What happens to what the layer sees; how much is --hparams.level."""
+    layer: int = 0
+    """Which one is trained, counted from 0."""
+    hparams: method.HParams = method.HParams()
+    """Real-valued knobs."""
+
+
+def build_model(config: LayerConfig, shape: tuple[int, ...]) -> Any:
+    return common.build_model(config, shape, method.StackedAE)
+
+
+def build_algorithm(config: LayerConfig, model: Any, tx: Any, axis_name: str | None) -> Any:
+    corruption = None if config.corruption == "none" else config.corruption
+    layers = (config.layer,)
+    return method.stacked(model, config.hparams, tx, corruption=corruption, layers=layers, axis_name=axis_name)
+
+
+EXPERIMENT = Experiment(
+    "stacked", LayerConfig, build_model, build_algorithm, "layer_0/loss", lambda _: {}, lambda _: {}
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    dataset: str = "digits"
+    """digits, a prepared TFDS image set such as mnist, or a path to .npz (x, y)."""
+    hidden_dims: tuple[int, ...] = (200, 200)
+    """Sigmoid units of the layers but the last."""
+    latent_dim: int = 200
+    """Sigmoid units of the last layer."""
+    num_epochs: int = 30
+    """Passes over the training examples for each layer."""
+    batch_size: int = 100
+    """Examples per step of pre-training, over all devices."""
+    hparams: method.HParams = method.HParams()
+    """Real-valued knobs of pre-training; the rate falls along a cosine within each stage."""
+    finetune: FineTune = FineTune()
+    """Of the classifier."""
+    num_seeds: int = 1
+    """Runs of each row."""
+    seed: int = 0
+    """The first one."""
+
+
+def runs(config: Config) -> Runs:
+    """A stage is a run: `sdae_1-0` trains layer 1 of seed 0."""
+    if config.num_seeds < 1 or config.finetune.num_epochs < 1:
+        raise InputError("--num-seeds and --finetune.num-epochs have to be at least 1.")
+    check_positive(**{"finetune.lr": config.finetune.lr})
+    check_non_negative(**{"finetune.momentum": config.finetune.momentum})
+    dataset = common.load_data(common.Config(dataset=config.dataset, validation=1 / 6))
+    evaluation.check_labels(dataset)
+    training.count_steps(len(dataset.train.x), config.finetune.batch_size)
+    count = len(config.hidden_dims) + 1
+    rows = {}
+    for name, corruption in (("sdae", "masking"), ("sae", "none")):
+        for layer in range(count):
+            own = LayerConfig(
+                dataset=config.dataset, hidden_dims=config.hidden_dims, latent_dim=config.latent_dim,
+                num_epochs=config.num_epochs, batch_size=config.batch_size, schedule="cosine", validation=1 / 6,
+                corruption=corruption, layer=layer, hparams=config.hparams,
+            )  # fmt: skip
+            each = EXPERIMENT._replace(monitor=f"layer_{layer}/loss")
+            if layer == count - 1:
+                each = each._replace(measure=partial(measure, finetune=config.finetune))
+            rows[f"{name}_{layer}"] = each, own
+    return study.seeded(rows, config.seed, config.num_seeds)
+
+
+def after(name: str) -> str | None:
+    """The stage from whose parameters a stage begins."""
+    row, _, seed = name.rpartition("-")
+    method, _, layer = row.partition("_")
+    return f"{method}_{int(layer) - 1}-{seed}" if int(layer) else None
+
+
+def measure(trained: Trained, *, finetune: FineTune) -> dict[str, float]:
+    sse = evaluation.reconstruction_sse(trained.model, trained.state.params, trained.dataset.test.x)
+    codes = evaluation.embed(trained.model, trained.state.params, trained.dataset.test.x)
+    tuned = fine_tuned(trained.model, trained.state.params, trained.dataset, trained.measure_key, finetune, trained.say)
+    return {"test_sse": sse, "saturation": evaluation.saturation(codes), **tuned}
+
+
+def fine_tuned(
+    model: Any, params: Any, dataset: Dataset, key: jax.Array, finetune: FineTune, say: Any = lambda text: None
+) -> dict[str, float]:
+    """What becomes of a stack with a softmax on top; the key is consumed."""
+    num_steps = finetune.num_epochs * training.count_steps(len(dataset.train.x), finetune.batch_size)
+    tx = optax.sgd(schedules.cosine(finetune.lr, num_steps), momentum=finetune.momentum)
+    sizes = {"num_epochs": finetune.num_epochs, "batch_size": finetune.batch_size}
+    try:
+        tuned = evaluation.fine_tune(model, params, dataset, key, tx=tx, say=say, **sizes)
+    except DivergedError as error:
+        error.add_note("That was while fine-tuning: lower --finetune.lr.")
+        raise
+    return {
+        "finetuned_epoch": tuned.epoch,
+        "finetuned_validation_error": tuned.validation_error,
+        "finetuned_error": tuned.test_error,
+    }
+
+
+def beside(config: Config, dataset: Dataset) -> Metrics:
+    """The network without pre-training, with the passes of pre-training added to those of fine-tuning."""
+    passes = config.finetune.num_epochs + config.num_epochs * (len(config.hidden_dims) + 1)
+    first = next(iter(runs(config).values()))[1]
+    model = build_model(first, dataset.train.x.shape[1:])
+    found = []
+    for seed in range(config.seed, config.seed + config.num_seeds):
+        init_key, key = jax.random.split(jax.random.key(seed))
+        params = nets.init_params(model, init_key, dataset.train.x)
+        found.append(fine_tuned(model, params, dataset, key, config.finetune._replace(num_epochs=passes)))
+    return {"none": {name: [values[name] for values in found] for name in found[0]}}
+
+
+def draw(config: Config, path: Path, dataset: Dataset) -> "dict[str, Figure]":
+    """First-layer filters of both stacks."""
+    from aejax import plots
+
+    if dataset.image_shape is None:
+        return {}
+    kernels = {}
+    for name in ("sae", "sdae"):
+        _, _, state = common.load(path / f"{name}_0-{config.seed}")
+        kernels[ROWS[name][0]] = np.asarray(state.params["encoder_0"]["dense_0"]["kernel"])
+    return {"filters": plots.filter_panels(kernels, dataset.image_shape, num=64)}
+
+
+def table(summary: dict[str, Any]) -> str:
+    """Errors, mean and deviation over seeds, in brackets what was published; seconds are those of all stages."""
+    rows, metrics = [], summary["metrics"]
+    top = len(summary["hidden_dims"])
+    for name, (title, published) in ROWS.items():
+        found = metrics[name if name == "none" else f"{name}_{top}"]
+        beside = f" ({published:.2f})" if published and summary["dataset"] == "mnist" else ""
+        seconds = (
+            [sum(stage) for stage in zip(*(metrics[f"{name}_{i}"]["seconds"] for i in range(top + 1)), strict=True)]
+            if name != "none"
+            else []
+        )
+        rows.append([
+            title,
+            study.spread(found["finetuned_error"], scale=100) + beside,
+            study.spread(found["finetuned_validation_error"], scale=100),
+            study.spread(found["saturation"], scale=100) if "saturation" in found else "",
+            study.cost({"seconds": seconds}) if seconds else str(len(found["finetuned_error"])),
+        ])  # fmt: skip
+    head = ("", "test error, %", "validation error, %", "saturated, %", "seeds, seconds a run")
+    return study.table(head, rows)
+
+
+STUDY = Study("stacked", Config, runs, table, draw, beside, after)
+
+
+def main() -> None:
+    study.main(STUDY, __doc__)
+
+
+if __name__ == "__main__":
+    main()
