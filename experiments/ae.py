@@ -18,12 +18,13 @@ from aejax.methods import ae as method
 from experiments import common, measures
 from experiments.common import Experiment, Reference, Trained
 
-ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "sigmoid": nn.sigmoid, "softplus": nn.softplus}
+Activation = Literal["relu", "tanh", "sigmoid", "softplus", "gelu"]
+ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "sigmoid": nn.sigmoid, "softplus": nn.softplus, "gelu": nn.gelu}
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(common.Config):
-    activation: Literal["relu", "tanh", "sigmoid", "softplus"] = "relu"
+    activation: Activation = "relu"
     """Of the hidden layers of a dense network."""
     code: Literal["linear", "tanh", "sigmoid"] = "linear"
     """Activation of the code of a dense network."""

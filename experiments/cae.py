@@ -16,7 +16,7 @@ from experiments.common import Experiment
 
 @dataclasses.dataclass(frozen=True)
 class Config(ae.Config):
-    activation: Literal["relu", "tanh", "sigmoid", "softplus"] = "softplus"
+    activation: ae.Activation = "softplus"
     """Of the hidden layers of a dense network."""
     jacobian: Literal["forward", "reverse", "auto", "hutchinson"] = "auto"
     """How the penalty is computed: all but hutchinson, one probe, give the same number; forward is jax.jacfwd."""

@@ -25,7 +25,7 @@ from aejax.checks import DivergedError, InputError, check_non_negative, check_po
 from aejax.methods.ae import ae_loss
 from experiments import ae, cae, cae_h, common, dae, measures, rcae, scae
 from experiments.common import Experiment, Trained
-from experiments.figures import spread
+from experiments.study import spread
 
 if TYPE_CHECKING:
     from experiments.console import Bars

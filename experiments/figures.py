@@ -15,6 +15,7 @@ import numpy as np
 from aejax.methods.ae import HParams as AEHParams
 from experiments import aae, ae, vae
 from experiments.common import Experiment, to_dict
+from experiments.study import spread
 
 if TYPE_CHECKING:
     from experiments.console import Bars
@@ -124,15 +125,6 @@ def table(results: dict[str, Any]) -> str:
     when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
     lines.append(f"\nMean and standard deviation over seeds. `make figures`, {when}; settings in docs/figures.json.")
     return "\n".join(lines) + "\n"
-
-
-def spread(values: list[float]) -> str:
-    """Mean and sample standard deviation, to the digits that mean something; the value itself where it is alone."""
-    if len(values) == 1:
-        return f"{values[0]:.5g}"
-    mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
-    digits = 0 if deviation == 0 else int(np.clip(1 - np.floor(np.log10(deviation)), 0, 5))
-    return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 
 def write_table(results: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from aejax.methods import rcae as method
 from experiments import ae, common, measures
@@ -11,7 +11,7 @@ from experiments.common import Experiment
 
 @dataclasses.dataclass(frozen=True)
 class Config(ae.Config):
-    activation: Literal["relu", "tanh", "sigmoid", "softplus"] = "softplus"
+    activation: ae.Activation = "softplus"
     """Of the hidden layers of a dense network."""
     hparams: method.HParams = method.HParams()  # type: ignore[assignment]
     """Real-valued knobs."""

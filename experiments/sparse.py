@@ -24,7 +24,7 @@ class Config(ae.Config):
     """Widths of hidden layers before the code; the decoder mirrors them."""
     likelihood: Literal["bernoulli", "gaussian"] = "gaussian"
     """Gaussian (unit variance) is half the squared error, Bernoulli is cross-entropy."""
-    activation: Literal["relu", "tanh", "sigmoid", "softplus"] = "sigmoid"
+    activation: ae.Activation = "sigmoid"
     """Of the hidden layers of a dense network."""
     code: Literal["sigmoid", "relu"] = "sigmoid"  # type: ignore[assignment]
     """Activation of the code; the penalty kl wants the sigmoid."""

@@ -135,7 +135,9 @@ def spread(values: Sequence[float], *, scale: float = 1.0) -> str:
     if len(values) == 1:
         return f"{values[0]:.5g}"
     mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
-    digits = 0 if deviation == 0 else int(np.clip(1 - np.floor(np.log10(deviation)), 0, 5))
+    if deviation == 0:
+        return f"{mean:.5g} ± 0"
+    digits = int(np.clip(1 - np.floor(np.log10(deviation)), 0, 5))
     return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 

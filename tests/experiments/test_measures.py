@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 
 from aejax import priors
 from aejax.checks import InputError
-from experiments import aae, ae, cae, cae_h, compare, dae, figures, measures, rcae, scae, vae
+from experiments import aae, ae, cae, cae_h, compare, dae, measures, rcae, scae, study, vae
 
 
 def test_principal_angle_of_a_rotated_direction():
@@ -45,9 +45,9 @@ def test_final_mean_weighs_the_last_tenth_of_the_steps():
 
 
 def test_spread_keeps_the_digits_that_mean_something():
-    assert figures.spread([13.8661, 13.8663, 13.8665]) == "13.86630 ± 0.00020"
-    assert figures.spread([101.0, 103.0, 105.0]) == "103.0 ± 2.0"
-    assert figures.spread([3.25]) == "3.25"
+    assert study.spread([13.8661, 13.8663, 13.8665]) == "13.86630 ± 0.00020"
+    assert study.spread([101.0, 103.0, 105.0]) == "103.0 ± 2.0"
+    assert study.spread([3.25]) == "3.25"
 
 
 def test_the_jacobian_norm_of_pca_is_that_of_its_components(digits):
