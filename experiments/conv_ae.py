@@ -79,9 +79,9 @@ def draw(config: Config, path: Path, dataset: Dataset) -> "dict[str, Figure]":
     """What the codes look like, and what the decoders make of codes drawn evenly from the box that they fill."""
     from aejax import plots
 
-    flat, figures, rows = flatten(dataset), {}, {}
-    shown = slice(0, 16)
-    rows["original"] = flat.test.x[shown]
+    flat, figures, shown = flatten(dataset), {}, slice(0, 16)
+    assert dataset.image_shape is not None  # the convolutional network has refused vectors
+    rows = {"original": flat.test.x[shown]}
     for name, title in ROWS.items():
         _, model, state = common.load(path / f"{name}-{config.seed}")
         x = dataset.test.x if name == "conv" else flat.test.x
@@ -89,7 +89,7 @@ def draw(config: Config, path: Path, dataset: Dataset) -> "dict[str, Figure]":
         figures[f"codes_{name}"] = plots.latent_scatter(z, dataset.test.y, title=f"{title}: codes of the test images")
         rows[name] = evaluation.reconstruct(model, state.params, x[shown]).reshape(16, -1)
         drawn = np.random.default_rng(config.seed).uniform(z.min(axis=0), z.max(axis=0), (100, config.latent_dim))
-        decoded = model.apply({"params": state.params}, drawn.astype(np.float32), method="generate")
+        decoded = np.asarray(model.apply({"params": state.params}, drawn.astype(np.float32), method="generate"))
         sheet = plots.images(decoded, dataset.image_shape, title=f"{title}: decoded from random codes")
         figures[f"decodes_{name}"] = sheet
     figures["reconstructions"] = plots.image_rows(rows, dataset.image_shape)

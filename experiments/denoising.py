@@ -51,7 +51,7 @@ class Config:
     """Examples per step."""
     lr: float = 1e-3
     """Learning rate of Adam, its peak; it falls along a cosine."""
-    num_seeds: int = 5
+    num_seeds: int = 2
     """Runs at each level."""
     seed: int = 0
     """The first one."""
@@ -73,9 +73,10 @@ def train(config: Config, dataset: Dataset, corruption: str, seed: int) -> dict[
     x = dataset.train.x
     num_steps = config.num_epochs * training.count_steps(len(x), config.batch_size)
     model, build, init = functions(x.shape[1:], config, corruption, num_steps)
-    hparams = method.HParams(lr=config.lr, level=np.array(levels, np.float32))
-    sizes = {"batch_size": config.batch_size, "num_epochs": config.num_epochs}
-    result = sweep(build, init, Batch(x), hparams=hparams, seeds=[seed], **sizes)
+    hparams = [method.HParams(config.lr, level) for level in levels]
+    result = sweep(
+        build, init, Batch(x), hparams=hparams, seeds=[seed], batch_size=config.batch_size, num_epochs=config.num_epochs
+    )
     states = [result.state(i, 0) for i in range(len(levels))]
     metrics = [measure(model, state.params, dataset) for state in states]
     found = {name: [each[name] for each in metrics] for name in METRICS}
@@ -134,7 +135,12 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
 
 
 def load(config: Config) -> Dataset:
-    return common.load_data(common.Config(dataset=config.dataset, num_train=config.num_train, validation=0.0))
+    own = common.Config(
+        dataset=config.dataset, num_train=config.num_train, validation=0.0, latent_dim=config.latent_dim,
+        num_epochs=config.num_epochs, batch_size=config.batch_size, seed=config.seed,
+    )  # fmt: skip
+    common.check(own)
+    return common.load_data(own)
 
 
 def check(config: Config, dataset: Dataset) -> None:

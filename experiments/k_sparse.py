@@ -1,7 +1,6 @@
 """k-sparse autoencoder: linear, and only the k largest activations of an example speak.
 
-One layer starts centred at the mean of the data (`aejax.methods.k_sparse.centre`). The comparison with other sparse
-codes, and with the published errors, is `python -m experiments.sparse_ae`.
+The comparison with other sparse codes, and with the published errors, is `python -m experiments.sparse_ae`.
 """
 
 import dataclasses
@@ -34,11 +33,7 @@ def build_model(config: Config, shape: tuple[int, ...]) -> Any:
 
 
 def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) -> Any:
-    algo = method.k_sparse(model, config.hparams, tx, axis_name=axis_name)
-    if config.net == "conv" or config.hidden_dims:
-        return algo
-    mean = common.load_data(config).train.x.mean(axis=0)
-    return algo._replace(init=lambda params: algo.init(method.centre(params, mean)))
+    return method.k_sparse(model, config.hparams, tx, axis_name=axis_name)
 
 
 EXPERIMENT = Experiment(

@@ -58,7 +58,7 @@ def execute(
         return folder, folder.summary
     with FolderObserver(folder, experiment.monitor, launch, bars) as observer:
         try:
-            how = {"devices": launch.devices, "parallel": launch.parallel}
+            how: dict[str, Any] = {"devices": launch.devices, "parallel": launch.parallel}
             result = common.run(experiment, config, observer=observer, params=params, **how)
         except DivergedError as error:
             observer.save(force=True)

@@ -64,8 +64,8 @@ class Config:
     """Units."""
     ks: tuple[int, ...] = (10, 25, 40)
     """Units that an example keeps in training, one row each."""
-    alpha: float = 3.0
-    """The classifier sees alpha k of them."""
+    alphas: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0)
+    """The classifier sees alpha k of them, with the alpha of the lowest validation error."""
     num_epochs: int = 60
     """Passes over the training examples."""
     batch_size: int = 100
@@ -82,8 +82,15 @@ class Config:
 
 def runs(config: Config) -> Runs:
     """Every row and seed; refuses counts and rates that cannot be."""
-    if not config.ks or config.num_seeds < 1 or min(config.probe.num_epochs, config.probe.batch_size) < 1:
-        raise InputError("At least one of --ks, a seed, and an epoch and an example of --probe are needed.")
+    if (
+        not config.ks
+        or not config.alphas
+        or config.num_seeds < 1
+        or min(config.probe.num_epochs, config.probe.batch_size) < 1
+    ):
+        raise InputError(
+            "At least one of --ks and of --alphas, a seed, and an epoch and an example of --probe are needed."
+        )
     check_positive(**{"probe.lr": config.probe.lr})
     dataset = _load(config)
     evaluation.check_labels(dataset)
@@ -100,21 +107,30 @@ def runs(config: Config) -> Runs:
         "l1": sparse.Config(**shared, tied=True, penalty="l1", hparams=own._replace(sparsity=knobs.l1)),
     }
     linear = k_sparse.method.HParams(knobs.k_lr)
-    kept = {f"k{k}": k_sparse.Config(**shared, k=k, alpha=config.alpha, hparams=linear) for k in config.ks}
+    kept = {f"k{k}": k_sparse.Config(**shared, k=k, hparams=linear) for k in config.ks}
     rows: dict[str, tuple[Experiment, Any]] = {name: (sparse.EXPERIMENT, row) for name, row in sigmoid.items()}
     rows |= {name: (k_sparse.EXPERIMENT, row) for name, row in kept.items()}
-    own_measure = partial(measure, probe=config.probe)
-    rows = {name: (each._replace(measure=own_measure, draw=lambda _: {}), row) for name, (each, row) in rows.items()}
+    for name, (each, row) in rows.items():
+        own_measure = partial(measure, probe=config.probe, alphas=config.alphas if name in kept else ())
+        rows[name] = each._replace(measure=own_measure, draw=lambda _: {}), row
     return study.seeded(rows, config.seed, config.num_seeds)
 
 
-def measure(trained: Trained, *, probe: Probe) -> dict[str, float]:
+def measure(trained: Trained, *, probe: Probe, alphas: tuple[float, ...]) -> dict[str, float]:
     """What the code costs, what the classifier makes of it, and how sparse it is."""
-    model, params, dataset = trained.model, trained.state.params, trained.dataset
-    coded = over_splits(dataset, lambda x: evaluation.embed(model, params, x))
+    model: Any = trained.model
+    params, dataset = trained.state.params, trained.dataset
+    features = {alpha: dataclasses.replace(model, alpha=alpha) for alpha in alphas} or {1.0: model}
+    probed = {}
+    for i, (alpha, each) in enumerate(features.items()):
+        trained.say(f"softmax on the code, {i + 1} of {len(features)}")
+        coded = over_splits(dataset, partial(evaluation.embed, each, params))
+        probed[alpha] = probe_code(coded, jax.random.clone(trained.measure_key), probe)
+    alpha = min(probed, key=lambda alpha: probed[alpha].validation_error)
     metrics = {
         "test_sse": evaluation.reconstruction_sse(model, params, dataset.test.x),
-        "probe_error": probe_error(coded, trained.measure_key, probe),
+        "probe_error": probed[alpha].test_error,
+        "alpha": alpha,
         **sparse.sparseness(trained),
     }
     if getattr(trained.config, "penalty", "") == "kl" and trained.config.hparams.sparsity > 0:
@@ -129,11 +145,11 @@ class Identity(nn.Module):
         return x
 
 
-def probe_error(coded: Dataset, key: jax.Array, probe: Probe) -> float:
-    """The test error of a softmax on codes, which are brought to a root mean square of 1 by one factor for all.
+def probe_code(coded: Dataset, key: jax.Array, probe: Probe) -> evaluation.FineTuned:
+    """A softmax on codes, its epoch chosen on the validation split; the key is consumed.
 
-    Unlike `evaluation.linear_probe` it does not standardise unit by unit: that blows up the units that seldom speak,
-    and the more of them the more the classifier overfits.
+    The codes are brought to a root mean square of 1 by one factor for all, where `evaluation.linear_probe` standardises
+    unit by unit, those that seldom speak too.
     """
     scale = 1 / np.sqrt(np.square(coded.train.x).mean(dtype=np.float64))
     coded = over_splits(coded, lambda z: np.float32(scale) * z)
@@ -142,7 +158,7 @@ def probe_error(coded: Dataset, key: jax.Array, probe: Probe) -> float:
     tx = optax.adam(schedules.cosine(probe.lr, num_steps))
     return evaluation.fine_tune(
         model, {"encoder": {}}, coded, key, tx=tx, num_epochs=probe.num_epochs, batch_size=probe.batch_size
-    ).test_error
+    )
 
 
 def over_splits(dataset: Dataset, function: Any) -> Dataset:
@@ -154,14 +170,14 @@ def over_splits(dataset: Dataset, function: Any) -> Dataset:
 
 def beside(config: Config, dataset: Dataset) -> Metrics:
     """The classifier on pixels."""
-    return {"pixels": {"probe_error": [probe_error(dataset, jax.random.key(config.seed), config.probe)]}}
+    return {"pixels": {"probe_error": [probe_code(dataset, jax.random.key(config.seed), config.probe).test_error]}}
 
 
 def table(summary: dict[str, Any]) -> str:
     """The table in Markdown; in brackets the published errors, in the table of Makhzani & Frey (2013)."""
     head = (
-        "", "test error of a softmax, %", "test SSE", "mean rate", "lifetime, population sparseness", "dead units, %",
-        "filter sharpness", "seeds, seconds a run",
+        "", "test error of a softmax, %", "alpha", "test SSE", "mean rate", "lifetime, population sparseness",
+        "dead units, %", "filter sharpness", "seeds, seconds a run",
     )  # fmt: skip
     published = PUBLISHED if summary["dataset"] == "mnist" and summary["latent_dim"] == 1000 else {}
     rows = []
@@ -169,14 +185,18 @@ def table(summary: dict[str, Any]) -> str:
         error = study.spread(found["probe_error"], scale=100)
         error += f" ({published[name]:.2f})" if name in published else ""
         if name == "pixels":
-            rows.append((TITLES[name], error, *[""] * 6))
+            rows.append((TITLES[name], error, *[""] * 7))
             continue
-        sparseness = [study.spread(found[f"{kind}_sparsity"]) for kind in ("lifetime", "population")]
-        rate = study.spread(found["mean_rate"])
         rows.append((
-            TITLES.get(name, f"k-sparse, k = {name[1:]}"), error, study.spread(found["test_sse"]), rate,
-            ", ".join(sparseness), study.spread(found["dead_units"], scale=100),
-            study.spread(found["filter_sharpness"]), study.cost(found),
+            TITLES.get(name, f"k-sparse, k = {name[1:]}"),
+            error,
+            "" if name in TITLES else ", ".join(f"{alpha:g}" for alpha in found["alpha"]),
+            study.spread(found["test_sse"]),
+            study.spread(found["mean_rate"]),
+            ", ".join(study.spread(found[f"{kind}_sparsity"]) for kind in ("lifetime", "population")),
+            study.spread(found["dead_units"], scale=100),
+            study.spread(found["filter_sharpness"]),
+            study.cost(found),
         ))  # fmt: skip
     return study.table(head, rows)
 

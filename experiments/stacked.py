@@ -103,6 +103,7 @@ def runs(config: Config) -> Runs:
     training.count_steps(len(dataset.train.x), config.finetune.batch_size)
     count = len(config.hidden_dims) + 1
     rows = {}
+    corruption: Any
     for name, corruption in (("sdae", "masking"), ("sae", "none")):
         for layer in range(count):
             own = LayerConfig(

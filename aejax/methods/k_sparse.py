@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 
 from aejax.algorithm import Algorithm, Player, play
 from aejax.checks import InputError, check_positive
@@ -83,25 +82,6 @@ def keep_largest(z: jax.Array, k: int) -> jax.Array:
     return jax.vmap(one)(z)
 
 
-def centre(params: Any, mean: ArrayLike) -> Any:
-    """Parameters of one tied layer, moved so that the mean of the data has the code zero and is its reconstruction.
-
-    Where biases begin at zero, the units whose random filters happen to point along the mean of the data take the
-    examples, and many of the others never speak. A departure from the paper, which lowers k from a large one instead.
-
-    Args:
-      params: of `KSparseAE.dense`, no hidden layers.
-      mean: `[D]` of the training data.
-
-    Returns:
-      The same with `-mean W` for the bias of the encoder, and `mean` for that of the decoder.
-    """
-    layer = params["encoder"]["dense_0"]
-    mean = jnp.asarray(mean, layer["kernel"].dtype)[None]
-    encoder = params["encoder"] | {"dense_0": layer | {"bias": -(mean @ layer["kernel"])[0]}}
-    return params | {"encoder": encoder, "decoder": params["decoder"] | {"bias_0": mean}}
-
-
 class HParams(NamedTuple):
     """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""
 
@@ -116,7 +96,7 @@ def k_sparse(
 
     The paper's squared error is twice the Gaussian likelihood here, up to a constant: learning rates of plain gradient
     descent differ by that factor. The paper begins with a large k and lowers it, so that fewer units die; here k is
-    that of the model, and a schedule is a series of runs, each from the parameters of the last. See also `centre`.
+    that of the model, and a schedule is a series of runs, each from the parameters of the last.
 
     Args:
       model: the module; it holds k.

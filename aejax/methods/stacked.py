@@ -78,7 +78,9 @@ class StackedAE(AE):
         **fields: Any,
     ) -> Self:
         """Convolutional layers on images `[B, H, W, C]`, and a dense one on top of them."""
-        shape, encoder, decoder = data_shape, [], []
+        shape = data_shape
+        encoder: list[nn.Module] = []
+        decoder: list[nn.Module] = []
         for width, stride in zip(features, strides, strict=True):
             encoder.append(nn.Sequential((Conv(width, stride), activation)))
             decoder.append(ConvTranspose(shape[2], shape[:2], stride))

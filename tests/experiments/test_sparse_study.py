@@ -22,7 +22,7 @@ def test_every_row_gets_its_own_penalty_and_knobs():
     own = {name: row for name, (_, row) in runs.items()}
     assert (own["ae-3"].hparams.sparsity, own["kl-3"].hparams.sparsity) == (0.0, config.hparams.sparsity)
     assert (own["l1-3"].penalty, own["l1-3"].hparams.sparsity) == ("l1", config.hparams.l1)
-    assert [(own[name].k, own[name].alpha) for name in ("k10-4", "k40-4")] == [(10, config.alpha), (40, config.alpha)]
+    assert [(own[name].k, own[name].alpha) for name in ("k10-4", "k40-4")] == [(10, 1.0), (40, 1.0)]
     assert {row.latent_dim for row in own.values()} == {1000}
     assert {row.hparams.lr for name, row in own.items() if name[0] == "k" and name[1] != "l"} == {config.hparams.k_lr}
 
@@ -48,20 +48,20 @@ def test_the_classifier_errs_where_the_labels_lie_and_does_not_see_the_scale():
     probe = sparse_ae.Probe(lr=0.05, num_epochs=5, batch_size=50)
     for scale in (1.0, 1e-3):
         scaled = sparse_ae.over_splits(coded, lambda z, scale=scale: np.float32(scale) * z)
-        assert sparse_ae.probe_error(scaled, jax.random.key(0), probe) == pytest.approx(0.2, abs=1e-6)
+        assert sparse_ae.probe_code(scaled, jax.random.key(0), probe).test_error == pytest.approx(0.2, abs=1e-6)
 
 
 def test_published_errors_stand_beside_those_of_their_size_only():
     row = {name: [0.25] for name in (
         "probe_error", "test_sse", "mean_rate", "lifetime_sparsity", "population_sparsity", "dead_units",
-        "filter_sharpness", "seconds",
+        "filter_sharpness", "seconds", "alpha",
     )}  # fmt: skip
     metrics = {"pixels": {"probe_error": [0.07]}, "k25": row, "k7": row}
     summary = {"dataset": "mnist", "latent_dim": 1000, "metrics": metrics}
     lines = sparse_ae.table(summary).splitlines()
     assert lines[2].startswith("| pixels | 7 (7.20) |")
-    assert lines[3].startswith("| k-sparse, k = 25 | 25 (1.35) | 0.25 |")
-    assert lines[4].startswith("| k-sparse, k = 7 | 25 | 0.25 |")
+    assert lines[3].startswith("| k-sparse, k = 25 | 25 (1.35) | 0.25 | 0.25 |")
+    assert lines[4].startswith("| k-sparse, k = 7 | 25 | 0.25 | 0.25 |")
     assert len({line.count("|") for line in lines}) == 1
     assert "(" not in sparse_ae.table(summary | {"dataset": "digits"}).split("\n", 1)[1]
 
@@ -81,7 +81,8 @@ def test_a_study_ends_with_rows_that_open_again_and_is_not_run_twice(tmp_path):
     assert "rate_gap" not in summary["metrics"]["ae"]
     config, model, state = common.load(tmp_path / "run" / "k4-0")
     z = model.apply({"params": state.params}, common.load_data(config).test.x, method="embed")
-    assert int((np.asarray(z) != 0).sum(axis=1).max()) <= config.alpha * 4
+    assert int((np.asarray(z) != 0).sum(axis=1).max()) <= 4
+    assert summary["metrics"]["k4"]["alpha"][0] in summary["alphas"]
     before = contents(tmp_path / "run")
     assert "figures/filters.png" in before
     call()

@@ -9,7 +9,7 @@ import pytest
 from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.methods.ae import AE, ae_loss
-from aejax.methods.k_sparse import KSparseAE, centre, k_sparse, keep_largest
+from aejax.methods.k_sparse import KSparseAE, k_sparse, keep_largest
 from aejax.nets import init_params
 
 KEY = jax.random.key(0)
@@ -120,17 +120,6 @@ def test_features_keep_more_units_than_the_code_that_is_trained():
     np.testing.assert_array_equal(bound.reconstruct(x), bound.decode(bound.encode(x)))
     everything = KSparseAE.dense(6, 8, k=2, alpha=100.0).bind({"params": params})
     np.testing.assert_array_equal(everything.embed(x), z)
-
-
-def test_centred_parameters_code_the_mean_by_nothing_and_the_rest_as_deviations():
-    model, mean = KSparseAE.dense(6, 8, k=8), np.linspace(-1, 3, 6, dtype=np.float32)[None]
-    plain = init_params(model, jax.random.key(1), jnp.zeros((1, 6)))
-    x = np.random.default_rng(5).normal(size=(5, 6)).astype(np.float32)
-    at = lambda params, x: [model.apply({"params": params}, x, method=name) for name in ("encode", "reconstruct")]
-    z, x_hat = at(centre(plain, mean[0]), x + mean)
-    expected_z, expected_x_hat = at(plain, x)  # whose biases are zero
-    np.testing.assert_allclose(z, expected_z, atol=1e-5)
-    np.testing.assert_allclose(x_hat, expected_x_hat + mean, atol=1e-5)
 
 
 def test_what_cannot_be_is_refused():
