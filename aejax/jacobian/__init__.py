@@ -10,7 +10,6 @@ from aejax.jacobian.exact import (
     encoder_sq,
     explain,
     frobenius_sq,
-    over_batch,
     reconstruction_sq,
     value_and_frobenius_sq,
 )
@@ -37,7 +36,6 @@ __all__ = [
     "jacobian",
     "log_volume",
     "magnification",
-    "over_batch",
     "path_length",
     "pullback_metric",
     "reconstruction_sq",

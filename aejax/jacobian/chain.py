@@ -22,7 +22,7 @@ from aejax.jacobian.segments import Block, Diagonal, Linear, Segment
 
 Array = jax.Array
 
-# In multiplications of a large matrix product. Calibrated with experiments/benchmarks/jacobian.py.
+# In multiplications of a large matrix product, as timed on two CPU cores; the order of magnitude is what counts.
 _MOVE = 25.0  # to compute or to copy one number
 _BATCHED = 3.0  # a multiplication in a product of two matrices that each example has for itself
 
@@ -200,7 +200,7 @@ def evaluate(term: Term, segments: Sequence[Segment], x: Array) -> tuple[Array, 
       x: `[segments[0].inputs]` float.
 
     Returns:
-      `[segments[-1].outputs]`; and `()`, float32 or wider.
+      `[segments[-1].outputs]`; and `()`, not negative, float32 or wider.
     """
     values, slopes = [x], {}
     for k, segment in enumerate(segments):
@@ -216,7 +216,7 @@ def evaluate(term: Term, segments: Sequence[Segment], x: Array) -> tuple[Array, 
             done[term] = _compute(term, [compute(part) for part in term.parts], segments, values, slopes)
         return done[term]
 
-    return values[-1], compute(term)
+    return values[-1], jnp.maximum(compute(term), 0)  # differences of Gram matrices may round below zero
 
 
 def _compute(

@@ -104,7 +104,7 @@ def encoder_sq(
     Raises:
       InputError: the mode is unknown, or the limit is too small.
     """
-    return over_batch(encoder.bind({"params": params}), x, mode=mode, memory_limit=memory_limit)[1]
+    return _over_batch(encoder.bind({"params": params}), x, mode=mode, memory_limit=memory_limit)[1]
 
 
 def embedding_sq(
@@ -122,14 +122,14 @@ def embed_and_sq(
     model: Autoencoder, params: Any, x: Array, *, mode: str = "auto", memory_limit: int | None = None
 ) -> tuple[Array, Array]:
     """The code, `[B, Z]`, and the squared Frobenius norm of its Jacobian, `[B]`, at each example, from one pass."""
-    return over_batch(model.bind({"params": params}).embed, x, mode=mode, memory_limit=memory_limit)
+    return _over_batch(model.bind({"params": params}).embed, x, mode=mode, memory_limit=memory_limit)
 
 
 def reconstruction_sq(
     model: Autoencoder, params: Any, x: Array, *, mode: str = "auto", memory_limit: int | None = None
 ) -> Array:
     """Squared Frobenius norm of the Jacobian of `model.reconstruct`, `[B]`: of the whole loop, in data space."""
-    return over_batch(model.bind({"params": params}).reconstruct, x, mode=mode, memory_limit=memory_limit)[1]
+    return _over_batch(model.bind({"params": params}).reconstruct, x, mode=mode, memory_limit=memory_limit)[1]
 
 
 def embedding_difference_sq(model: Autoencoder, params: Any, x: Array, y: Array) -> Array:
@@ -176,7 +176,7 @@ def difference_sq(f: Function, x: Array, y: Array) -> Array:
     return chain.sum_sq(jacobian(x) - jacobian(y))
 
 
-def over_batch(f: Function, x: Array, *, mode: str = "auto", memory_limit: int | None = None) -> tuple[Array, Array]:
+def _over_batch(f: Function, x: Array, *, mode: str = "auto", memory_limit: int | None = None) -> tuple[Array, Array]:
     """A function of batches that treats each example by itself, and the squared norm of its Jacobian at each.
 
     Args:
