@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from aejax.checks import InputError
 from aejax.data import Dataset
 from experiments import common
 from experiments.common import Experiment
@@ -39,7 +40,9 @@ class Study(NamedTuple):
 
 
 def seeded(rows: dict[str, tuple[Experiment, Any]], seed: int, num_seeds: int) -> Runs:
-    """Every row with every seed, from `seed` on, all rows of the first seed first."""
+    """Every row with every seed, from `seed` on, all rows of the first seed first; `InputError` where there is none."""
+    if num_seeds < 1:
+        raise InputError(f"--num-seeds is {num_seeds}; it has to be at least 1.")
     seeds = range(seed, seed + num_seeds)
     return {
         f"{name}-{each}": (experiment, dataclasses.replace(config, seed=each))
@@ -68,8 +71,7 @@ def run_all(
     """
     from experiments import launch as launching
 
-    for experiment, config in {name.rpartition("-")[0]: run for name, run in runs.items()}.values():
-        common.prepare(experiment, config, devices=launch.devices, parallel=launch.parallel, shapes_only=True)
+    _check(runs, folder.path, launch, after)
     folder.start(runs=list(runs))
     metrics = {}
     for name, (experiment, config) in runs.items():
@@ -81,6 +83,19 @@ def run_all(
         _, summary = launching.execute(experiment, config, inner, bars, quiet=True, params=params)
         metrics[name] = summary["metrics"] | {"seconds": summary["wall_seconds"]}
     return metrics
+
+
+def _check(runs: Runs, path: Path, launch: "Launch", after: Callable[[str], str | None]) -> None:
+    """Refuses what any of the runs would refuse; of those that differ in their seed alone one is traced."""
+    from experiments.folder import read_json
+
+    for experiment, config in dict.fromkeys((each, dataclasses.replace(own, seed=0)) for each, own in runs.values()):
+        common.prepare(experiment, config, devices=launch.devices, parallel=launch.parallel, shapes_only=True)
+    for name, (_, config) in runs.items():
+        common.check(config)
+        before, saved = after(name), read_json(path / name / "config.json")
+        if before is not None and saved is not None and saved["config"]["num_epochs"] != config.num_epochs:
+            raise InputError(f"{path / name} began where a shorter {before} ended. Give another --workdir.")
 
 
 def by_row(metrics: dict[str, dict[str, float]]) -> Metrics:
@@ -126,7 +141,7 @@ def body(study: Study) -> Callable[[Any, "Launch", "Bars"], Callable[[], None]]:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown, its first column the names of the rows."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in lines) + "\n"
+    return "".join("|" + "".join(f" {cell} |" if cell else " |" for cell in cells) + "\n" for cells in lines)
 
 
 def spread(values: Sequence[float], *, scale: float = 1.0) -> str:
@@ -134,11 +149,11 @@ def spread(values: Sequence[float], *, scale: float = 1.0) -> str:
     values = [scale * value for value in values]
     if len(values) == 1:
         return f"{values[0]:.5g}"
-    mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
-    if deviation == 0:
-        return f"{mean:.5g} ± 0"
+    deviation = float(np.std(values, ddof=1)) if np.ptp(values) else 0.0  # the mean of equal values may be rounded
+    if not deviation > 0:  # or not a number
+        return f"{values[0]:.5g} ± {deviation:g}"
     digits = int(np.clip(1 - np.floor(np.log10(deviation)), 0, 5))
-    return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
+    return f"{np.mean(values):.{digits}f} ± {deviation:.{digits}f}"
 
 
 def cost(row: dict[str, list[float]]) -> str:
