@@ -11,8 +11,9 @@ import numpy as np
 
 from aejax import evaluation, nets, priors
 from aejax.data import Dataset
-from experiments import aae, ae, cae, common, dae, vae
-from experiments.common import Experiment, Result
+from experiments import aae, ae, cae, common, dae, study, vae
+from experiments.common import Result
+from experiments.study import Runs
 
 if TYPE_CHECKING:
     from experiments.console import Bars
@@ -37,7 +38,7 @@ class Config:
     """Of the initialisation, the order of the data and the noise."""
 
 
-def experiments(config: Config) -> dict[str, tuple[Experiment, Any]]:
+def experiments(config: Config) -> Runs:
     """The experiment and the configuration of each method, by name."""
     shared = {**common.to_dict(config), "schedule": "cosine"}
     return {
@@ -59,40 +60,36 @@ def pca(dataset: Dataset, k: int) -> tuple[dict[str, float], np.ndarray, np.ndar
     from sklearn.decomposition import PCA
 
     start = time.perf_counter()
-    fitted = PCA(k).fit(dataset.train.x)
+    fitted = PCA(min(k, *dataset.train.x.shape)).fit(dataset.train.x)
     z = fitted.transform(dataset.test.x)
     x_hat = fitted.inverse_transform(z)
     metrics = {"test_sse": float(np.square(x_hat - dataset.test.x).sum(axis=1).mean())}
     if dataset.train.y is not None and dataset.test.y is not None:
         codes = (fitted.transform(dataset.train.x), dataset.train.y, z, dataset.test.y)
         metrics |= {"probe_accuracy": evaluation.linear_probe(*codes), "knn5_accuracy": evaluation.knn(*codes)}
-    metrics["jacobian_norm"] = k**0.5  # k orthonormal rows
+    metrics["jacobian_norm"] = fitted.n_components_**0.5  # of orthonormal rows
     return metrics | {"seconds": time.perf_counter() - start}, z, x_hat
 
 
 def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     """Runs the experiments in folders of their own inside one, then draws the sheet."""
     from aejax import plots
-    from experiments import launch as launching
-    from experiments.folder import open_folder, write_json
+    from experiments.folder import open_folder, provenance, write_json
 
     folder = open_folder("compare", config, launch.workdir, resume=launch.resume)
-    runs = experiments(config)
     if not folder.is_finished:
-        dataset = common.prepare(*runs["ae"], devices=launch.devices, parallel=launch.parallel).dataset
-        folder.start(runs=list(runs))
+        runs = experiments(config)
+        trained = study.run_all(runs, folder, launch, bars)
+        dataset = common.load_data(runs["ae"][1])
         metrics, z, x_hat = pca(dataset, config.latent_dim)
-        table, columns = {"pca": metrics}, {"PCA": plots.Column(z, x_hat, None, _note(metrics))}
-        for name, (experiment, own_config) in runs.items():
-            own = dataclasses.replace(launch, workdir=folder.path / name, resume=(folder.path / name).exists())
-            _, summary = launching.execute(experiment, own_config, own, bars, quiet=True)
-            table[name] = summary["metrics"] | {"seconds": summary["wall_seconds"]}
-            columns[name.upper()] = _column(folder.path / name, dataset, _note(summary["metrics"]))
+        table, columns = {"pca": metrics, **trained}, {"PCA": plots.Column(z, x_hat, None, _note(metrics))}
+        for name, found in trained.items():
+            columns[name.upper()] = _column(folder.path / name, dataset, _note(found))
         folder.figures.mkdir(exist_ok=True)
         title = f"{dataset.name}, a code of {config.latent_dim} numbers"
         sheet = plots.compare_sheet(dataset.test.x, dataset.test.y, columns, dataset.image_shape, title=title)
         plots.save(sheet, folder.figures / "compare.png")
-        summary = {"experiment": "compare", **common.to_dict(config), "metrics": table}
+        summary = {"experiment": "compare", **common.to_dict(config), **provenance(), "metrics": table}
         write_json(folder.path / "summary.json", summary)
 
     def report() -> None:

@@ -22,8 +22,9 @@ import numpy as np
 
 from aejax import evaluation, jacobian, nets
 from aejax.evaluation.apply import over_batches
-from experiments import ae, cae, common, dae, measures
-from experiments.common import Experiment, Trained
+from experiments import ae, cae, common, dae, measures, study
+from experiments.common import Trained
+from experiments.study import Runs
 
 if TYPE_CHECKING:
     from experiments.console import Bars
@@ -81,14 +82,14 @@ class Contraction(NamedTuple):
     """Mean distance from one to the nearest of the others."""
 
 
-def experiments(config: Config) -> dict[str, tuple[Experiment, Any]]:
+def experiments(config: Config) -> Runs:
     """The experiment and the configuration of each method, by name."""
     knobs = config.hparams
     shared: dict[str, Any] = {
         "dataset": config.dataset, "latent_dim": config.latent_dim, "hidden_dims": (), "code": "sigmoid", "tied": True,
         "num_epochs": config.num_epochs, "batch_size": config.batch_size, "schedule": "cosine", "seed": config.seed,
     }  # fmt: skip
-    found: dict[str, tuple[Experiment, Any]] = {
+    found: Runs = {
         "ae": (ae.EXPERIMENT, ae.Config(**shared, hparams=ae.method.HParams(knobs.lr))),
         "dae": (dae.EXPERIMENT, dae.Config(**shared, hparams=dae.method.HParams(knobs.lr, knobs.level))),
         "cae": (cae.EXPERIMENT, cae.Config(**shared, hparams=cae.method.HParams(knobs.lr, knobs.contraction))),
@@ -146,20 +147,13 @@ def _right_vectors(params: Any, x: jax.Array, *, model: nets.Autoencoder, k: int
 
 def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     """Runs the methods in folders of their own inside one, then measures and draws."""
-    from experiments import launch as launching
-    from experiments.folder import open_folder, write_json
+    from experiments.folder import open_folder, provenance, write_json
 
     folder = open_folder("contraction", config, launch.workdir, resume=launch.resume)
     if not folder.is_finished:
         runs = experiments(config)
-        for run in runs.values():
-            dataset = common.prepare(*run, devices=launch.devices, parallel=launch.parallel).dataset
-        folder.start(runs=list(runs))
-        table = {}
-        for name, (experiment, own_config) in runs.items():
-            own = dataclasses.replace(launch, workdir=folder.path / name, resume=(folder.path / name).exists())
-            _, summary = launching.execute(experiment, own_config, own, bars, quiet=True)
-            table[name] = summary["metrics"]
+        trained = study.run_all(runs, folder, launch, bars)
+        dataset = common.load_data(runs["ae"][1])
         x = dataset.test.x[:_EXAMPLES]
         loaded = {name: common.load(folder.path / name)[1:] for name in runs}
         found = {
@@ -167,10 +161,12 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
             for name, (model, state) in loaded.items()
         }
         draw(folder, found, loaded, x, dataset.image_shape)
+        measured = {name: trained[name] | summarise(found[name]) for name in runs}
         summary = {
             "experiment": "contraction",
             **common.to_dict(config),
-            "metrics": {name: table[name] | summarise(found[name]) for name in runs},
+            **provenance(),
+            "metrics": {name: {metric: values[metric] for metric in METRICS} for name, values in measured.items()},
             "curves": {
                 name: {"spectrum": each.spectrum.tolist(), "radii": each.radii.tolist(), "ratios": each.ratios.tolist()}
                 for name, each in found.items()

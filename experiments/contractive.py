@@ -10,27 +10,24 @@ for AE, 1.71 ± 0.11 % for DAE with masking, 1.46 ± 0.05 % for CAE, 5 seeds eac
 """
 
 import dataclasses
-import datetime
-from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from aejax import evaluation, schedules, training
 from aejax.algorithm import Algorithm, Player, play
 from aejax.checks import DivergedError, InputError, check_non_negative, check_positive, nearest
+from aejax.data import Dataset
 from aejax.methods.ae import ae_loss
-from experiments import ae, cae, cae_h, common, dae, measures, rcae, scae
+from experiments import ae, cae, cae_h, common, contractive_sheets, dae, measures, rcae, scae, study
 from experiments.common import Experiment, Trained
-from experiments.study import spread
+from experiments.study import Runs, Study
 
 if TYPE_CHECKING:
-    from experiments.console import Bars
-    from experiments.folder import RunFolder
-    from experiments.launch import Launch
+    from matplotlib.figure import Figure
 
 
 class Method(NamedTuple):
@@ -52,6 +49,8 @@ METHODS = {
 }
 CLAIMED = ("ae", "dae_b", "cae")  # whose order is the claim, and who get all seeds; the others get two at most
 PLAIN = ("ae", "ae_wd", "dae_b", "dae_g")  # without contraction: their rates are chosen by a search of the AE
+_VALIDATION = 1 / 6  # of the training images: 10,000 of MNIST
+_EXAMPLES = 200  # on which the penalty of the SCAE is drawn
 
 
 class HParams(NamedTuple):
@@ -107,16 +106,17 @@ class Config:
     """Of the classifier."""
 
 
-def experiments(config: Config) -> dict[str, tuple[Experiment, Any]]:
+def runs(config: Config) -> Runs:
     """The experiment and the configuration of every run, by method and seed: `cae-0`."""
     check(config)
-    count = {name: config.num_seeds if name in CLAIMED else min(config.num_seeds, 2) for name in config.methods}
-    seeds = [(name, config.seed + i) for i in range(config.num_seeds) for name in config.methods if i < count[name]]
-    return {f"{name}-{seed}": experiment(name, config, seed) for name, seed in seeds}
+    rows = {name: experiment(name, config) for name in config.methods}
+    claimed = study.seeded(rows, config.seed, config.num_seeds)
+    others = study.seeded(rows, config.seed, min(config.num_seeds, 2))
+    return {name: run for name, run in claimed.items() if name in others or name.rpartition("-")[0] in CLAIMED}
 
 
 def check(config: Config) -> None:
-    """Refuses methods, counts and rates that cannot be run."""
+    """Refuses methods, counts, rates and data that cannot be run."""
     for name in config.methods:
         if name not in METHODS:
             raise InputError(f"Unknown method {name!r}. {nearest(name, METHODS, what='methods')}")
@@ -126,17 +126,20 @@ def check(config: Config) -> None:
         raise InputError("--finetune.num-epochs and --finetune.batch-size have to be at least 1.")
     check_positive(**{"finetune.lr": config.finetune.lr, "finetune.plain_lr": config.finetune.plain_lr})
     check_non_negative(**{"finetune.momentum": config.finetune.momentum})
+    dataset = common.load_data(common.Config(dataset=config.dataset, validation=_VALIDATION))
+    evaluation.check_labels(dataset)
+    training.count_steps(len(dataset.train.x), config.finetune.batch_size)
 
 
-def experiment(name: str, config: Config, seed: int) -> tuple[Experiment, Any]:
+def experiment(name: str, config: Config) -> tuple[Experiment, Any]:
     """One pre-training with what is measured after it."""
     knobs, finetune = config.hparams, config.finetune
     if name in PLAIN:
         knobs, finetune = knobs._replace(lr=knobs.plain_lr), finetune._replace(lr=finetune.plain_lr)
     shared: dict[str, Any] = {
         "dataset": config.dataset, "latent_dim": config.latent_dim, "hidden_dims": (), "code": "sigmoid", "tied": True,
-        "num_epochs": config.num_epochs, "batch_size": config.batch_size, "schedule": "cosine", "validation": 1 / 6,
-        "seed": seed,
+        "num_epochs": config.num_epochs, "batch_size": config.batch_size, "schedule": "cosine",
+        "validation": _VALIDATION, "seed": config.seed,
     }  # fmt: skip
     weights = {"lr": knobs.lr, "contraction": knobs.contraction}
     own: Any
@@ -203,88 +206,45 @@ def measure(trained: Trained, *, finetune: FineTune) -> dict[str, float]:
     }
 
 
-def execute(
-    runs: dict[str, tuple[Experiment, Any]], config: Config, folder: "RunFolder", launch: "Launch", bars: "Bars"
-) -> dict[str, dict[str, float]]:
-    """The metrics of every run, each in a folder of its own inside one; those that are finished there are not repeated.
+def draw(config: Config, path: Path, dataset: Dataset) -> "dict[str, Figure]":
+    """Filters of every method, and the penalty of the SCAE as its noise vanishes; both of the first seed."""
+    from aejax import plots
 
-    Raises:
-      InputError: a configuration or the data cannot be used; nothing has been written then.
-    """
-    from experiments import launch as launching
-
-    for each, own in {name.rpartition("-")[0]: run for name, run in runs.items()}.values():
-        dataset = common.prepare(each, own, devices=launch.devices, parallel=launch.parallel).dataset
-    evaluation.check_labels(dataset)
-    training.count_steps(len(dataset.train.x), config.finetune.batch_size)
-    folder.start(runs=list(runs))
-    metrics = {}
-    for name, (each, own) in runs.items():
-        path = folder.path / name
-        inner = dataclasses.replace(launch, workdir=path, resume=path.exists())
-        _, summary = launching.execute(each, own, inner, bars, quiet=True)
-        metrics[name] = summary["metrics"] | {"seconds": summary["wall_seconds"]}
-    return metrics
+    figures, loaded = {}, {name: common.load(path / f"{name}-{config.seed}")[1:] for name in config.methods}
+    if dataset.image_shape is not None:
+        kernels = {METHODS[name].title: contractive_sheets.kernel(state.params) for name, (_, state) in loaded.items()}
+        figures["filters"] = plots.filter_panels(kernels, dataset.image_shape)
+    if "cae" in loaded:
+        model, state = loaded["cae"]
+        figures["limit"] = contractive_sheets.limit_figure(model, state.params, dataset.test.x[:_EXAMPLES])
+    return figures
 
 
-def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
-    """Runs everything, writes the summary, and draws the two sheets."""
-    from experiments.contractive_sheets import draw
-    from experiments.folder import environment, open_folder, write_json
-
-    folder = open_folder("contractive", config, launch.workdir, resume=launch.resume)
-    if not folder.is_finished:
-        runs = experiments(config)
-        metrics = execute(runs, config, folder, launch, bars)
-        draw(folder, config.methods, config.seed)
-        seeds = {method: [name for name in runs if name.rpartition("-")[0] == method] for method in config.methods}
-        summary = {
-            "experiment": "contractive",
-            **common.to_dict(config),
-            "date": datetime.date.today().isoformat(),
-            "environment": {k: v for k, v in environment().items() if k in ("commit", "python", "devices", "versions")},
-            "metrics": {
-                method: {key: [metrics[name][key] for name in names] for key in metrics[names[0]]}
-                for method, names in seeds.items()
-            },
-        }
-        write_json(folder.path / "summary.json", summary)
-
-    def report() -> None:
-        bars.console.print(table(folder.summary), markup=False, highlight=False)
-        bars.console.print(f"{folder.figures}: filters.png, limit.png", highlight=False, soft_wrap=True)
-
-    return report
-
-
-def table(summary: Any) -> str:
+def table(summary: dict[str, Any]) -> str:
     """The table in Markdown: mean and deviation over seeds (of seconds the median), in brackets what was published."""
-    lines = [
-        "| | fine-tuned test error, % | mean Jacobian norm | saturated, % | test SSE | seeds, seconds a run |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for name, found in summary["metrics"].items():
         title, published = METHODS[name]
-        published = published if summary["dataset"] == "mnist" else None
-        error, norm, saturation = ("", "", "") if published is None else (
+        error, norm, saturation = ("", "", "") if published is None or summary["dataset"] != "mnist" else (
             f" ({published[0]:.2f})", f" ({1e4 * published[1]:.2f}e-4)", f" ({published[2]:.0f})"
         )  # fmt: skip
-        cells = (
+        rows.append([
             title,
-            spread([100 * value for value in found["finetuned_error"]]) + error,
-            spread(found["jacobian_norm"]) + norm,
-            spread([100 * value for value in found["saturation"]]) + saturation,
-            spread(found["test_sse"]),
-            f"{len(found['seconds'])}, {np.median(found['seconds']):.0f}",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+            study.spread(found["finetuned_error"], scale=100) + error,
+            study.spread(found["jacobian_norm"]) + norm,
+            study.spread(found["saturation"], scale=100) + saturation,
+            study.spread(found["test_sse"]),
+            study.cost(found),
+        ])  # fmt: skip
+    head = ("", "fine-tuned test error, %", "mean Jacobian norm", "saturated, %", "test SSE", "seeds, seconds a run")
+    return study.table(head, rows)
+
+
+STUDY = Study("contractive", Config, runs, table, draw)
 
 
 def main() -> None:
-    from experiments import launch
-
-    launch.command_line("experiments.contractive", Config, __doc__, body, None)
+    study.main(STUDY, __doc__)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,14 @@ and decides nothing. Every method searched gets the same points.
 """
 
 import dataclasses
-import datetime
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from aejax.checks import InputError
-from experiments import common, contractive
+from experiments import common, contractive, study
+from experiments.study import Runs
 
 if TYPE_CHECKING:
     from experiments.console import Bars
@@ -42,36 +42,35 @@ def points(config: Config) -> list[dict[str, float]]:
     return [{name: float(f"{values[name][i]:.3g}") for name in SPACE} for i in range(config.num_points)]
 
 
-def experiments(config: Config) -> dict[str, tuple[common.Experiment, Any]]:
+def runs(config: Config) -> Runs:
     """The experiment and the configuration of every point, by method and number: `cae-3`."""
     contractive.check(config)
     if config.num_seeds != 1:
         raise InputError(f"--num-seeds is {config.num_seeds}; a point is tried with one seed, and --seed says which.")
-    runs: dict[str, tuple[common.Experiment, Any]] = {}
+    found: Runs = {}
     for i, point in enumerate(points(config)):
         lr, finetune_lr = point["lr"], point["finetune_lr"]
         hparams = config.hparams._replace(lr=lr, plain_lr=lr, contraction=point["contraction"])
         finetune = config.finetune._replace(lr=finetune_lr, plain_lr=finetune_lr)
         own = dataclasses.replace(config, hparams=hparams, finetune=finetune)
-        runs |= {f"{name}-{i}": contractive.experiment(name, own, config.seed) for name in config.methods}
-    return runs
+        found |= {f"{name}-{i}": contractive.experiment(name, own) for name in config.methods}
+    return found
 
 
 def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     """Tries every point and ranks them."""
-    from experiments.folder import environment, open_folder, write_json
+    from experiments.folder import open_folder, provenance, write_json
 
     folder = open_folder("contractive_search", config, launch.workdir, resume=launch.resume)
     if not folder.is_finished:
-        metrics = contractive.execute(experiments(config), config, folder, launch, bars)
+        metrics = study.run_all(runs(config), folder, launch, bars)
         found = {
             name: [point | metrics[f"{name}-{i}"] for i, point in enumerate(points(config))] for name in config.methods
         }
         summary = {
             "experiment": "contractive_search",
             **common.to_dict(config),
-            "date": datetime.date.today().isoformat(),
-            "environment": {k: v for k, v in environment().items() if k in ("commit", "python", "devices", "versions")},
+            **provenance(),
             "points": {name: ranked(each) for name, each in found.items()},
         }
         write_json(folder.path / "summary.json", summary)
@@ -89,13 +88,17 @@ def ranked(found: list[dict[str, float]]) -> list[dict[str, float]]:
 
 def table(found: dict[str, list[dict[str, float]]]) -> str:
     """The table in Markdown, best point first."""
-    lines = ["| method | lr | contraction | fine-tuning lr | validation error, % | test error, % |", 6 * "| --- " + "|"]
-    for name, each in found.items():
-        for point in each:
-            errors = (100 * point["finetuned_validation_error"], 100 * point["finetuned_error"])
-            knobs = " | ".join(f"{point[knob]:.3g}" for knob in SPACE)
-            lines.append(f"| {contractive.METHODS[name].title} | {knobs} | {errors[0]:.2f} | {errors[1]:.2f} |")
-    return "\n".join(lines) + "\n"
+    rows = [
+        [
+            contractive.METHODS[name].title,
+            *(f"{point[knob]:.3g}" for knob in SPACE),
+            *(f"{100 * point[error]:.2f}" for error in ("finetuned_validation_error", "finetuned_error")),
+        ]
+        for name, each in found.items()
+        for point in each
+    ]
+    head = ("method", "lr", "contraction", "fine-tuning lr", "validation error, %", "test error, %")
+    return study.table(head, rows)
 
 
 def main() -> None:

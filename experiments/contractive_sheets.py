@@ -1,4 +1,4 @@
-"""The two pictures of `experiments.contractive`: filters of every method, and how the SCAE becomes the CAE."""
+"""A picture of `experiments.contractive`: how the SCAE becomes the CAE."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,32 +9,12 @@ import numpy as np
 from aejax import jacobian
 from aejax.data import Batch
 from aejax.methods.scae import scae_loss
-from experiments import common
-from experiments.contractive import METHODS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from experiments.folder import RunFolder
-
 _SIGMAS = np.geomspace(0.01, 1.0, 13)
-_EXAMPLES = 200
 _DRAWS = 20  # of the noise, for each example
-
-
-def draw(folder: "RunFolder", methods: tuple[str, ...], seed: int) -> None:
-    """Writes filters.png, of data that are images, and limit.png, where there is a CAE; both of the first seed."""
-    from aejax import plots
-
-    folder.figures.mkdir(exist_ok=True)
-    loaded = {name: common.load(folder.path / f"{name}-{seed}") for name in methods}
-    dataset = common.load_data(loaded[methods[0]][0])
-    if dataset.image_shape is not None:
-        kernels = {METHODS[name].title: kernel(state.params) for name, (_, _, state) in loaded.items()}
-        plots.save(plots.filter_panels(kernels, dataset.image_shape), folder.figures / "filters.png")
-    if "cae" in loaded:
-        _, model, state = loaded["cae"]
-        plots.save(limit_figure(model, state.params, dataset.test.x[:_EXAMPLES]), folder.figures / "limit.png")
 
 
 def kernel(params: Any) -> np.ndarray:

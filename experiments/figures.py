@@ -4,7 +4,6 @@ A run that is finished in runs/ is not repeated, and an unfinished one goes on, 
 """
 
 import dataclasses
-import datetime
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -78,7 +77,7 @@ class Config:
 def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     from aejax.checks import InputError, nearest
     from experiments import launch as launching
-    from experiments.folder import default_path, environment, write_json
+    from experiments.folder import default_path, provenance, write_json
 
     unknown = [name for name in config.rows if name not in ROWS]
     if unknown:
@@ -98,8 +97,7 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
             "metrics": {key: [s["metrics"][key] for s in summaries] for key in summaries[0]["metrics"]},
             "seconds": [s["wall_seconds"] for s in summaries],
             "steps_per_second": [s["steps_per_second"] for s in summaries],
-            "date": datetime.date.today().isoformat(),
-            "environment": {k: v for k, v in environment().items() if k in ("commit", "python", "devices", "versions")},
+            **provenance(),
         }
         write_json(file, results)
     write_table(results)

@@ -14,7 +14,7 @@ from aejax.data import Batch
 from aejax.methods.ae import AE
 from aejax.methods.cae import CAE, cae_loss
 from aejax.nets import init_params
-from experiments import ae, contractive, contractive_search, contractive_sheets, launch
+from experiments import ae, contractive, contractive_search, contractive_sheets, launch, study
 
 KEY = jax.random.key(0)
 SMALL = contractive.Config(
@@ -25,7 +25,7 @@ SMALL = contractive.Config(
 
 def test_every_method_gets_its_seeds_and_only_its_own_knobs():
     config = dataclasses.replace(contractive.Config(), methods=tuple(contractive.METHODS), num_seeds=5, seed=3)
-    runs = contractive.experiments(config)
+    runs = contractive.runs(config)
     count = {name: sum(run.rpartition("-")[0] == name for run in runs) for name in contractive.METHODS}
     assert count == {name: 5 if name in ("ae", "dae_b", "cae") else 2 for name in contractive.METHODS}
     assert list(runs)[:2] == ["ae-3", "ae_wd-3"]
@@ -67,10 +67,7 @@ def test_a_point_of_the_search_is_what_its_run_is_given(tmp_path, monkeypatch):
     for i, point in enumerate(points):
         own = json.loads((tmp_path / "search" / f"cae-{i}" / "config.json").read_text())["config"]
         assert own["hparams"] == {"lr": point["lr"], "contraction": point["contraction"]}
-        assert (
-            contractive_search.experiments(config)[f"cae-{i}"][0].measure.keywords["finetune"].lr
-            == point["finetune_lr"]
-        )
+        assert contractive_search.runs(config)[f"cae-{i}"][0].measure.keywords["finetune"].lr == point["finetune_lr"]
     errors = [point["finetuned_validation_error"] for point in tried]
     assert errors == sorted(errors)
     with pytest.raises(SystemExit):
@@ -132,7 +129,8 @@ def test_the_table_of_the_readme_is_that_of_the_runs():
 
 def call(module, config, *flags):
     """The command line of a module, in process."""
-    launch.command_line(f"experiments.{module.__name__.split('.')[1]}", type(config), "", module.body, flags)
+    body = study.body(module.STUDY) if module is contractive else module.body
+    launch.command_line(f"experiments.{module.__name__.split('.')[1]}", type(config), "", body, flags)
 
 
 FLAGS = (
