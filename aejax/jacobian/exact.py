@@ -30,10 +30,10 @@ _COPIES = 3  # value, cotangent and a temporary of each number, as value and gra
 _LARGE = 2**24  # bytes: on CPU, examples that take more come one at a time, which keeps them in the cache
 
 
-def check_mode(mode: str) -> None:
-    """Refuses an unknown mode; `InputError` names the known ones."""
-    if mode not in MODES:
-        raise InputError(f"Unknown Jacobian mode {mode!r}. {nearest(mode, MODES, what='modes')}")
+def check_mode(mode: str, *, modes: tuple[str, ...] = MODES) -> None:
+    """Refuses a mode that is not among `modes`; `InputError` names those."""
+    if mode not in modes:
+        raise InputError(f"Unknown Jacobian mode {mode!r}. {nearest(mode, modes, what='modes')}")
 
 
 def frobenius_sq(

@@ -18,7 +18,7 @@ import optax
 
 from aejax import jacobian as jac
 from aejax.algorithm import Algorithm, Metrics, Player, play
-from aejax.checks import InputError, check_non_negative, check_positive, nearest
+from aejax.checks import InputError, check_non_negative, check_positive
 from aejax.data import Batch
 from aejax.methods.ae import AE, reconstruction
 
@@ -77,7 +77,7 @@ def cae_loss(
     Raises:
       InputError: unknown mode, or a limit that is too small.
     """
-    _check_mode(jacobian)
+    jac.check_mode(jacobian, modes=MODES)
     if jacobian == "hutchinson":
         embed = model.bind({"params": params}).embed
         probe = lambda v, key: jac.hutchinson_sq(lambda v: embed(v[None])[0], v, key).value
@@ -115,7 +115,7 @@ def cae(
     """
     check_positive(lr=hparams.lr)
     check_non_negative(contraction=hparams.contraction)
-    _check_mode(jacobian)
+    jac.check_mode(jacobian, modes=MODES)
     if memory_limit is not None and (jacobian == "hutchinson" or memory_limit <= 0):
         raise InputError(
             f"memory_limit is {memory_limit} with {jacobian!r}; it is a positive number of bytes, for the exact modes."
@@ -123,8 +123,3 @@ def cae(
     loss = partial(cae_loss, model=model, contraction=hparams.contraction, jacobian=jacobian, memory_limit=memory_limit)
     recon = Player(loss, ("encoder", "decoder"), tx(hparams.lr))
     return play({"recon": recon}, [["recon"]], axis_name=axis_name)
-
-
-def _check_mode(jacobian: str) -> None:
-    if jacobian not in MODES:
-        raise InputError(f"Unknown Jacobian mode {jacobian!r}. {nearest(jacobian, MODES, what='modes')}")
