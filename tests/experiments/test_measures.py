@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 
 from aejax import priors
 from aejax.checks import InputError
-from experiments import aae, ae, cae, cae_h, compare, dae, measures, rcae, scae, study, vae
+from experiments import aae, ae, cae, cae_h, compare, dae, measures, rcae, scae, vae
 
 
 def test_principal_angle_of_a_rotated_direction():
@@ -42,12 +42,6 @@ def test_final_mean_weighs_the_last_tenth_of_the_steps():
     rows = [{"step": 50, "loss": 9.0}, {"step": 95, "loss": 2.0}, {"step": 100, "loss": 4.0}]
     # Steps 91 to 95 at 2, steps 96 to 100 at 4.
     assert measures.final_mean(SimpleNamespace(history=rows), "loss") == pytest.approx(3.0)
-
-
-def test_spread_keeps_the_digits_that_mean_something():
-    assert study.spread([13.8661, 13.8663, 13.8665]) == "13.86630 ± 0.00020"
-    assert study.spread([101.0, 103.0, 105.0]) == "103.0 ± 2.0"
-    assert study.spread([3.25]) == "3.25"
 
 
 def test_the_jacobian_norm_of_pca_is_that_of_its_components(digits):
