@@ -1,0 +1,136 @@
+"""The study of stacks: stage after stage, what each of them moves, its table, and one small study from end to end."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from small_run import contents
+
+from aejax import nets
+from aejax.checks import InputError
+from experiments import common, launch, stacked, study
+
+FLAGS = (
+    "--hidden-dims", "12", "--latent-dim", "6", "--num-epochs", "2", "--batch-size", "500",
+    "--finetune.num-epochs", "2", "--finetune.batch-size", "500",
+)  # fmt: skip
+
+
+def call(*flags):
+    launch.command_line("experiments.stacked", stacked.Config, "", study.body(stacked.STUDY), [*FLAGS, *flags])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a study; look, do not touch."""
+    path = tmp_path_factory.mktemp("runs") / "stacked"
+    call("--workdir", str(path))
+    return path
+
+
+def test_a_stage_is_a_run_and_begins_after_the_one_below():
+    runs = stacked.runs(dataclasses.replace(stacked.Config(), hidden_dims=(9, 8), num_seeds=2, seed=5))
+    assert list(runs)[:6] == ["sdae_0-5", "sdae_1-5", "sdae_2-5", "sae_0-5", "sae_1-5", "sae_2-5"]
+    assert len(runs) == 12
+    before = {name: stacked.after(name) for name in runs}
+    assert before == {name: f"{name[:-3]}{int(name[-3]) - 1}{name[-2:]}" if name[-3] > "0" else None for name in runs}
+    assert before["sdae_2-6"] == "sdae_1-6"
+    order = list(runs)
+    assert all(order.index(first) < order.index(name) for name, first in before.items() if first is not None)
+    for name, (experiment, own) in runs.items():
+        assert (own.layer, experiment.monitor) == (int(name[-3]), f"layer_{name[-3]}/loss")
+        assert own.corruption == ("masking" if name.startswith("sdae") else "none")
+
+
+def test_a_stage_moves_its_own_layer_only(finished):
+    same = lambda a, b: all(np.array_equal(x, y) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True))
+    for method in ("sae", "sdae"):
+        config, model, first = common.load(finished / f"{method}_0-0")
+        second = common.load(finished / f"{method}_1-0")[2]
+        key, *_ = jax.random.split(jax.random.key(0), 3)
+        fresh = nets.init_params(model, key, common.load_data(config).train.x[:1])
+        for params, before, layer in ((first.params, fresh, 0), (second.params, first.params, 1)):
+            moved = {group for group in params if not same(params[group], before[group])}
+            assert moved == {f"encoder_{layer}", f"decoder_{layer}"}
+        assert int(second.step) == int(first.step)  # counted anew: the schedule of a stage is its own
+
+
+def test_without_pretraining_there_are_as_many_passes(monkeypatch):
+    asked = []
+
+    def fine_tuned(model, params, dataset, key, finetune):
+        asked.append((finetune.num_epochs, model.latent_dim, len(model.encoder)))
+        return {"finetuned_error": 0.1}
+
+    monkeypatch.setattr(stacked, "fine_tuned", fine_tuned)
+    config = dataclasses.replace(
+        stacked.Config(), hidden_dims=(9, 8), latent_dim=7, num_epochs=5, num_seeds=2,
+        finetune=stacked.FineTune(num_epochs=4),
+    )  # fmt: skip
+    dataset = common.load_data(next(iter(stacked.runs(config).values()))[1])
+    assert stacked.beside(config, dataset) == {"none": {"finetuned_error": [0.1, 0.1]}}
+    assert asked == [(4 + 3 * 5, 7, 3)] * 2
+
+
+def test_the_study_ends_with_a_table_and_is_not_run_twice(finished, capsys):
+    metrics = json.loads((finished / "summary.json").read_text())["metrics"]
+    assert list(metrics) == ["none", "sdae_0", "sdae_1", "sae_0", "sae_1"]
+    assert set(metrics["none"]) == {"finetuned_epoch", "finetuned_validation_error", "finetuned_error"}
+    assert set(metrics["sae_0"]) == {"seconds"}  # the classifier comes after the last stage
+    assert 0 < metrics["sae_1"]["finetuned_error"][0] < 1
+    before = contents(finished)
+    assert "figures/filters.png" in before
+    call("--workdir", str(finished))
+    out = capsys.readouterr().out
+    assert "| SDAE-3, masking |" in out
+    assert "(1.28)" not in out
+    assert contents(finished) == before
+
+
+def test_the_table_adds_the_seconds_of_the_stages_and_has_published_errors_for_mnist_alone():
+    top = {
+        "finetuned_error": [0.014, 0.016], "finetuned_validation_error": [0.02, 0.02], "saturation": [0.5, 0.7],
+        "seconds": [10.0, 30.0],
+    }  # fmt: skip
+    stage = {"seconds": [1.0, 2.0]}
+    none = {name: values for name, values in top.items() if name.startswith("finetuned")}
+    metrics = {"none": none, "sdae_0": stage, "sdae_1": top, "sae_0": stage, "sae_1": top}
+    summary = {"dataset": "mnist", "hidden_dims": [9], "metrics": metrics}
+    _, _, *lines = stacked.table(summary).splitlines()
+    assert lines == [
+        "| no pre-training | 1.50 ± 0.14 | 2 ± 0 | | 2 |",
+        "| SAE-3 | 1.50 ± 0.14 (1.40) | 2 ± 0 | 60 ± 14 | 2, 22 |",  # the median of 11 and 32, rounded to even
+        "| SDAE-3, masking | 1.50 ± 0.14 (1.28) | 2 ± 0 | 60 ± 14 | 2, 22 |",
+    ]
+    assert "(1." not in stacked.table(summary | {"dataset": "digits"})
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--num-seeds", "0"], "--num-seeds"),
+        (["--finetune.num-epochs", "0"], "--finetune.num-epochs"),
+        (["--finetune.lr", "0"], "finetune.lr is 0.0"),
+        (["--finetune.momentum", "-1"], "finetune.momentum is -1.0"),
+        (["--finetune.batch-size", "5000"], "5000"),
+        (["--hparams.lr", "-1"], "lr is -1.0"),
+        (["--hparams.level", "2"], "2.0"),  # of the denoising stack alone
+        (["--dataset", "faces.npy"], "faces has no labels to fine-tune on"),
+    ],
+)
+def test_refused_before_it_begins(tmp_path, capsys, flags, message):
+    np.save(tmp_path / "faces.npy", np.random.default_rng(0).random((700, 4, 4)))
+    before = contents(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        call("--workdir", "run", *flags)
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
+def test_layers_that_are_not_there_are_refused():
+    config = stacked.LayerConfig(hidden_dims=(9,), layer=2)
+    with pytest.raises(InputError, match=r"the stack has the layers \[0, 1\]"):
+        common.prepare(stacked.EXPERIMENT, config, shapes_only=True)
