@@ -87,7 +87,7 @@ def draw(config: Config, path: Path, dataset: Dataset) -> "dict[str, Figure]":
         x = dataset.test.x if name == "conv" else flat.test.x
         z = evaluation.embed(model, state.params, x)
         figures[f"codes_{name}"] = plots.latent_scatter(z, dataset.test.y, title=f"{title}: codes of the test images")
-        rows[name] = evaluation.reconstruct(model, state.params, x[shown]).reshape(16, -1)
+        rows[name] = evaluation.reconstruct(model, state.params, x[shown]).reshape(rows["original"].shape)
         drawn = np.random.default_rng(config.seed).uniform(z.min(axis=0), z.max(axis=0), (100, config.latent_dim))
         decoded = np.asarray(model.apply({"params": state.params}, drawn.astype(np.float32), method="generate"))
         sheet = plots.images(decoded, dataset.image_shape, title=f"{title}: decoded from random codes")

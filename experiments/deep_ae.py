@@ -83,7 +83,8 @@ def draw(config: Config, path: Path, dataset: Dataset) -> "dict[str, Figure]":
     if dataset.image_shape is None:
         return {}
     _, model, state = common.load(path / f"deep-{config.seed}")
-    x, pca = dataset.test.x[:16], PCA(config.latent_dim).fit(dataset.train.x)
+    x, train_x = dataset.test.x[:16], dataset.train.x
+    pca = PCA(min(config.latent_dim, *train_x.shape)).fit(train_x)
     rows = {
         "original": x,
         "deep autoencoder": evaluation.reconstruct(model, state.params, x),
