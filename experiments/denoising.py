@@ -101,7 +101,7 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     folder = open_folder("denoising", config, launch.workdir, resume=launch.resume)
     if not folder.is_finished:
         dataset = load(config)
-        check(config, dataset)
+        check(config, launch, dataset)
         folder.start()
         pieces = [(c, config.seed + i) for i in range(config.num_seeds) for c in ("masking", "gaussian")]
         bars.add("sweeps", len(pieces))
@@ -109,13 +109,13 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
         for done, (corruption, seed) in enumerate(pieces):
             file = folder.path / f"{corruption}-{seed}.json"
             piece = read_json(file)
-            if piece is None:
+            if piece is None or piece.get("num_epochs") != config.num_epochs:
                 bars.say(f"{corruption} noise, seed {seed}, all levels")
                 piece = train(config, dataset, corruption, seed)
                 filters = piece.pop("filters")
                 if seed == config.seed:
                     np.save(folder.path / f"{corruption}.npy", filters)
-                write_json(file, piece)
+                write_json(file, piece | {"num_epochs": config.num_epochs})
             for name in METRICS:
                 found[corruption][name].append(piece[name])
             bars.update(done + 1, {f"{corruption}/lowest_probe_error": min(piece["probe_error"])})
@@ -143,12 +143,15 @@ def load(config: Config) -> Dataset:
     return common.load_data(own)
 
 
-def check(config: Config, dataset: Dataset) -> None:
+def check(config: Config, launch: "Launch", dataset: Dataset) -> None:
     """Refuses what cannot be trained or measured."""
     if dataset.train.y is None or dataset.test.y is None:
         raise InputError(f"{dataset.name} has no labels, by which the codes are judged.")
     if config.num_seeds < 1 or not config.masking or not config.gaussian:
         raise InputError("--num-seeds has to be at least 1, and --masking and --gaussian need at least one level each.")
+    if launch.devices != 1 or launch.parallel != "jit":
+        raise InputError("The sweeps run on one device; leave --devices and --parallel out.")
+    training.count_steps(len(dataset.train.x), config.batch_size)
     for corruption in ("masking", "gaussian"):
         for level in getattr(config, corruption):
             method.dae(AE.dense(2, 1), method.HParams(config.lr, level), corruption=corruption)
