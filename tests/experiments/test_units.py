@@ -1,0 +1,81 @@
+"""Whatever a study reports is in the table of units: every name, from the functions that make it."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from aejax import data
+from aejax.data import Batch
+from experiments import (
+    common,
+    contraction,
+    contractive,
+    conv_ae,
+    deep_ae,
+    denoising,
+    likelihood_view,
+    linear_ae,
+    manifold,
+    score,
+    sparse_ae,
+    stacked,
+)
+
+KEY = jax.random.key(0)
+STUDIES = {
+    linear_ae: {"latent_dims": (3,), "latent_dim": 3, "num_directions": 3},
+    sparse_ae: {"latent_dim": 4, "ks": (2,), "alphas": (1.0,), "probe": sparse_ae.Probe(num_epochs=1, batch_size=20)},
+    manifold: {"hidden_dims": (8,), "k": 4, "graph_k": 4},
+    stacked: {"hidden_dims": (), "latent_dim": 4, "finetune": stacked.FineTune(num_epochs=1, batch_size=20)},
+    contractive: {"methods": ("ae", "ae_wd", "scae", "cae_h", "rcae"), "latent_dim": 4,
+                  "finetune": contractive.FineTune(num_epochs=1, batch_size=20)},
+    deep_ae: {"hidden_dims": (8,), "latent_dim": 2},
+    conv_ae: {},
+}  # fmt: skip
+
+
+def undocumented(names):
+    documented = (Path(contraction.__file__).parents[1] / "docs" / "units.md").read_text()
+    return sorted(name for name in names if f"`{name}`" not in documented)
+
+
+@pytest.fixture
+def faces(tmp_path):
+    """Three kinds of image, 90 in all."""
+    x, y = np.random.default_rng(0).random((90, 4, 4)), np.arange(90) % 3
+    np.savez(tmp_path / "faces.npz", x=x, y=y, x_test=x[:30], y_test=y[:30])
+    return "faces.npz"
+
+
+@pytest.mark.parametrize("module", STUDIES, ids=lambda module: module.__name__.rpartition(".")[2])
+def test_whatever_a_study_reports_is_in_the_table_of_units(module, faces, monkeypatch):
+    """The terms of every row, by shapes; what is measured of fresh parameters, once for all rows that measure alike."""
+    monkeypatch.setattr(conv_ae, "_DENSE", {"dense": (), "deep": ()})
+    config = module.Config(dataset=faces, num_epochs=1, batch_size=20, **STUDIES[module])
+    names, measured = {"seconds"}, {}
+    for experiment, own in module.runs(config).values():
+        ready = common.prepare(experiment, own, shapes_only=True)
+        terms = jax.eval_shape(ready.algorithm.evaluate, ready.state, Batch(ready.dataset.train.x[:20]), KEY)
+        names |= {name.rpartition("/")[2] for name in terms}
+        if own.net == "dense":  # convolutions take longest to compile, and are measured as the others are
+            measure = getattr(experiment.measure, "func", experiment.measure)
+            measured[measure, own.hparams, str(getattr(experiment.measure, "keywords", ""))] = experiment, own
+    for experiment, own in measured.values():
+        ready = common.prepare(experiment, own)
+        trained = common.Trained(own, ready.model, ready.algorithm, ready.state, ready.dataset, [], KEY, KEY)
+        names |= set(experiment.measure(trained))
+    if module in (deep_ae, conv_ae, manifold):
+        dataset = common.load_data(own)
+        names |= {name for row in module.beside(config, dataset).values() for name in row}
+    assert len(names) > 5
+    assert undocumented(names) == []
+
+
+def test_whatever_the_other_experiments_report_is_in_the_table_of_units():
+    x = np.random.default_rng(0).random((90, 16), np.float32)
+    readings = likelihood_view.readings(data.Dataset("x", Batch(x), None, Batch(x), None))
+    names = {*denoising.METRICS, *score.ERRORS, *contraction.METRICS, "noise_nats"}
+    assert undocumented(names.union(*readings.values())) == []
+    assert undocumented(["no_such_name"]) == ["no_such_name"]
