@@ -7,7 +7,7 @@ one has the Wiener filter for Gaussian noise, and for masking noise the map of t
 (Chen et al. 2012), both cut to its rank. Claimed is: test errors within 0.1 % of PCA, every principal direction within
 1 degree, and denoisers whose expected error on the training examples is within 1 % of the least. Subspaces, and the
 maps of denoisers, are further off where the last variance that is kept is close to the first that is not. On MNIST
-`--dataset mnist --latent-dims 10 30 64 --latent-dim 30 --num-directions 10 --num-epochs 80 --batch-size 500
+`--dataset mnist --latent-dims 10 30 64 --latent-dim 30 --num-directions 10 --num-epochs 60 --batch-size 500
 --hparams.weight-decay 0.4 --num-seeds 3`.
 """
 
