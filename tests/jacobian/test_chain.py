@@ -238,7 +238,7 @@ def test_what_comes_before_the_first_layer_costs_no_more():
 
 
 def test_cancellation_is_what_the_documentation_says():
-    """The error of a Gram form in float32 is within `eps |X|^2 |Y|^2 / |X Y|^2` of the norm; `reverse` is far closer."""
+    """The error of a Gram form in float32 is within `eps |X|^2 |Y|^2 / |X Y|^2`; `reverse` is far closer."""
     rng = np.random.default_rng(0)
     k1 = rng.normal(size=(50, 20)) + 300 * rng.normal(size=(50, 1))  # a large common part, which
     k2 = rng.normal(size=(20, 5))
