@@ -117,6 +117,17 @@ def get(name: str) -> Callable[[Array, Array, float | Array], Array]:
     return CORRUPTIONS[name]
 
 
+def hits(name: str, key: Array, x: Array, level: float | Array) -> Array:
+    """Which components the corruption of that name hits with that key, bool `[...]`; Gaussian noise hits all.
+
+    Masking hits a component that is 0 already too, though nothing shows.
+    """
+    if get(name) is gaussian:
+        return jnp.ones(x.shape, bool)
+    grey = jnp.full_like(x, 0.5)  # a key hits the same components of any x, and grey ones show it
+    return get(name)(key, grey, level) != grey
+
+
 def check_level(name: str, level: float | Array) -> None:
     """Refuses a level that the corruption of that name cannot have: sigma is not negative, a rate is in [0, 1]."""
     if get(name) is gaussian:

@@ -71,8 +71,7 @@ def dae_loss(
     corrupt, x = corruptions.get(corruption), batch.x
     bound, likelihood = model.bind({"params": params}), likelihoods.get(model.likelihood)
     output = bound.decode(bound.encode(corrupt(key, x, level)))
-    grey = jnp.full_like(x, 0.5)
-    is_hit = corrupt(jax.random.clone(key), grey, level) != grey  # the key hits the same components of any image
+    is_hit = corruptions.hits(corruption, jax.random.clone(key), x, level)
     nats = likelihood.nll(output.reshape(-1, 1), x.reshape(-1, 1)).reshape(len(x), -1)  # of each component
     weights = jnp.where(is_hit, corrupted, intact).reshape(len(x), -1)
     loss, recon = (weights * nats).sum(axis=1).mean(), nats.sum(axis=1).mean()

@@ -123,6 +123,15 @@ def test_emphasis_weighs_the_components_that_the_noise_hits(corruption, hit, lik
     np.testing.assert_allclose(metrics["recon_nats"], nats.sum(axis=1).mean(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("level", [0.0, 1e-9, 0.5])
+def test_gaussian_noise_of_any_level_hits_every_component(level):
+    model = AE.dense(6, 2, hidden_dims=(5,))
+    x = jax.random.uniform(KEY, (3, 6))
+    params = init_params(model, jax.random.key(1), x)
+    weighted, metrics = dae_loss(params, Batch(x), KEY, model=model, level=level, corrupted=2.0, intact=0.0)
+    np.testing.assert_allclose(weighted, 2 * metrics["recon_nats"], rtol=1e-6)
+
+
 def test_full_emphasis_ignores_what_is_intact():
     """The gradient with respect to the output biases of components that were not hit is zero, and of the others not."""
     model = AE.dense(30, 3, hidden_dims=())
