@@ -1,14 +1,15 @@
 """Linear autoencoders against their closed forms: PCA, its directions one by one, and the best linear denoisers.
 
-Without hidden layers and with the squared error, what each of these learns is known. The plain one, with biases,
-without, and tied, has the error and the subspace of PCA (Bourlard & Kamp 1988; Baldi & Hornik 1989). With the squared
-weights in its loss it has the principal directions themselves, and their variances (Kunin et al. 2019). The denoising
-one has the Wiener filter for Gaussian noise, and for masking noise the map of the marginalised denoising autoencoder
-(Chen et al. 2012), both cut to its rank. Claimed is: test errors within 0.1 % of PCA, every principal direction within
-1 degree, and denoisers whose expected error on the training examples is within 1 % of the least. Subspaces, and the
-maps of denoisers, are further off where the last variance that is kept is close to the first that is not. On MNIST
+Without hidden layers and with the squared error, what each of these learns is known. The plain one, tied or not, has
+the error and the subspace of PCA, and without biases those of PCA about zero (Bourlard & Kamp 1988; Baldi & Hornik
+1989). With the squared weights in its loss it has the principal directions themselves, and their variances (Kunin et
+al. 2019). The denoising one has the Wiener filter for Gaussian noise, and for masking noise the map of the marginalised
+denoising autoencoder (Chen et al. 2012), both cut to its rank. Claimed is: test errors within 0.1 % of PCA, every
+principal direction within 1 degree, and denoisers whose expected error on the training examples is within 1 % of the
+least. Their maps are further off, in inputs that hardly vary. On MNIST, 3 seeds in 20 minutes of two busy cores,
 `--dataset mnist --latent-dims 10 30 64 --latent-dim 30 --num-directions 10 --num-epochs 60 --batch-size 500
---hparams.weight-decay 0.4 --num-seeds 3`.
+--hparams.weight-decay 0.4 --num-seeds 3` gave errors within 0.01 % of PCA, directions within 0.5 degrees, and an
+excess of 0.06 % and 0.04 %, with maps that are 1.9 % and 1.5 % off (2026-11-21).
 """
 
 import dataclasses
