@@ -5,7 +5,7 @@ figure is its test error.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +15,7 @@ import optax
 from jax.typing import ArrayLike
 
 from aejax import training
-from aejax.algorithm import Metrics, Player, play
+from aejax.algorithm import Algorithm, Metrics, Player, play
 from aejax.checks import InputError
 from aejax.data import Batch, Dataset
 from aejax.evaluation.apply import over_batches
@@ -46,14 +46,15 @@ def fine_tune(
     """Trains a softmax on `embed`, and the encoder beneath it, on the labels; keeps the epoch best on validation.
 
     The classifier begins at zero and the encoder where it stands, so the key decides the order of the examples alone.
-    Training runs all epochs, and the test split is looked at once, at the parameters that the validation split chose.
+    Training runs all epochs, and a call looks at the test split once, at the parameters that the validation split chose.
 
     Args:
       model: any autoencoder whose `embed` needs the group `encoder` only, or `encoder_0`, `encoder_1`, ... of a stack.
       params: by group, pre-trained; they stay as they are.
       dataset: with labels in every split and a validation split, shaped for the model.
       key: consumed.
-      tx: optimiser of both, such as `optax.sgd(0.1, momentum=0.9)`.
+      tx: optimiser of both, such as `optax.sgd(0.1, momentum=0.9)`. Calls with the same model and the same object share
+        one compiled program.
       num_epochs: at least 1.
       batch_size: examples a step.
       say: is told after each epoch how far it is.
@@ -71,9 +72,8 @@ def fine_tune(
     num_classes = 1 + int(train.y.max())
     latent_dim = model.latent_dim
     classifier = {"kernel": jnp.zeros((latent_dim, num_classes)), "bias": jnp.zeros((1, num_classes))}
-    loss = partial(classifier_loss, model=model)
     encoder = {group: params[group] for group in params if group.partition("_")[0] == "encoder"}
-    algo = play({"label": Player(loss, (*encoder, "classifier"), tx)}, [["label"]])
+    algo = _algorithm(model, (*encoder, "classifier"), tx)
     state = algo.init({**encoder, "classifier": classifier})
     steps = training.count_steps(len(train.x), batch_size)
     history, best = [], state.params
@@ -93,7 +93,8 @@ def classifier_loss(params: Any, batch: Batch, key: jax.Array, *, model: Autoenc
     """Cross-entropy of the labels under a softmax on the codes, in nats per example.
 
     Args:
-      params: `{"encoder": ..., "classifier": {"kernel": [Z, K], "bias": [1, K]}}`.
+      params: `{"encoder": ..., "classifier": {"kernel": [Z, K], "bias": [1, K]}}`, with `encoder_0`, `encoder_1`, ...
+        in place of `encoder` where the model is a stack.
       batch: `x` `[B, ...]` and `y` `[B]`, integers below K.
       key: ignored.
       model: static.
@@ -152,6 +153,12 @@ def check_labels(dataset: Dataset) -> tuple[Batch, Batch, Batch]:
     if max(split.y.max() for split in splits) > dataset.train.y.max():
         raise InputError(f"{dataset.name} has classes above {dataset.train.y.max()} that its training split lacks.")
     return splits
+
+
+@lru_cache(maxsize=32)  # an algorithm is a static argument of the compiled loop: the same one is not traced again
+def _algorithm(model: Autoencoder, groups: tuple[str, ...], tx: optax.GradientTransformation) -> Algorithm:
+    loss = partial(classifier_loss, model=model)
+    return play({"label": Player(loss, groups, tx)}, [["label"]])
 
 
 @partial(jax.jit, static_argnames="model")

@@ -11,8 +11,8 @@ from aejax.checks import InputError
 def linear_probe(train_z: ArrayLike, train_y: ArrayLike, test_z: ArrayLike, test_y: ArrayLike) -> float:
     """Test accuracy of multinomial logistic regression on standardised codes. The metric `probe_accuracy`.
 
-    L-BFGS with the usual unit ridge, stopped after 100 iterations if it has not converged before, so that a thousand
-    features of 60,000 examples take about half a minute, on one core. Deterministic.
+    L-BFGS with the usual unit ridge, stopped after 100 iterations if it has not converged before, on one core.
+    Deterministic.
 
     Args:
       train_z: `[N, Z]` codes to fit on; their means and deviations standardise the test codes too.
@@ -39,7 +39,7 @@ def linear_probe(train_z: ArrayLike, train_y: ArrayLike, test_z: ArrayLike, test
 
     train_z, train_y, test_z, test_y = _check(train_z, train_y, test_z, test_y)
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=100))
-    # Threads of small products wait for each other by spinning: beside other work, two take many times as long as one.
+    # Threads of small products wait for each other by spinning, which is slow beside other work.
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)  # the bound on the time is the point
         probe.fit(train_z, train_y)

@@ -104,6 +104,20 @@ def test_it_learns_the_digits_and_is_a_function_of_its_key(digits):
     jax.tree.map(np.testing.assert_array_equal, params, before)
 
 
+def test_a_second_call_traces_nothing():
+    dataset, (model, params) = _blobs(), _identity()
+    traces = []
+
+    def update(grads, state, params=None):
+        traces.append(1)
+        return jax.tree.map(lambda grad: -0.1 * grad, grads), state
+
+    tx = optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+    for key in (KEY, jax.random.key(1)):
+        evaluation.fine_tune(model, params, dataset, key, tx=tx, num_epochs=1, batch_size=50)
+    assert len(traces) == 1
+
+
 def test_saturation_counts_both_ends_and_wants_sigmoids():
     assert evaluation.saturation([[0.0, 0.049, 0.05, 0.5], [0.95, 0.951, 1.0, 0.2]]) == 0.5
     for codes in ([[1.5]], [[-0.1]], np.zeros((0, 3)), [[np.nan]]):
