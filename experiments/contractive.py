@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
-import optax
 
-from aejax import evaluation, schedules, training
+from aejax import evaluation
 from aejax.algorithm import Algorithm, Player, play
-from aejax.checks import DivergedError, InputError, check_non_negative, check_positive, nearest
+from aejax.checks import InputError, check_non_negative, check_positive, nearest
 from aejax.data import Dataset
 from aejax.methods.ae import ae_loss
-from experiments import ae, cae, cae_h, common, contractive_sheets, dae, measures, rcae, scae, study
+from experiments import ae, cae, cae_h, common, contractive_sheets, dae, finetuning, measures, rcae, scae, study
 from experiments.common import Experiment, Trained
 from experiments.study import Runs, Study
 
@@ -122,13 +121,8 @@ def check(config: Config) -> None:
             raise InputError(f"Unknown method {name!r}. {nearest(name, METHODS, what='methods')}")
     if not config.methods or config.num_seeds < 1:
         raise InputError("At least one of --methods and a --num-seeds of at least 1 are needed.")
-    if config.finetune.num_epochs < 1 or config.finetune.batch_size < 1:
-        raise InputError("--finetune.num-epochs and --finetune.batch-size have to be at least 1.")
-    check_positive(**{"finetune.lr": config.finetune.lr, "finetune.plain_lr": config.finetune.plain_lr})
-    check_non_negative(**{"finetune.momentum": config.finetune.momentum})
     dataset = common.load_data(common.Config(dataset=config.dataset, validation=_VALIDATION))
-    evaluation.check_labels(dataset)
-    training.count_steps(len(dataset.train.x), config.finetune.batch_size)
+    finetuning.check(config.finetune, dataset)
 
 
 def experiment(name: str, config: Config) -> tuple[Experiment, Any]:
@@ -186,23 +180,12 @@ def build_decayed(config: ae.Config, model: Any, tx: Any, axis_name: str | None,
 def measure(trained: Trained, *, finetune: FineTune) -> dict[str, float]:
     """What pre-training made of the code, and what fine-tuning makes of the classifier."""
     model, params, dataset = trained.model, trained.state.params, trained.dataset
-    num_steps = finetune.num_epochs * training.count_steps(len(dataset.train.x), finetune.batch_size)
-    try:
-        tuned = evaluation.fine_tune(
-            model, params, dataset, trained.measure_key,
-            tx=optax.sgd(schedules.cosine(finetune.lr, num_steps), momentum=finetune.momentum),
-            num_epochs=finetune.num_epochs, batch_size=finetune.batch_size, say=trained.say,
-        )  # fmt: skip
-    except DivergedError as error:
-        error.add_note("That was while fine-tuning: lower --finetune.lr, or --finetune.plain-lr of AE and DAE.")
-        raise
+    tuned = finetuning.fine_tuned(model, params, dataset, trained.measure_key, finetune, trained.say)
     return {
         "test_sse": evaluation.reconstruction_sse(model, params, dataset.test.x),
         "jacobian_norm": measures.jacobian_norm(trained),
         "saturation": evaluation.saturation(evaluation.embed(model, params, dataset.test.x)),
-        "finetuned_epoch": tuned.epoch,
-        "finetuned_validation_error": tuned.validation_error,
-        "finetuned_error": tuned.test_error,
+        **tuned,
     }
 
 

@@ -14,23 +14,21 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import numpy as np
-import optax
 
-from aejax import evaluation, nets, schedules, training
-from aejax.checks import DivergedError, InputError, check_non_negative, check_positive
+from aejax import evaluation, nets
 from aejax.data import Dataset
 from aejax.methods import stacked as method
-from experiments import common, study
+from experiments import common, finetuning, study
 from experiments.common import Experiment, Trained
 from experiments.study import Metrics, Runs, Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ROWS = {  # published: MNIST test error in %
+ROWS = {  # the title, of a number of layers; published: MNIST test error in %, of three layers of 1,000 units
     "none": ("no pre-training", None),
-    "sae": ("SAE-3", 1.40),
-    "sdae": ("SDAE-3, masking", 1.28),
+    "sae": ("SAE-{}", 1.40),
+    "sdae": ("SDAE-{}, masking", 1.28),
 }
 
 
@@ -94,13 +92,7 @@ class Config:
 
 def runs(config: Config) -> Runs:
     """A stage is a run: `sdae_1-0` trains layer 1 of seed 0."""
-    if config.num_seeds < 1 or config.finetune.num_epochs < 1:
-        raise InputError("--num-seeds and --finetune.num-epochs have to be at least 1.")
-    check_positive(**{"finetune.lr": config.finetune.lr})
-    check_non_negative(**{"finetune.momentum": config.finetune.momentum})
-    dataset = common.load_data(common.Config(dataset=config.dataset, validation=1 / 6))
-    evaluation.check_labels(dataset)
-    training.count_steps(len(dataset.train.x), config.finetune.batch_size)
+    finetuning.check(config.finetune, common.load_data(common.Config(dataset=config.dataset, validation=1 / 6)))
     count = len(config.hidden_dims) + 1
     rows = {}
     corruption: Any
@@ -128,27 +120,10 @@ def after(name: str) -> str | None:
 def measure(trained: Trained, *, finetune: FineTune) -> dict[str, float]:
     sse = evaluation.reconstruction_sse(trained.model, trained.state.params, trained.dataset.test.x)
     codes = evaluation.embed(trained.model, trained.state.params, trained.dataset.test.x)
-    tuned = fine_tuned(trained.model, trained.state.params, trained.dataset, trained.measure_key, finetune, trained.say)
+    tuned = finetuning.fine_tuned(
+        trained.model, trained.state.params, trained.dataset, trained.measure_key, finetune, trained.say
+    )
     return {"test_sse": sse, "saturation": evaluation.saturation(codes), **tuned}
-
-
-def fine_tuned(
-    model: Any, params: Any, dataset: Dataset, key: jax.Array, finetune: FineTune, say: Any = lambda text: None
-) -> dict[str, float]:
-    """What becomes of a stack with a softmax on top; the key is consumed."""
-    num_steps = finetune.num_epochs * training.count_steps(len(dataset.train.x), finetune.batch_size)
-    tx = optax.sgd(schedules.cosine(finetune.lr, num_steps), momentum=finetune.momentum)
-    sizes = {"num_epochs": finetune.num_epochs, "batch_size": finetune.batch_size}
-    try:
-        tuned = evaluation.fine_tune(model, params, dataset, key, tx=tx, say=say, **sizes)
-    except DivergedError as error:
-        error.add_note("That was while fine-tuning: lower --finetune.lr.")
-        raise
-    return {
-        "finetuned_epoch": tuned.epoch,
-        "finetuned_validation_error": tuned.validation_error,
-        "finetuned_error": tuned.test_error,
-    }
 
 
 def beside(config: Config, dataset: Dataset) -> Metrics:
@@ -160,7 +135,8 @@ def beside(config: Config, dataset: Dataset) -> Metrics:
     for seed in range(config.seed, config.seed + config.num_seeds):
         init_key, key = jax.random.split(jax.random.key(seed))
         params = nets.init_params(model, init_key, dataset.train.x)
-        found.append(fine_tuned(model, params, dataset, key, config.finetune._replace(num_epochs=passes)))
+        longer = config.finetune._replace(num_epochs=passes)
+        found.append(finetuning.fine_tuned(model, params, dataset, key, longer))
     return {"none": {name: [values[name] for values in found] for name in found[0]}}
 
 
@@ -170,10 +146,10 @@ def draw(config: Config, path: Path, dataset: Dataset) -> "dict[str, Figure]":
 
     if dataset.image_shape is None:
         return {}
-    kernels = {}
+    kernels, count = {}, len(config.hidden_dims) + 1
     for name in ("sae", "sdae"):
         _, _, state = common.load(path / f"{name}_0-{config.seed}")
-        kernels[ROWS[name][0]] = np.asarray(state.params["encoder_0"]["dense_0"]["kernel"])
+        kernels[ROWS[name][0].format(count)] = np.asarray(state.params["encoder_0"]["dense_0"]["kernel"])
     return {"filters": plots.filter_panels(kernels, dataset.image_shape, num=64)}
 
 
@@ -181,16 +157,17 @@ def table(summary: dict[str, Any]) -> str:
     """Errors, mean and deviation over seeds, in brackets what was published; seconds are those of all stages."""
     rows, metrics = [], summary["metrics"]
     top = len(summary["hidden_dims"])
+    sizes = summary["dataset"], summary["hidden_dims"], summary["latent_dim"]
     for name, (title, published) in ROWS.items():
         found = metrics[name if name == "none" else f"{name}_{top}"]
-        beside = f" ({published:.2f})" if published and summary["dataset"] == "mnist" else ""
+        beside = f" ({published:.2f})" if published and sizes == ("mnist", [1000, 1000], 1000) else ""
         seconds = (
             [sum(stage) for stage in zip(*(metrics[f"{name}_{i}"]["seconds"] for i in range(top + 1)), strict=True)]
             if name != "none"
             else []
         )
         rows.append([
-            title,
+            title.format(top + 1),
             study.spread(found["finetuned_error"], scale=100) + beside,
             study.spread(found["finetuned_validation_error"], scale=100),
             study.spread(found["saturation"], scale=100) if "saturation" in found else "",

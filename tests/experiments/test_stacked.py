@@ -10,7 +10,7 @@ from small_run import contents
 
 from aejax import nets
 from aejax.checks import InputError
-from experiments import common, launch, stacked, study
+from experiments import common, finetuning, launch, stacked, study
 
 FLAGS = (
     "--hidden-dims", "12", "--latent-dim", "6", "--num-epochs", "2", "--batch-size", "500",
@@ -64,7 +64,7 @@ def test_without_pretraining_there_are_as_many_passes(monkeypatch):
         asked.append((finetune.num_epochs, model.latent_dim, len(model.encoder)))
         return {"finetuned_error": 0.1}
 
-    monkeypatch.setattr(stacked, "fine_tuned", fine_tuned)
+    monkeypatch.setattr(finetuning, "fine_tuned", fine_tuned)
     config = dataclasses.replace(
         stacked.Config(), hidden_dims=(9, 8), latent_dim=7, num_epochs=5, num_seeds=2,
         finetune=stacked.FineTune(num_epochs=4),
@@ -84,27 +84,31 @@ def test_the_study_ends_with_a_table_and_is_not_run_twice(finished, capsys):
     assert "figures/filters.png" in before
     call("--workdir", str(finished))
     out = capsys.readouterr().out
-    assert "| SDAE-3, masking |" in out
+    assert "| SDAE-2, masking |" in out
     assert "(1.28)" not in out
     assert contents(finished) == before
 
 
-def test_the_table_adds_the_seconds_of_the_stages_and_has_published_errors_for_mnist_alone():
+def test_the_table_adds_the_seconds_of_the_stages_and_has_published_errors_for_their_size_alone():
     top = {
         "finetuned_error": [0.014, 0.016], "finetuned_validation_error": [0.02, 0.02], "saturation": [0.5, 0.7],
         "seconds": [10.0, 30.0],
     }  # fmt: skip
-    stage = {"seconds": [1.0, 2.0]}
+    first, second = {"seconds": [1.0, 2.0]}, {"seconds": [0.5, 1.0]}
     none = {name: values for name, values in top.items() if name.startswith("finetuned")}
-    metrics = {"none": none, "sdae_0": stage, "sdae_1": top, "sae_0": stage, "sae_1": top}
-    summary = {"dataset": "mnist", "hidden_dims": [9], "metrics": metrics}
+    stages = {f"{name}_{i}": each for name in ("sdae", "sae") for i, each in enumerate((first, second, top))}
+    summary = {"dataset": "mnist", "hidden_dims": [1000, 1000], "latent_dim": 1000, "metrics": {"none": none, **stages}}
     _, _, *lines = stacked.table(summary).splitlines()
     assert lines == [
         "| no pre-training | 1.50 ± 0.14 | 2 ± 0 | | 2 |",
-        "| SAE-3 | 1.50 ± 0.14 (1.40) | 2 ± 0 | 60 ± 14 | 2, 22 |",  # the median of 11 and 32, rounded to even
+        "| SAE-3 | 1.50 ± 0.14 (1.40) | 2 ± 0 | 60 ± 14 | 2, 22 |",  # the median of 11.5 and 33
         "| SDAE-3, masking | 1.50 ± 0.14 (1.28) | 2 ± 0 | 60 ± 14 | 2, 22 |",
     ]
-    assert "(1." not in stacked.table(summary | {"dataset": "digits"})
+    shallow = {**summary, "hidden_dims": [1000], "metrics": {"none": none, "sdae_0": first, "sdae_1": top,
+                                                             "sae_0": first, "sae_1": top}}  # fmt: skip
+    assert "| SAE-2 |" in stacked.table(shallow)
+    for other in (summary | {"dataset": "digits"}, summary | {"latent_dim": 500}, shallow):
+        assert "(1." not in stacked.table(other)
 
 
 @pytest.mark.parametrize(
