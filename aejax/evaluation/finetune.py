@@ -46,7 +46,7 @@ def fine_tune(
     """Trains a softmax on `embed`, and the encoder beneath it, on the labels; keeps the epoch best on validation.
 
     The classifier begins at zero and the encoder where it stands, so the key decides the order of the examples alone.
-    Training runs all epochs; the test split is looked at once a call, at the parameters that the validation split chose.
+    Training runs all epochs; each call looks at the test split once, at the parameters that the validation split chose.
 
     Args:
       model: any autoencoder whose `embed` needs the group `encoder` only, or `encoder_0`, `encoder_1`, ... of a stack.

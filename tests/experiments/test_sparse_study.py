@@ -51,19 +51,28 @@ def test_the_classifier_errs_where_the_labels_lie_and_does_not_see_the_scale():
         assert sparse_ae.probe_code(scaled, jax.random.key(0), probe).test_error == pytest.approx(0.2, abs=1e-6)
 
 
+def test_rates_that_cancel_in_the_mean_are_seen_unit_by_unit():
+    """Rates 0.05, 0.1, 0.109, 0.111 and 0.15 of a target of 0.1: 4 % off in the mean, two of five within a tenth."""
+    z = np.array([[0.0, 0.1, 0.118, 0.0, 0.3], [0.1, 0.1, 0.1, 0.222, 0.0]], np.float32)
+    assert sparse_ae.rates(z, 0.1) == pytest.approx({"rate_gap": 0.04, "rates_within_tenth": 0.4}, rel=1e-4)
+
+
 def test_published_errors_stand_beside_those_of_their_size_only():
     row = {name: [0.25] for name in (
         "probe_error", "test_sse", "mean_rate", "lifetime_sparsity", "population_sparsity", "dead_units",
         "filter_sharpness", "seconds", "alpha",
     )}  # fmt: skip
-    metrics = {"pixels": {"probe_error": [0.07]}, "k25": row, "k7": row}
+    kl = row | {"rate_gap": [0.03], "rates_within_tenth": [0.8]}
+    metrics = {"pixels": {"probe_error": [0.07]}, "k25": row, "k7": row, "ae": row, "kl": kl}
     summary = {"dataset": "mnist", "latent_dim": 1000, "metrics": metrics}
     lines = sparse_ae.table(summary).splitlines()
     assert lines[2].startswith("| pixels | 7 (7.20) |")
-    assert lines[3].startswith("| k-sparse, k = 25 | 25 (1.35) | 0.25 | 0.25 |")
-    assert lines[4].startswith("| k-sparse, k = 7 | 25 | 0.25 | 0.25 |")
+    assert lines[3].startswith("| k-sparse, k = 25 | 25 (1.35) | 0.25 | 0.25 | | 0.25, 0.25 |")
+    assert lines[4].startswith("| k-sparse, k = 7 | 25 | 0.25 | 0.25 | |")
+    assert lines[5].startswith("| AE, sigmoid | 25 | | 0.25 | 0.25 | 0.25, 0.25 |")
+    assert "| | 0.25 | 0.25, off target by 3 %; 80 % of units within a tenth of it | 0.25, 0.25 |" in lines[6]
     assert len({line.count("|") for line in lines}) == 1
-    assert "(" not in sparse_ae.table(summary | {"dataset": "digits"}).split("\n", 1)[1]
+    assert not {"(7.20)", "(1.35)"} & set(sparse_ae.table(summary | {"dataset": "digits"}).split())
 
 
 def test_a_study_ends_with_rows_that_open_again_and_is_not_run_twice(tmp_path):
@@ -78,6 +87,7 @@ def test_a_study_ends_with_rows_that_open_again_and_is_not_run_twice(tmp_path):
     assert list(summary["metrics"]) == ["pixels", "ae", "kl", "l1", "k4"]
     (gap,), (rate,) = summary["metrics"]["kl"]["rate_gap"], summary["metrics"]["kl"]["mean_rate"]
     assert gap == pytest.approx(abs(rate / 0.1 - 1))
+    assert 0 <= summary["metrics"]["kl"]["rates_within_tenth"][0] <= 1
     assert "rate_gap" not in summary["metrics"]["ae"]
     config, model, state = common.load(tmp_path / "run" / "k4-0")
     z = model.apply({"params": state.params}, common.load_data(config).test.x, method="embed")
