@@ -314,19 +314,21 @@ def build_algorithm(
     experiment: Experiment, config: Any, model: nets.Autoencoder, num_steps: int, axis_name: str | None = None
 ) -> Algorithm:
     """The algorithm of a configuration: schedule and stochastic binarisation included; one object for all seeds."""
-    return _build_algorithm(experiment, dataclasses.replace(config, seed=0), model, num_steps, axis_name)
+    return _build_algorithm(
+        experiment.build_algorithm, dataclasses.replace(config, seed=0), model, num_steps, axis_name
+    )
 
 
 @lru_cache(maxsize=32)  # an algorithm is a static argument of the compiled loop: the same one is not traced again
 def _build_algorithm(
-    experiment: Experiment, config: Any, model: nets.Autoencoder, num_steps: int, axis_name: str | None
+    build: Callable[..., Algorithm], config: Any, model: nets.Autoencoder, num_steps: int, axis_name: str | None
 ) -> Algorithm:
     schedule = schedules.get(config.schedule)
 
     def tx(lr: Any, **options: Any) -> optax.GradientTransformation:
         return optax.adam(schedule(lr, num_steps), **options)
 
-    algo = experiment.build_algorithm(config, model, tx, axis_name)
+    algo = build(config, model, tx, axis_name)
     return transform_batch(algo, data.binarize) if config.binarize == "stochastic" else algo
 
 

@@ -97,11 +97,13 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     """Trains noise by noise and seed by seed; what is done is kept, and not repeated with `--resume`."""
     from experiments.console import list_figures
     from experiments.folder import open_folder, provenance, read_json, write_json
+    from experiments.launch import refuse_devices
 
+    refuse_devices(launch)
     folder = open_folder("denoising", config, launch.workdir, resume=launch.resume)
     if not folder.is_finished:
         dataset = load(config)
-        check(config, launch, dataset)
+        check(config, dataset)
         folder.start()
         pieces = [(c, config.seed + i) for i in range(config.num_seeds) for c in ("masking", "gaussian")]
         bars.add("sweeps", len(pieces))
@@ -143,14 +145,12 @@ def load(config: Config) -> Dataset:
     return common.load_data(own)
 
 
-def check(config: Config, launch: "Launch", dataset: Dataset) -> None:
+def check(config: Config, dataset: Dataset) -> None:
     """Refuses what cannot be trained or measured."""
     if dataset.train.y is None or dataset.test.y is None:
         raise InputError(f"{dataset.name} has no labels, by which the codes are judged.")
     if config.num_seeds < 1 or not config.masking or not config.gaussian:
         raise InputError("--num-seeds has to be at least 1, and --masking and --gaussian need at least one level each.")
-    if launch.devices != 1 or launch.parallel != "jit":
-        raise InputError("The sweeps run on one device; leave --devices and --parallel out.")
     training.count_steps(len(dataset.train.x), config.batch_size)
     for corruption in ("masking", "gaussian"):
         for level in getattr(config, corruption):

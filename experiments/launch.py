@@ -42,6 +42,12 @@ class Launch:
     """Save at most this often; the end and an interruption are always saved."""
 
 
+def refuse_devices(launch: Launch) -> None:
+    """For what is trained by `aejax.sweep`."""
+    if launch.devices != 1 or launch.parallel != "jit":
+        raise InputError("Sweeps run on one device; leave --devices and --parallel out.")
+
+
 def execute(
     experiment: Experiment, config: Any, launch: Launch, bars: Bars, *, quiet: bool = False, params: Any = None
 ) -> tuple[RunFolder, dict[str, Any]]:

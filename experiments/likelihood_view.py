@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 
 TARGETS = (0.0, 0.3, 1.0)
 STARTS = {"ordinary start": 0.0, "saturated start": 6.0}
-OPTIMIZERS = {"SGD": (optax.sgd, (0.01, 0.1, 0.3)), "Adam": (optax.adam, (3e-3, 1e-2))}
+OPTIMIZERS = {
+    "SGD": (optax.sgd, (1e-3, 1e-2, 0.1, 0.3, 1.0)),
+    "Adam": (optax.adam, (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1)),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Config:
     """Passes over the training examples."""
     batch_size: int = 128
     """Examples per step."""
-    num_seeds: int = 3
+    num_seeds: int = 2
     """Runs of each rate."""
     seed: int = 0
     """The first one."""
@@ -159,7 +162,9 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     """Trains, draws the sheet, and writes the summary."""
     from aejax import plots
     from experiments.folder import open_folder, provenance, write_json
+    from experiments.launch import refuse_devices
 
+    refuse_devices(launch)
     if config.num_seeds < 1:
         raise InputError(f"--num-seeds is {config.num_seeds}; it has to be at least 1.")
     shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}

@@ -44,6 +44,7 @@ MIXTURE = GaussianMixture(
 ERRORS = ("score_error", "smoothing_error", "fit_error")
 _EXAMPLES = 10_000  # that errors are averaged over, drawn anew
 _SIDE = 24  # points of the drawn grid
+_DATA = 2**31 - 1  # the fold that data are drawn from; splits are folds of 0, 1, 2, ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +111,12 @@ def errors(params: Any, x: jax.Array, sigma: float, *, model: AE, prior: Gaussia
     }
 
 
+def data_keys(seed: int) -> tuple[jax.Array, jax.Array]:
+    """Of the training and of the test draws; `sweep` splits the key of the seed itself."""
+    train_key, test_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), _DATA))
+    return train_key, test_key
+
+
 def train(config: Config, x: jax.Array) -> Any:
     """The states of all levels and seeds, every leaf `[H, S, ...]`."""
     model = build_model(config.hidden_dim)
@@ -126,7 +133,7 @@ def train(config: Config, x: jax.Array) -> Any:
     )
 
 
-def check(config: Config, launch: "Launch") -> None:
+def check(config: Config) -> None:
     """Refuses what cannot be run."""
     if not config.levels or config.num_seeds < 1:
         raise InputError("At least one of --levels and a --num-seeds of at least 1 are needed.")
@@ -135,21 +142,21 @@ def check(config: Config, launch: "Launch") -> None:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(config, name)}; it has to be at least 1.")
     check_positive(lr=config.lr, **{f"level {level}": level for level in config.levels})
     training.count_steps(config.num_examples, config.batch_size)
-    if launch.devices != 1 or launch.parallel != "jit":
-        raise InputError("The sweep runs on one device; leave --devices and --parallel out.")
 
 
 def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     """Trains everything, measures, draws, and writes the summary last."""
     from aejax import plots
     from experiments.folder import open_folder, provenance, write_json
+    from experiments.launch import refuse_devices
 
-    check(config, launch)
+    refuse_devices(launch)
+    check(config)
     folder = open_folder("score", config, launch.workdir, resume=launch.resume)
     if not folder.is_finished:
         folder.start()
         bars.say(f"training {len(config.levels)} levels of noise, {config.num_seeds} seeds each")
-        train_key, test_key = jax.random.split(jax.random.key(config.seed))
+        train_key, test_key = data_keys(config.seed)
         result = train(config, MIXTURE.sample(train_key, config.num_examples))
         x, model = MIXTURE.sample(test_key, _EXAMPLES), build_model(config.hidden_dim)
         rows = [

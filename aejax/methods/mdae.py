@@ -66,7 +66,9 @@ def mdae_loss(
 
     The paper expands about the mean in the same way, and approximates further: it keeps only the diagonal of the
     Hessian in the code, of what the decoder and the likelihood make of it, where here all of
-    `J_decoder diag(h)^(1/2)` stays.
+    `J_decoder diag(h)^(1/2)` stays. Its masking noise is unbiased: what is kept is divided by 1 - level, so that m = x
+    and v = level / (1 - level) x^2. Here nothing is rescaled, m = (1 - level) x and v = level (1 - level) x^2, as
+    `dae_loss` has it.
 
     Args:
       params: `{"encoder": ..., "decoder": ...}`.
@@ -139,10 +141,10 @@ def linear_dae(x: np.ndarray, corruption: str, level: float, *, latent_dim: int 
     (reduced-rank regression), and the encoder has `W V`, the decoder `V^T`. For Gaussian noise W is the Wiener filter
     `(Sigma + sigma^2 I)^-1 Sigma`, and without noise this is PCA.
 
-    Chen et al. (2012) have this W for masking noise, of full rank. Departures: they append a constant to x, which is
-    never masked, where here both sides are centred, with the same result; where T is singular (pixels that are always
-    zero), they add a small number to its diagonal, and here its null space is left out; they put tanh on top, and
-    stack; the rank is ours.
+    Chen et al. (2012) have this W for masking noise, of full rank; what is kept is not rescaled there either.
+    Departures: they append a constant to x, which is never masked, where here both sides are centred, with the same
+    result; where T is singular (pixels that are always zero), they add a small number to its diagonal, and here its
+    null space is left out; they put tanh on top, and stack; the rank is ours.
 
     Args:
       x: `[N, D]` float, computed with in float64.

@@ -70,6 +70,15 @@ def test_readings_of_pca_on_data_of_known_variances():
     assert found["PCA, 2"]["deviation"] == pytest.approx((variances[:-2].sum() / 12) ** 0.5, rel=1e-4)
 
 
+@pytest.mark.parametrize("flags", [("--devices", "2"), ("--parallel", "pmap"), ("--num-seeds", "0")])
+def test_refused_before_it_begins(tmp_path, capsys, flags):
+    with pytest.raises(SystemExit) as end:
+        launch.command_line("experiments.likelihood_view", likelihood_view.Config, "", likelihood_view.body, flags)
+    assert end.value.code == 2
+    assert ("one device" if flags[0] != "--num-seeds" else "--num-seeds is 0") in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_command_trains_both_from_the_same_starts(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(likelihood_view, "OPTIMIZERS", {"SGD": (likelihood_view.optax.sgd, (1e-6, 0.03))})
     flags = ("--num-train", "512", "--batch-size", "32", "--num-epochs", "4", "--num-seeds", "2", "--workdir", "run")
