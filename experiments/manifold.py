@@ -11,6 +11,7 @@ The autoencoder with one hidden layer is its code, two sigmoid units, as in Wang
 """
 
 import dataclasses
+import hashlib
 import time
 from functools import lru_cache, partial
 from pathlib import Path
@@ -89,7 +90,7 @@ class Baseline(NamedTuple):
     train_z: np.ndarray
     """`[N, 2]`."""
     metrics: dict[str, float]
-    """`scores`, the number of neighbours in the graph, and the seconds of fitting and mapping."""
+    """`scores`, the number of neighbours in the graph, and the seconds of fitting, mapping and scoring."""
 
 
 def runs(config: Config) -> study.Runs:
@@ -152,16 +153,29 @@ def leave_one_out(z: np.ndarray, y: np.ndarray) -> float:
     return float((KNeighborsClassifier(5).fit(z, y).predict(None) == y).mean())
 
 
+@dataclasses.dataclass(frozen=True)
+class Hashed:
+    """A data set that is compared by its content."""
+
+    digest: str
+    dataset: data.Dataset = dataclasses.field(compare=False)
+
+
+def baselines(config: Config, dataset: data.Dataset) -> dict[str, Baseline]:
+    """The methods of scikit-learn, fitted to flat data with labels."""
+    splits = (dataset.train, dataset.test)
+    content = b"".join(np.ascontiguousarray(array).tobytes() for split in splits for array in split)
+    return _baselines(config, Hashed(hashlib.sha256(content).hexdigest(), dataset))
+
+
 @lru_cache(maxsize=1)  # scored and drawn
-def baselines(config: Config) -> dict[str, Baseline]:
-    """The methods of scikit-learn, fitted to the data of the autoencoders."""
+def _baselines(config: Config, hashed: Hashed) -> dict[str, Baseline]:
     from sklearn.decomposition import PCA
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.manifold import TSNE, Isomap, LocallyLinearEmbedding
     from threadpoolctl import threadpool_limits
 
-    dataset = common.load_data(runs(config)[f"ae-{config.seed}"][1])
-    train, test = dataset.train, dataset.test
+    train, test = hashed.dataset.train, hashed.dataset.test
     graph_k = connected_k(train.x, config.graph_k)
     methods = {
         "pca": PCA(2, svd_solver="covariance_eigh"),
@@ -171,16 +185,15 @@ def baselines(config: Config) -> dict[str, Baseline]:
         "tsne": TSNE(random_state=config.seed),
     }
     found = {}
-    # Threads of these methods wait for each other by spinning: on cores that others use, two take six times as long.
+    # Threads of these methods wait for each other by spinning, which is slow on cores that others use.
     with threadpool_limits(1):
         for name, method in methods.items():
             start = time.perf_counter()
             train_z = method.fit_transform(train.x, train.y)
             test_z = method.transform(test.x) if hasattr(method, "transform") else None
-            metrics = {"seconds": time.perf_counter() - start}
-            if name in ("isomap", "lle"):
-                metrics["graph_neighbors"] = graph_k
-            found[name] = Baseline(train_z, metrics | scores(train, train_z, test, test_z, k=config.k))
+            metrics = {"graph_neighbors": graph_k} if name in ("isomap", "lle") else {}
+            metrics |= scores(train, train_z, test, test_z, k=config.k)
+            found[name] = Baseline(train_z, metrics | {"seconds": time.perf_counter() - start})
     return found
 
 
@@ -195,16 +208,15 @@ def connected_k(x: np.ndarray, k: int) -> int:
 
 
 def beside(config: Config, dataset: data.Dataset) -> study.Metrics:
-    return {
-        name: {metric: [value] for metric, value in each.metrics.items()} for name, each in baselines(config).items()
-    }
+    found = baselines(config, dataset)
+    return {name: {metric: [value] for metric, value in each.metrics.items()} for name, each in found.items()}
 
 
 def draw(config: Config, path: Path, dataset: data.Dataset) -> "dict[str, Figure]":
     from aejax import plots
     from experiments.folder import read_json
 
-    found = baselines(config).items()
+    found = baselines(config, dataset).items()
     panels = {TITLES[name]: plots.Embedding(each.train_z, note(each.metrics)) for name, each in found}
     for name in ("ae", "deep", "conv"):
         folder = path / f"{name}-{config.seed}"
@@ -232,9 +244,7 @@ def table(summary: dict[str, Any]) -> str:
 def both(row: dict[str, list[float]], score: str) -> str:
     """A score of training codes, and behind the stroke that of test codes, where there are any."""
     splits = [row.get(f"{split}_{score}") for split in ("train", "test")]
-    return " / ".join(
-        "none" if split is None else study.spread([round(100 * value, 2) for value in split]) for split in splits
-    )
+    return " / ".join("none" if split is None else study.spread(split, scale=100) for split in splits)
 
 
 STUDY = study.Study("manifold", Config, runs, table, draw, beside)

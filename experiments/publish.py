@@ -8,6 +8,7 @@ import shutil
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -21,12 +22,14 @@ def publish(folder: Path, figures: tuple[str, ...] = (), docs: Path = DOCS) -> N
     """Writes all of it; files of an earlier run of the study are replaced.
 
     Raises:
-      InputError: the folder holds no finished study, a figure is missing, or classical.md has no place for it.
+      InputError: the folder holds no finished study, a figure is missing, or classical.md has no place for it; the
+        code of the run was not a commit; or it is of digits where a run on another set is published.
     """
     summary = read_json(folder / "summary.json")
     if summary is None:
         raise InputError(f"{folder} holds no finished study: summary.json is missing.")
     name = summary["experiment"]
+    _check(summary, read_json(docs / f"{name}.json"))
     page, (start, end) = docs / "classical.md", marks(name)
     text = page.read_text()
     if start not in text or end not in text:
@@ -40,6 +43,14 @@ def publish(folder: Path, figures: tuple[str, ...] = (), docs: Path = DOCS) -> N
     write_json(docs / f"{name}.json", summary)
     for picture in pictures:
         shutil.copyfile(picture, docs / f"{name}_{picture.name}")
+
+
+def _check(summary: dict[str, Any], published: dict[str, Any] | None) -> None:
+    commit, dataset = summary["environment"]["commit"], summary.get("dataset")
+    if commit is None or commit.endswith("-dirty"):
+        raise InputError(f"The run is of the commit {commit}, which nobody can check out; commit, and run it again.")
+    if dataset == "digits" and published is not None and published["dataset"] != dataset:
+        raise InputError(f"A run on {published['dataset']} is published, and this one is on {dataset}.")
 
 
 def marks(name: str) -> tuple[str, str]:

@@ -86,7 +86,7 @@ def test_the_table_has_both_splits_in_per_cent_and_marks_what_is_missing():
     deep = {f"{split}_{score}": [0.81, 0.83] for split in ("train", "test") for score in manifold.SCORES}
     summary = {"metrics": {"tsne": tsne, "deep": deep | {"seconds": [3.0, 5.0]}}}
     *_, first, second = manifold.table(summary).splitlines()
-    assert first == f"| t-SNE (no map for test data) |{4 * ' 98.77 / none |'} 1, 8 |"
+    assert first == f"| t-SNE (no map for test data) |{4 * ' 98.765 / none |'} 1, 8 |"
     assert second == f"| deep AE |{4 * ' 82.0 ± 1.4 / 82.0 ± 1.4 |'} 2, 4 |"
 
 
@@ -125,13 +125,18 @@ def test_the_study_scores_and_draws_every_method(tmp_path, faces, capsys):
 def test_maps_put_known_examples_where_they_were(faces):
     """The test examples are training examples: of a map, their codes have the neighbours that they had."""
     config = dataclasses.replace(CONFIG, dataset=faces, k=4)
-    found = manifold.baselines(config)
-    train, _, test = data.flatten(data.load(faces, validation=0.0))[1:4]
+    dataset = data.flatten(data.load(faces, validation=0.0))
+    found = manifold.baselines(config, dataset)
+    train, _, test = dataset[1:4]
     rows = np.linalg.norm(test.x[:, None] - train.x, axis=-1).argmin(axis=1)  # files are shuffled
     np.testing.assert_array_equal(train.x[rows], test.x)
     for name in ("pca", "lda"):
         again = manifold.scores(train, found[name].train_z, test, found[name].train_z[rows], k=4)
         assert found[name].metrics["test_continuity"] == pytest.approx(again["test_continuity"], abs=1e-3)
         assert found[name].metrics["test_knn5_accuracy"] == again["test_knn5_accuracy"]
+    again = data.flatten(data.load(faces, validation=0.0))
+    assert manifold.baselines(config, again) is found
+    other = again._replace(train=again.train._replace(x=again.train.x[::-1]))
+    assert not np.array_equal(manifold.baselines(config, other)["pca"].train_z, found["pca"].train_z)
     assert found["tsne"].train_z.shape == (90, 2)
     assert found["tsne"].metrics["train_neighborhood_hit"] > 0.9

@@ -4,6 +4,7 @@ import json
 from importlib import import_module
 
 import pytest
+from small_run import contents
 
 from aejax.checks import InputError
 from experiments import deep_ae, publish
@@ -12,6 +13,7 @@ PAGE = (publish.DOCS / "classical.md").read_text()
 NAMES = [line.split()[1].rstrip(":") for line in PAGE.splitlines() if line.startswith("<!-- ") and "written by" in line]
 SUMMARY = {
     "experiment": "deep_ae", "dataset": "mnist", "hidden_dims": [9], "latent_dim": 30,
+    "environment": {"commit": "1a2b3c4"},
     "metrics": {
         "deep": {"train_sse": [1.0], "test_sse": [2.0], "seconds": [3.0]},
         "pca": {"train_sse": [4.0], "test_sse": [5.0]},
@@ -45,6 +47,17 @@ def test_what_is_published_replaces_what_was_there(tmp_path):
     assert (docs / "classical.md").read_text() == f"before\n{start}{deep_ae.table(SUMMARY)}{end}after\n"
     assert json.loads((docs / "deep_ae.json").read_text()) == SUMMARY
     assert (docs / "deep_ae_reconstructions.png").read_bytes() == b"picture"
+    before = contents(docs)
+    for changed, message in (
+        ({"environment": {"commit": "1a2b3c4-dirty"}}, "the commit 1a2b3c4-dirty"),
+        ({"environment": {"commit": None}}, "the commit None"),
+        ({"dataset": "digits"}, "A run on mnist is published, and this one is on digits"),
+    ):
+        (run / "summary.json").write_text(json.dumps(SUMMARY | changed))
+        with pytest.raises(InputError, match=message):
+            publish.publish(run, docs=docs)
+    assert contents(docs) == before
+    (run / "summary.json").write_text(json.dumps(SUMMARY))
     (docs / "classical.md").write_text("nothing\n")
     with pytest.raises(InputError, match="has no place for deep_ae"):
         publish.publish(run, docs=docs)
