@@ -76,19 +76,16 @@ def beside(config: Config, dataset: Dataset) -> Metrics:
 
 def draw(config: Config, path: Path, dataset: Dataset) -> "dict[str, Figure]":
     """Test images beside both reconstructions."""
-    from sklearn.decomposition import PCA
-
     from aejax import plots
 
     if dataset.image_shape is None:
         return {}
     _, model, state = common.load(path / f"deep-{config.seed}")
-    x, train_x = dataset.test.x[:16], dataset.train.x
-    pca = PCA(min(config.latent_dim, *train_x.shape)).fit(train_x)
+    x = dataset.test.x[:16]
     rows = {
         "original": x,
         "deep autoencoder": evaluation.reconstruct(model, state.params, x),
-        "PCA": pca.inverse_transform(pca.transform(x)),
+        "PCA": measures.pca_reconstruct(dataset.train.x, x, config.latent_dim),
     }
     title = f"{dataset.name}, a code of {config.latent_dim} numbers"
     return {"reconstructions": plots.image_rows(rows, dataset.image_shape, title=title)}

@@ -133,7 +133,7 @@ def measure_decayed(trained: Trained) -> dict[str, float]:
     """Each direction against its own of PCA, the variances read off the weights, and how much the decoder is E^T."""
     params, x = trained.state.params, trained.dataset.train.x
     directions, variances = ae_l2.principal_directions(params, weight_decay=trained.config.hparams.weight_decay)
-    wanted, values = principal(x, len(variances))
+    wanted, values = measures.principal(x - x.mean(axis=0, dtype=np.float64), len(variances))
     kernels = [np.asarray(params[group]["dense_0"]["kernel"], np.float64) for group in ("encoder", "decoder")]
     cosines = np.abs(np.sum(directions * wanted, axis=0))
     return {
@@ -162,13 +162,6 @@ def measure_denoising(trained: Trained) -> dict[str, float]:
     }
 
 
-def principal(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k leading eigenvectors `[D, k]` of the covariance of the rows, and its eigenvalues `[k]`, descending."""
-    centred = x - x.mean(axis=0, dtype=np.float64)
-    values, vectors = np.linalg.eigh(centred.T @ centred / len(x))
-    return vectors[:, ::-1][:, :k], values[::-1][:k]
-
-
 def _matrix(params: Any) -> np.ndarray:
     first, second = (np.asarray(params[group]["dense_0"]["kernel"], np.float64) for group in ("encoder", "decoder"))
     return first @ second
@@ -187,7 +180,8 @@ def draw(config: Config, path: Path, dataset: Dataset) -> "dict[str, Figure]":
 
     if dataset.image_shape is None:
         return {}
-    wanted, _ = principal(dataset.train.x, config.num_directions)
+    x = dataset.train.x
+    wanted, _ = measures.principal(x - x.mean(axis=0, dtype=np.float64), config.num_directions)
     _, _, state = common.load(path / f"decayed-{config.seed}")
     found, _ = ae_l2.principal_directions(state.params, weight_decay=config.hparams.weight_decay)
     rows = {"PCA": wanted, "squared weights": found * np.sign(np.sum(found * wanted, axis=0))}

@@ -85,20 +85,26 @@ def principal_angle(directions: np.ndarray, x: np.ndarray) -> float:
     """
     from scipy.linalg import subspace_angles
 
-    return float(np.degrees(subspace_angles(directions, _principal(x, directions.shape[1])).max()))
+    return float(np.degrees(subspace_angles(directions, principal(x, directions.shape[1])[0]).max()))
 
 
 def pca_sse(train_x: np.ndarray, test_x: np.ndarray, k: int, *, centred: bool = True) -> float:
     """Squared error of PCA with k directions, sum over pixels, mean over test images: what a linear code can do."""
+    return float(np.square(pca_reconstruct(train_x, test_x, k, centred=centred) - test_x).sum(axis=1).mean())
+
+
+def pca_reconstruct(train_x: np.ndarray, x: np.ndarray, k: int, *, centred: bool = True) -> np.ndarray:
+    """What is left of x `[M, D]`, in float64, in k directions of `train_x`."""
     mean = train_x.mean(axis=0, dtype=np.float64) if centred else 0.0
-    directions = _principal(train_x - mean, k)
-    rest = (test_x - mean) - (test_x - mean) @ directions @ directions.T
-    return float(np.square(rest).sum(axis=1).mean())
+    directions, _ = principal(train_x - mean, k)
+    return mean + (x - mean) @ directions @ directions.T
 
 
-def _principal(x: np.ndarray, k: int) -> np.ndarray:
+def principal(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k leading eigenvectors `[D, k]` of `x^T x / N`, in float64, and their eigenvalues `[k]`, descending."""
     x = x.astype(np.float64)
-    return np.linalg.eigh(x.T @ x)[1][:, -k:]
+    values, vectors = np.linalg.eigh(x.T @ x / len(x))
+    return vectors[:, ::-1][:, :k], values[::-1][:k]
 
 
 def final_mean(trained: Trained, term: str) -> float:
