@@ -191,8 +191,9 @@ def _baselines(config: Config, hashed: Hashed) -> dict[str, Baseline]:
             start = time.perf_counter()
             train_z = method.fit_transform(train.x, train.y)
             test_z = method.transform(test.x) if hasattr(method, "transform") else None
-            metrics = {"graph_neighbors": graph_k} if name in ("isomap", "lle") else {}
-            metrics |= scores(train, train_z, test, test_z, k=config.k)
+            metrics = scores(train, train_z, test, test_z, k=config.k)
+            if name in ("isomap", "lle"):
+                metrics["graph_neighbors"] = graph_k
             found[name] = Baseline(train_z, metrics | {"seconds": time.perf_counter() - start})
     return found
 

@@ -169,8 +169,10 @@ def probe_code(coded: Dataset, key: jax.Array, probe: Probe) -> evaluation.FineT
     coded = over_splits(coded, lambda z: np.float32(scale) * z)
     model = AE(encoder=Identity(), decoder=Identity(), latent_dim=coded.train.x.shape[1])
     num_steps = probe.num_epochs * training.count_steps(len(coded.train.x), probe.batch_size)
-    sizes = {"num_epochs": probe.num_epochs, "batch_size": probe.batch_size}
-    return evaluation.fine_tune(model, {"encoder": {}}, coded, key, tx=adam(probe.lr, num_steps), **sizes)
+    tx = adam(probe.lr, num_steps)
+    return evaluation.fine_tune(
+        model, {"encoder": {}}, coded, key, tx=tx, num_epochs=probe.num_epochs, batch_size=probe.batch_size
+    )
 
 
 @lru_cache(maxsize=4)  # the same optimiser is the same program, whatever the codes
