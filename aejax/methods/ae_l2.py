@@ -60,9 +60,7 @@ def ae_l2_loss(
       The mean over the batch, and `recon_nats`, `sse` and `weights_sq`, the sum of the squared weights.
     """
     recon, metrics = ae_loss(params, batch, key, model=model)
-    weights = _kernels_sq(params["encoder"]) + _kernels_sq(params["decoder"])
-    if isinstance(model.decoder, TiedMLP):
-        weights = 2 * weights
+    weights = squared_weights(params, model=model)
     return recon + weight_decay * weights, {**metrics, "weights_sq": weights}
 
 
@@ -123,5 +121,8 @@ def _kernels(group: Any) -> list[jax.Array]:
     return [leaf for path, leaf in leaves if jax.tree_util.keystr(path[-1:], simple=True) == "kernel"]
 
 
-def _kernels_sq(group: Any) -> jax.Array:
-    return sum((jnp.square(kernel).sum() for kernel in _kernels(group)), jnp.zeros(()))
+def squared_weights(params: Any, *, model: AE) -> jax.Array:
+    """The sum of the squares of all kernels of encoder and decoder, tied ones counted twice; biases are left out."""
+    kernels = _kernels(params["encoder"]) + _kernels(params["decoder"])
+    total = sum((jnp.square(kernel).sum() for kernel in kernels), jnp.zeros(()))
+    return 2 * total if isinstance(model.decoder, TiedMLP) else total

@@ -8,8 +8,8 @@ that falls with the mean activation. Beside it the older penalty of sparse codin
 The notes have one layer of 25 to 200 sigmoid units, untied weights, half the squared error as a mean over all examples,
 the penalty as a sum over units weighted by beta = 3, rates of 0.01 to 0.1, weight decay, and L-BFGS on the whole set.
 With `likelihood="gaussian"` the reconstruction here is theirs up to a constant, so `sparsity` is their beta and `rate`
-their rho; with the Bernoulli likelihood the same penalty stands against the cross-entropy in nats. Departures: the
-rates are those of a batch, and weight decay is the optimiser's business (`optax.adamw`).
+their rho, and `weight_decay` half their lambda; with the Bernoulli likelihood the same penalty stands against the
+cross-entropy in nats. Departure: the rates are those of a batch.
 """
 
 from collections.abc import Callable
@@ -26,6 +26,7 @@ from aejax.algorithm import Algorithm, Metrics, Player, play
 from aejax.checks import InputError, check_non_negative, check_positive, check_probability, nearest
 from aejax.data import Batch
 from aejax.methods.ae import AE, reconstruction
+from aejax.methods.ae_l2 import squared_weights
 
 
 class SparseAE(AE):
@@ -62,6 +63,8 @@ class HParams(NamedTuple):
     """Weight of the penalty against the reconstruction in nats; the penalty `l1` wants about a hundredth of it."""
     rate: float = 0.1
     """The mean activation that the penalty `kl` asks of every unit; `l1` ignores it."""
+    weight_decay: float = 1.5e-3
+    """Weight of the squared weights; without it, pixels that hardly vary keep their first weights."""
 
 
 PENALTIES = ("kl", "l1")
@@ -98,6 +101,7 @@ def sparse_ae_loss(
     model: SparseAE,
     sparsity: float | jax.Array = 3.0,
     rate: float | jax.Array = 0.1,
+    weight_decay: float | jax.Array = 0.0,
     penalty: str = "kl",
     axis_name: str | None = None,
 ) -> tuple[jax.Array, Metrics]:
@@ -111,13 +115,15 @@ def sparse_ae_loss(
       batch: `x` `[B, ...]`.
       key: ignored.
       model: static.
-      sparsity: weight of the penalty; at zero this is `ae_loss`.
+      sparsity: weight of the penalty; with this and `weight_decay` at zero this is `ae_loss`.
       rate: the target of `kl`.
+      weight_decay: weight of the squared weights, tied ones counted twice.
       penalty: static; `kl` is `rate_kl` of the mean activations, `l1` the sum of `|z|`, mean over the batch.
       axis_name: static; the mapped axis over whose devices the rates are averaged, as in `play`.
 
     Returns:
-      The loss, and `recon_nats`, `sse`, `sparsity` (the penalty, unweighted) and `mean_rate` (the mean activation).
+      The loss, and `recon_nats`, `sse`, `sparsity` (the penalty, unweighted), `mean_rate` (the mean activation) and
+      `weights_sq`.
 
     Raises:
       InputError: unknown penalty.
@@ -129,7 +135,9 @@ def sparse_ae_loss(
     if axis_name is not None:
         rates = jax.lax.pmean(rates, axis_name)
     value = rate_kl(rates, rate) if penalty == "kl" else jnp.abs(z).sum(axis=1).mean()
-    return recon + sparsity * value, {**metrics, "sparsity": value, "mean_rate": rates.mean()}
+    weights = squared_weights(params, model=model)
+    terms = {"sparsity": value, "mean_rate": rates.mean(), "weights_sq": weights}
+    return recon + sparsity * value + weight_decay * weights, metrics | terms
 
 
 def sparse_ae(
@@ -156,7 +164,7 @@ def sparse_ae(
       InputError: unknown penalty, `kl` on a code that is not of sigmoids, or knobs that cannot be.
     """
     check_positive(lr=hparams.lr)
-    check_non_negative(sparsity=hparams.sparsity)
+    check_non_negative(sparsity=hparams.sparsity, weight_decay=hparams.weight_decay)
     check_probability(rate=hparams.rate)
     _check_penalty(penalty)
     if penalty == "kl" and model.code_activation is not nn.sigmoid:
@@ -164,7 +172,7 @@ def sparse_ae(
             "The penalty 'kl' compares rates, which are between 0 and 1: it wants code_activation=nn.sigmoid."
             " For other codes there is 'l1'."
         )
-    knobs = {"sparsity": hparams.sparsity, "rate": hparams.rate}
+    knobs = {"sparsity": hparams.sparsity, "rate": hparams.rate, "weight_decay": hparams.weight_decay}
     loss = partial(sparse_ae_loss, model=model, penalty=penalty, axis_name=axis_name, **knobs)
     recon = Player(loss, ("encoder", "decoder"), tx(hparams.lr))
     return play({"recon": recon}, [["recon"]], axis_name=axis_name)

@@ -130,9 +130,11 @@ def filter_panels(
     width, height = canvas.mosaic_size(first, side, scale, gap)
     across, down = width + 30, height + 60
     rows = -(-len(panels) // per_row)
-    figure = canvas.blank(per_row * across - 30 + 2 * MARGIN, rows * down + 2 * MARGIN + 40)
     limit = float(np.quantile(np.abs(np.concatenate([tiles.ravel() for tiles in panels.values()])), 0.999)) or 1.0
-    canvas.title(figure, f"{title}; red is +{limit:.2g}, blue is -{limit:.2g}")
+    title = f"{title}; red is +{limit:.2g}, blue is -{limit:.2g}"
+    wide = max(per_row * across - 30, canvas.title_width(title))
+    figure = canvas.blank(wide + 2 * MARGIN, rows * down + 2 * MARGIN + 40)
+    canvas.title(figure, title)
     for i, (name, tiles) in enumerate(panels.items()):
         left, top = MARGIN + i % per_row * across, MARGIN + 86 + i // per_row * down
         canvas.write(figure, left, top - 12, name, weight="bold")

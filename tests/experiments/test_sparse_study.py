@@ -12,7 +12,20 @@ from aejax.checks import InputError
 from aejax.data import Batch, Dataset
 from experiments import common, launch, sparse_ae, study
 
-SMALL = ["--latent-dim", "16", "--ks", "4", "--num-epochs", "2", "--batch-size", "400", "--probe.num-epochs", "2"]
+SMALL = [
+    "--latent-dim",
+    "16",
+    "--sigmoid-dim",
+    "16",
+    "--ks",
+    "4",
+    "--num-epochs",
+    "2",
+    "--batch-size",
+    "400",
+    "--probe.num-epochs",
+    "2",
+]
 
 
 def test_every_row_gets_its_own_penalty_and_knobs():
@@ -23,7 +36,8 @@ def test_every_row_gets_its_own_penalty_and_knobs():
     assert (own["ae-3"].hparams.sparsity, own["kl-3"].hparams.sparsity) == (0.0, config.hparams.sparsity)
     assert (own["l1-3"].penalty, own["l1-3"].hparams.sparsity) == ("l1", config.hparams.l1)
     assert [(own[name].k, own[name].alpha) for name in ("k10-4", "k40-4")] == [(10, 1.0), (40, 1.0)]
-    assert {row.latent_dim for row in own.values()} == {1000}
+    assert [own[name].latent_dim for name in ("ae-3", "kl-4", "l1-3", "k10-3")] == [196, 196, 196, 1000]
+    assert [own[name].hparams.weight_decay > 0 for name in ("ae-3", "kl-3", "l1-3")] == [False, True, True]
     assert {row.hparams.lr for name, row in own.items() if name[0] == "k" and name[1] != "l"} == {config.hparams.k_lr}
 
 

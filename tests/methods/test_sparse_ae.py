@@ -54,6 +54,10 @@ def test_the_loss_by_hand():
     loss, metrics = sparse_ae_loss(params, Batch(x), KEY, model=model, sparsity=0.5, penalty="l1")
     np.testing.assert_allclose(metrics["sparsity"], z.sum(axis=1).mean(), rtol=1e-5)
     np.testing.assert_allclose(loss - metrics["recon_nats"], 0.5 * z.sum(axis=1).mean(), rtol=1e-4)
+    decayed, metrics = sparse_ae_loss(params, Batch(x), KEY, model=model, sparsity=0.0, weight_decay=0.7)
+    squares = np.square(w).sum() + np.square(v).sum()
+    np.testing.assert_allclose(decayed - metrics["recon_nats"], 0.7 * squares, rtol=1e-5)
+    np.testing.assert_allclose(metrics["weights_sq"], squares, rtol=1e-5)
 
 
 @pytest.mark.parametrize("penalty", ["kl", "l1"])
