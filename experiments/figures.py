@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from aejax.methods.ae import HParams as AEHParams
-from experiments import aae, ae, vae
+from experiments import aae, vae
 from experiments.common import Experiment, to_dict
 from experiments.study import spread
 
@@ -35,23 +34,8 @@ class Row(NamedTuple):
 
 
 MNIST: dict[str, Any] = {"dataset": "mnist", "validation": 0.0}
-LINEAR = ae.Config(
-    **MNIST, hidden_dims=(), latent_dim=30, likelihood="gaussian", schedule="cosine", num_epochs=200, batch_size=1000,
-    hparams=AEHParams(lr=4e-3),
-)  # fmt: skip
-DEEP = ae.Config(**MNIST, hidden_dims=(1000, 500, 250), latent_dim=30, schedule="cosine", num_epochs=100)
 VAE = vae.Config(**MNIST, hidden_dims=(500,), latent_dim=20, num_epochs=10)
 ROWS = {
-    "linear": Row("linear AE, k = 30", ae.EXPERIMENT, LINEAR, 3, {"test_sse": "13.866 (PCA)", "principal_angle": "0"}),
-    "linear_no_bias": Row(
-        "linear AE, no bias, k = 30", ae.EXPERIMENT, dataclasses.replace(LINEAR, use_bias=False), 1,
-        {"test_sse": "13.882 (uncentred PCA)", "principal_angle": "0"},
-    ),
-    "deep": Row("deep AE 784-1000-500-250-30", ae.EXPERIMENT, DEEP, 1, {"test_sse": "3.00 (pre-trained)"}),
-    "deep_squared": Row(
-        "the same, squared loss", ae.EXPERIMENT, dataclasses.replace(DEEP, likelihood="gaussian"), 1,
-        {"test_sse": "3.00 (pre-trained)"},
-    ),
     "vae": Row(
         "VAE 784-500-20, binarised", vae.EXPERIMENT, dataclasses.replace(VAE, binarize="stochastic"), 3,
         {"test_bound_nats": "about 104 (Flax, fixed binarisation)", "test_nll_nats": "", "active_units": ""},
