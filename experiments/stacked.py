@@ -4,7 +4,9 @@ Vincent et al. (2010), table 3: layers of sigmoids are pre-trained one after the
 code of the one below (SAE: as it is, SDAE: corrupted by masking noise); then a softmax is put on top and everything is
 trained on the labels, and the epoch best on the validation split is kept. Beside them the same network without
 pre-training, which sees as many passes over the data in fine-tuning alone. The published size is
-`--dataset mnist --hidden-dims 1000 1000 --latent-dim 1000`.
+`--dataset mnist --hidden-dims 1000 1000 --latent-dim 1000 --num-epochs 10 --hparams.lr 4e-3 --finetune.num-epochs 12
+--finetune.lr 0.4 --finetune.batch-size 50`, 40 minutes on a busy machine; the rate of fine-tuning lies between the two
+best of 0.03, 0.1, 0.3 and 0.6 on the validation images (SDAE, seed 0). Stages of a seed see the data in one order.
 """
 
 import dataclasses
