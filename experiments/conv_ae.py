@@ -36,7 +36,7 @@ class Config:
     """digits, a prepared TFDS image set such as mnist, or a path to .npy or .npz (x, optional y)."""
     latent_dim: int = 2
     """Size of the code."""
-    num_epochs: int = 40
+    num_epochs: int = 30
     """Passes over the training examples."""
     batch_size: int = 128
     """Examples per step, over all devices."""

@@ -4,7 +4,8 @@ Hinton & Salakhutdinov (2006), figure 2: squared error per test image, 3.00 with
 machines, 13.87 for PCA. Here nothing is pre-trained. The decoder has the transposed weights of the encoder, which
 halves the parameters, and the units are smooth (GELU): both are against over-fitting, which is what is left. Trained by
 cross-entropy with Adam on all training images. The published size is
-`--dataset mnist --hidden-dims 1000 500 250 --latent-dim 30 --num-epochs 60 --lr 1e-3 --num-seeds 3`.
+`--dataset mnist --hidden-dims 1000 500 250 --latent-dim 30 --num-epochs 60 --lr 1e-3 --num-seeds 3`. It gave 2.837 ±
+0.009 (2026-11-21; half an hour a seed on one busy core).
 """
 
 import dataclasses
