@@ -1,7 +1,7 @@
 """What becomes of a pre-trained encoder with a softmax on top: shared by the studies that judge codes that way."""
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -21,7 +21,11 @@ def check(finetune: Any, dataset: Dataset) -> None:
     """Refuses counts, rates and labels that cannot be; `finetune` as in `fine_tuned`."""
     if finetune.num_epochs < 1 or finetune.batch_size < 1:
         raise InputError("--finetune.num-epochs and --finetune.batch-size have to be at least 1.")
-    check_positive(**{f"finetune.{name}": getattr(finetune, name) for name in _rates(finetune)})
+    rates = {name: getattr(finetune, name) for name in _rates(finetune)}
+    rates |= {f"lrs[{i}]": lr for i, lr in enumerate(getattr(finetune, "lrs", ()))}
+    if not rates:
+        raise InputError("--finetune.lrs needs at least one rate.")
+    check_positive(**{f"finetune.{name}": lr for name, lr in rates.items()})
     check_non_negative(**{"finetune.momentum": finetune.momentum})
     evaluation.check_labels(dataset)
     training.count_steps(len(dataset.train.x), finetune.batch_size)
@@ -51,6 +55,34 @@ def fine_tuned(
         "finetuned_validation_error": tuned.validation_error,
         "finetuned_error": tuned.test_error,
     }
+
+
+def best(
+    model: Any, params: Any, dataset: Dataset, key: jax.Array, finetune: Any, say: Any = lambda text: None
+) -> dict[str, float]:
+    """`fine_tuned` at every rate of `finetune.lrs`, and of them the one with the lowest validation error.
+
+    Args:
+      model, params, dataset, say: as in `evaluation.fine_tune`.
+      key: consumed; the order of the examples is the same at every rate.
+      finetune: a NamedTuple with `lrs`, `momentum`, `num_epochs` and `batch_size`.
+
+    Returns:
+      What `fine_tuned` returns, and `finetuned_lr`.
+    """
+    found = []
+    for lr in finetune.lrs:
+        own = _Descent(lr, finetune.momentum, finetune.num_epochs, finetune.batch_size)
+        at_rate = lambda text, lr=lr: say(f"rate {lr:g}: {text}")
+        found.append(fine_tuned(model, params, dataset, jax.random.clone(key), own, at_rate) | {"finetuned_lr": lr})
+    return min(found, key=lambda each: each["finetuned_validation_error"])
+
+
+class _Descent(NamedTuple):
+    lr: float
+    momentum: float
+    num_epochs: int
+    batch_size: int
 
 
 def _rates(finetune: Any) -> list[str]:

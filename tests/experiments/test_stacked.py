@@ -64,7 +64,7 @@ def test_without_pretraining_there_are_as_many_passes(monkeypatch):
         asked.append((finetune.num_epochs, model.latent_dim, len(model.encoder)))
         return {"finetuned_error": 0.1}
 
-    monkeypatch.setattr(finetuning, "fine_tuned", fine_tuned)
+    monkeypatch.setattr(finetuning, "best", fine_tuned)
     config = dataclasses.replace(
         stacked.Config(), hidden_dims=(9, 8), latent_dim=7, num_epochs=5, num_seeds=2,
         finetune=stacked.FineTune(num_epochs=4),
@@ -74,10 +74,30 @@ def test_without_pretraining_there_are_as_many_passes(monkeypatch):
     assert asked == [(4 + 3 * 5, 7, 3)] * 2
 
 
+def test_every_row_keeps_the_rate_of_the_lowest_validation_error(monkeypatch):
+    errors = {
+        0.1: (0.03, 0.01),
+        0.3: (0.02, 0.04),
+        0.9: (0.9, 0.9),
+    }  # validation and test: the test error decides nothing
+
+    def fine_tuned(model, params, dataset, key, finetune, say):
+        assert (finetune.momentum, finetune.num_epochs, finetune.batch_size) == (0.5, 7, 20)
+        validation, test = errors[finetune.lr]
+        return {"finetuned_validation_error": validation, "finetuned_error": test}
+
+    monkeypatch.setattr(finetuning, "fine_tuned", fine_tuned)
+    finetune = stacked.FineTune(lrs=tuple(errors), momentum=0.5, num_epochs=7, batch_size=20)
+    found = finetuning.best(None, None, None, jax.random.key(0), finetune)
+    assert found == {"finetuned_validation_error": 0.02, "finetuned_error": 0.04, "finetuned_lr": 0.3}
+
+
 def test_the_study_ends_with_a_table_and_is_not_run_twice(finished, capsys):
     metrics = json.loads((finished / "summary.json").read_text())["metrics"]
     assert list(metrics) == ["none", "sdae_0", "sdae_1", "sae_0", "sae_1"]
-    assert set(metrics["none"]) == {"finetuned_epoch", "finetuned_validation_error", "finetuned_error"}
+    assert set(metrics["none"]) == {
+        "finetuned_epoch", "finetuned_validation_error", "finetuned_error", "finetuned_lr",
+    }  # fmt: skip
     assert set(metrics["sae_0"]) == {"seconds"}  # the classifier comes after the last stage
     assert 0 < metrics["sae_1"]["finetuned_error"][0] < 1
     before = contents(finished)
@@ -92,7 +112,7 @@ def test_the_study_ends_with_a_table_and_is_not_run_twice(finished, capsys):
 def test_the_table_adds_the_seconds_of_the_stages_and_has_published_errors_for_their_size_alone():
     top = {
         "finetuned_error": [0.014, 0.016], "finetuned_validation_error": [0.02, 0.02], "saturation": [0.5, 0.7],
-        "seconds": [10.0, 30.0],
+        "seconds": [10.0, 30.0], "finetuned_lr": [0.1, 0.3],
     }  # fmt: skip
     first, second = {"seconds": [1.0, 2.0]}, {"seconds": [0.5, 1.0]}
     none = {name: values for name, values in top.items() if name.startswith("finetuned")}
@@ -100,9 +120,9 @@ def test_the_table_adds_the_seconds_of_the_stages_and_has_published_errors_for_t
     summary = {"dataset": "mnist", "hidden_dims": [1000, 1000], "latent_dim": 1000, "metrics": {"none": none, **stages}}
     _, _, *lines = stacked.table(summary).splitlines()
     assert lines == [
-        "| no pre-training | 1.50 ± 0.14 | 2 ± 0 | | 2 |",
-        "| SAE-3 | 1.50 ± 0.14 (1.40) | 2 ± 0 | 60 ± 14 | 2, 22 |",  # the median of 11.5 and 33
-        "| SDAE-3, masking | 1.50 ± 0.14 (1.28) | 2 ± 0 | 60 ± 14 | 2, 22 |",
+        "| no pre-training | 1.50 ± 0.14 | 2 ± 0 | 0.1, 0.3 | | 2 |",
+        "| SAE-3 | 1.50 ± 0.14 (1.40) | 2 ± 0 | 0.1, 0.3 | 60 ± 14 | 2, 22 |",  # the median of 11.5 and 33
+        "| SDAE-3, masking | 1.50 ± 0.14 (1.28) | 2 ± 0 | 0.1, 0.3 | 60 ± 14 | 2, 22 |",
     ]
     shallow = {**summary, "hidden_dims": [1000], "metrics": {"none": none, "sdae_0": first, "sdae_1": top,
                                                              "sae_0": first, "sae_1": top}}  # fmt: skip
@@ -116,7 +136,7 @@ def test_the_table_adds_the_seconds_of_the_stages_and_has_published_errors_for_t
     [
         (["--num-seeds", "0"], "--num-seeds"),
         (["--finetune.num-epochs", "0"], "--finetune.num-epochs"),
-        (["--finetune.lr", "0"], "finetune.lr is 0.0"),
+        (["--finetune.lrs", "0.1", "0"], "finetune.lrs[1] is 0.0"),
         (["--finetune.momentum", "-1"], "finetune.momentum is -1.0"),
         (["--finetune.batch-size", "5000"], "5000"),
         (["--hparams.lr", "-1"], "lr is -1.0"),
