@@ -80,6 +80,9 @@ def test_run_goes_on_from_a_state(result):
             self.state = chunk.state
             return chunk.step >= 200
 
+        def say(self, text):
+            raise AssertionError("a run that was stopped is not measured")
+
     observer = Stop()
     stopped = common.run(EXPERIMENT, CONFIG, observer=observer)
     assert stopped.stopped
