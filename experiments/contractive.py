@@ -122,7 +122,8 @@ def check(config: Config) -> None:
     if not config.methods or config.num_seeds < 1:
         raise InputError("At least one of --methods and a --num-seeds of at least 1 are needed.")
     dataset = common.load_data(common.Config(dataset=config.dataset, validation=_VALIDATION))
-    finetuning.check(config.finetune, dataset)
+    finetune = config.finetune
+    finetuning.check(finetune, dataset, lr=finetune.lr, plain_lr=finetune.plain_lr)
 
 
 def experiment(name: str, config: Config) -> tuple[Experiment, Any]:
@@ -180,7 +181,9 @@ def build_decayed(config: ae.Config, model: Any, tx: Any, axis_name: str | None,
 def measure(trained: Trained, *, finetune: FineTune) -> dict[str, float]:
     """What pre-training made of the code, and what fine-tuning makes of the classifier."""
     model, params, dataset = trained.model, trained.state.params, trained.dataset
-    tuned = finetuning.fine_tuned(model, params, dataset, trained.measure_key, finetune, trained.say)
+    tuned = finetuning.fine_tuned(
+        model, params, dataset, trained.measure_key, finetune, lrs=(finetune.lr,), say=trained.say
+    )
     return {
         "test_sse": evaluation.reconstruction_sse(model, params, dataset.test.x),
         "jacobian_norm": measures.jacobian_norm(trained),

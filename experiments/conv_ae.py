@@ -17,7 +17,7 @@ from aejax import evaluation
 from aejax.data import Dataset, flatten
 from experiments import ae, common, measures, study
 from experiments.common import Trained
-from experiments.study import Metrics, Runs, Study
+from experiments.study import Metrics, Once, Runs, Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,7 +70,7 @@ def measure(trained: Trained) -> dict[str, float]:
     return metrics | measures.probes(trained)
 
 
-def beside(config: Config, dataset: Dataset) -> Metrics:
+def beside(config: Config, dataset: Dataset, once: Once) -> Metrics:
     flat = flatten(dataset)
     return {"pca": {"test_sse": [measures.pca_sse(flat.train.x, flat.test.x, config.latent_dim)]}}
 

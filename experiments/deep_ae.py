@@ -16,7 +16,7 @@ from aejax import evaluation
 from aejax.data import Dataset
 from experiments import ae, common, measures, study
 from experiments.common import Trained
-from experiments.study import Metrics, Runs, Study
+from experiments.study import Metrics, Once, Runs, Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,7 +67,7 @@ def measure(trained: Trained) -> dict[str, float]:
     return sse | measures.probes(trained)
 
 
-def beside(config: Config, dataset: Dataset) -> Metrics:
+def beside(config: Config, dataset: Dataset, once: Once) -> Metrics:
     train, test = dataset.train.x, dataset.test.x
     sse = {
         name: [measures.pca_sse(train, x, config.latent_dim)] for name, x in (("train_sse", train), ("test_sse", test))

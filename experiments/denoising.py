@@ -63,8 +63,8 @@ def functions(shape: tuple[int, ...], config: Config, corruption: str, num_steps
     model = AE.dense(shape[0], config.latent_dim, hidden_dims=(), code_activation=nn.sigmoid, tied=True)
     tx = lambda lr: optax.adam(schedules.cosine(lr, num_steps))
     example = np.zeros((1, *shape), np.float32)
-    build = partial(method.dae, model, tx=tx, corruption=corruption)
-    return model, lambda hparams: build(hparams), lambda key: init_params(model, key, example)
+    build = partial(method.dae, model, tx=tx, corruption=corruption)  # of hparams
+    return model, build, lambda key: init_params(model, key, example)
 
 
 def train(config: Config, dataset: Dataset, corruption: str, seed: int) -> dict[str, Any]:

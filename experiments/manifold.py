@@ -208,7 +208,7 @@ def connected_k(x: np.ndarray, k: int) -> int:
     return k
 
 
-def beside(config: Config, dataset: data.Dataset) -> study.Metrics:
+def beside(config: Config, dataset: data.Dataset, once: study.Once) -> study.Metrics:
     found = baselines(config, dataset)
     return {name: {metric: [value] for metric, value in each.metrics.items()} for name, each in found.items()}
 

@@ -24,7 +24,7 @@ from aejax.data import Batch, Dataset
 from aejax.methods.ae import AE
 from experiments import common, k_sparse, sparse, study
 from experiments.common import Experiment, Trained
-from experiments.study import Metrics, Runs, Study
+from experiments.study import Metrics, Once, Runs, Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -192,7 +192,7 @@ def over_splits(dataset: Dataset, function: Any) -> Dataset:
     return dataset._replace(train=over(dataset.train), validation=validation, test=over(dataset.test))
 
 
-def beside(config: Config, dataset: Dataset) -> Metrics:
+def beside(config: Config, dataset: Dataset, once: Once) -> Metrics:
     """The classifier on pixels."""
     return {"pixels": {"probe_error": [probe_code(dataset, jax.random.key(config.seed), config.probe).test_error]}}
 

@@ -9,6 +9,7 @@ same network without pre-training, which sees as many passes over the data in fi
 """
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -21,7 +22,7 @@ from aejax.data import Dataset
 from aejax.methods import stacked as method
 from experiments import common, finetuning, study
 from experiments.common import Experiment, Trained
-from experiments.study import Metrics, Runs, Study
+from experiments.study import Metrics, Once, Runs, Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,22 +95,25 @@ class Config:
 
 def runs(config: Config) -> Runs:
     """A stage is a run: `sdae_1-0` trains layer 1 of seed 0."""
-    finetuning.check(config.finetune, common.load_data(common.Config(dataset=config.dataset, validation=1 / 6)))
+    dataset = common.load_data(stage(config, "none", 0))
+    finetuning.check(config.finetune, dataset, **{f"lrs[{i}]": lr for i, lr in enumerate(config.finetune.lrs)})
     count = len(config.hidden_dims) + 1
     rows = {}
-    corruption: Any
     for name, corruption in (("sdae", "masking"), ("sae", "none")):
         for layer in range(count):
-            own = LayerConfig(
-                dataset=config.dataset, hidden_dims=config.hidden_dims, latent_dim=config.latent_dim,
-                num_epochs=config.num_epochs, batch_size=config.batch_size, schedule="cosine", validation=1 / 6,
-                corruption=corruption, layer=layer, hparams=config.hparams,
-            )  # fmt: skip
             each = EXPERIMENT._replace(monitor=f"layer_{layer}/loss")
             if layer == count - 1:
                 each = each._replace(measure=partial(measure, finetune=config.finetune))
-            rows[f"{name}_{layer}"] = each, own
+            rows[f"{name}_{layer}"] = each, stage(config, corruption, layer)
     return study.seeded(rows, config.seed, config.num_seeds)
+
+
+def stage(config: Config, corruption: Any, layer: int) -> LayerConfig:
+    return LayerConfig(
+        dataset=config.dataset, hidden_dims=config.hidden_dims, latent_dim=config.latent_dim,
+        num_epochs=config.num_epochs, batch_size=config.batch_size, schedule="cosine", validation=1 / 6,
+        corruption=corruption, layer=layer, hparams=config.hparams,
+    )  # fmt: skip
 
 
 def after(name: str) -> str | None:
@@ -120,26 +124,28 @@ def after(name: str) -> str | None:
 
 
 def measure(trained: Trained, *, finetune: FineTune) -> dict[str, float]:
-    sse = evaluation.reconstruction_sse(trained.model, trained.state.params, trained.dataset.test.x)
-    codes = evaluation.embed(trained.model, trained.state.params, trained.dataset.test.x)
-    tuned = finetuning.best(
-        trained.model, trained.state.params, trained.dataset, trained.measure_key, finetune, trained.say
+    model, params, dataset = trained.model, trained.state.params, trained.dataset
+    tuned = finetuning.fine_tuned(
+        model, params, dataset, trained.measure_key, finetune, lrs=finetune.lrs, say=trained.say
     )
+    codes = evaluation.embed(model, params, dataset.test.x)
+    sse = evaluation.reconstruction_sse(model, params, dataset.test.x)
     return {"test_sse": sse, "saturation": evaluation.saturation(codes), **tuned}
 
 
-def beside(config: Config, dataset: Dataset) -> Metrics:
+def beside(config: Config, dataset: Dataset, once: Once) -> Metrics:
     """The network without pre-training, with the passes of pre-training added to those of fine-tuning."""
     passes = config.finetune.num_epochs + config.num_epochs * (len(config.hidden_dims) + 1)
-    first = next(iter(runs(config).values()))[1]
-    model = build_model(first, dataset.train.x.shape[1:])
-    found = []
-    for seed in range(config.seed, config.seed + config.num_seeds):
+    longer = config.finetune._replace(num_epochs=passes)
+    model = build_model(stage(config, "none", 0), dataset.train.x.shape[1:])
+
+    def fine_tuned(seed: int, say: Callable[[str], None]) -> dict[str, float]:
         init_key, key = jax.random.split(jax.random.key(seed))
         params = nets.init_params(model, init_key, dataset.train.x)
-        longer = config.finetune._replace(num_epochs=passes)
-        found.append(finetuning.best(model, params, dataset, key, longer))
-    return {"none": {name: [values[name] for values in found] for name in found[0]}}
+        return finetuning.fine_tuned(model, params, dataset, key, longer, lrs=longer.lrs, say=say)
+
+    seeds = range(config.seed, config.seed + config.num_seeds)
+    return study.by_row({f"none-{seed}": once(f"none-{seed}", partial(fine_tuned, seed)) for seed in seeds})
 
 
 def draw(config: Config, path: Path, dataset: Dataset) -> "dict[str, Figure]":

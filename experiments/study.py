@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Runs = dict[str, tuple[Experiment, Any]]  # by row and seed, as in `cae-0`: the experiment and its configuration
 Metrics = dict[str, dict[str, list[float]]]  # by row: each metric, of every seed
+Measured = dict[str, float]
+Once = Callable[[str, Callable[[Callable[[str], None]], Measured]], Measured]  # name, measure(say) -> its metrics, kept
 
 
 class Study(NamedTuple):
@@ -35,7 +37,7 @@ class Study(NamedTuple):
     runs: Callable[[Any], Runs]  # of a configuration, which it checks
     table: Callable[[dict[str, Any]], str]  # summary -> Markdown
     draw: Callable[[Any, Path, Dataset], "dict[str, Figure]"]  # of a configuration, from the folders of its runs
-    beside: Callable[[Any, Dataset], Metrics] = lambda config, dataset: {}  # rows that are not trained, first
+    beside: Callable[[Any, Dataset, Once], Metrics] = lambda config, dataset, once: {}  # further rows, which come first
     after: Callable[[str], str | None] = lambda name: None  # the run from whose parameters a run begins
 
 
@@ -111,16 +113,27 @@ def by_row(metrics: dict[str, dict[str, float]]) -> Metrics:
 def body(study: Study) -> Callable[[Any, "Launch", "Bars"], Callable[[], None]]:
     """What the command line calls: runs, draws, writes the summary last, and returns the report."""
     from aejax import plots
-    from experiments.folder import open_folder, provenance, write_json
+    from experiments.console import list_figures
+    from experiments.folder import open_folder, provenance, read_json, write_json
 
     def body(config: Any, launch: "Launch", bars: "Bars") -> Callable[[], None]:
         folder = open_folder(study.name, config, launch.workdir, resume=launch.resume)
+
+        def once(name: str, measure: Callable[[Callable[[str], None]], Measured]) -> Measured:
+            """What is measured for minutes, without a run of its own, is kept in the folder by its name."""
+            file = folder.path / f"{name}.json"
+            found = read_json(file)
+            if found is None:
+                found = measure(lambda text: bars.say(f"{name}: {text}"))
+                write_json(file, found)
+            return found
+
         if not folder.is_finished:
             runs = study.runs(config)
             trained = by_row(run_all(runs, folder, launch, bars, after=study.after))
             dataset = common.load_data(next(iter(runs.values()))[1])
             bars.say("measuring and drawing")
-            metrics = study.beside(config, dataset) | trained
+            metrics = study.beside(config, dataset, once) | trained
             folder.figures.mkdir(exist_ok=True)
             for name, figure in study.draw(config, folder.path, dataset).items():
                 plots.save(figure, folder.figures / f"{name}.png")
@@ -128,8 +141,6 @@ def body(study: Study) -> Callable[[Any, "Launch", "Bars"], Callable[[], None]]:
             write_json(folder.path / "summary.json", summary)
 
         def report() -> None:
-            from experiments.console import list_figures
-
             bars.console.print(study.table(folder.summary), markup=False, highlight=False)
             list_figures(bars.console, folder.path)
 

@@ -64,11 +64,11 @@ def test_pca_is_that_of_scikit_learn():
     train, test = (split.x.astype(np.float64) for split in (dataset.train, dataset.test))
     pca = PCA(10, svd_solver="full").fit(train)
     error = lambda x: np.square(pca.inverse_transform(pca.transform(x)) - x).sum(axis=1).mean()
-    found = deep_ae.beside(deep_ae.Config(), dataset)["pca"]
+    found = deep_ae.beside(deep_ae.Config(), dataset, None)["pca"]
     assert found["train_sse"] == pytest.approx([error(train)], rel=1e-6)
     assert found["test_sse"] == pytest.approx([error(test)], rel=1e-6)
     images = data.load("digits", validation=0.0)
-    assert conv_ae.beside(conv_ae.Config(latent_dim=10), images)["pca"]["test_sse"] == found["test_sse"]
+    assert conv_ae.beside(conv_ae.Config(latent_dim=10), images, None)["pca"]["test_sse"] == found["test_sse"]
 
 
 def test_published_errors_stand_beside_their_own_size_alone():

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from small_run import contents
 
-from aejax import nets
+from aejax import evaluation, nets
 from aejax.checks import InputError
+from aejax.evaluation import FineTuned
 from experiments import common, finetuning, launch, stacked, study
 
 FLAGS = (
@@ -58,38 +59,49 @@ def test_a_stage_moves_its_own_layer_only(finished):
 
 
 def test_without_pretraining_there_are_as_many_passes(monkeypatch):
-    asked = []
+    asked, named = [], []
 
-    def fine_tuned(model, params, dataset, key, finetune):
-        asked.append((finetune.num_epochs, model.latent_dim, len(model.encoder)))
+    def fine_tuned(model, params, dataset, key, finetune, *, lrs, say):
+        say("half way")
+        asked.append((finetune.num_epochs, lrs, model.latent_dim, len(model.encoder)))
         return {"finetuned_error": 0.1}
 
-    monkeypatch.setattr(finetuning, "best", fine_tuned)
+    def once(name, measure):
+        return measure(lambda text: named.append(f"{name}: {text}"))
+
+    monkeypatch.setattr(finetuning, "fine_tuned", fine_tuned)
     config = dataclasses.replace(
         stacked.Config(), hidden_dims=(9, 8), latent_dim=7, num_epochs=5, num_seeds=2,
-        finetune=stacked.FineTune(num_epochs=4),
+        finetune=stacked.FineTune(lrs=(0.1, 0.2), num_epochs=4),
     )  # fmt: skip
-    dataset = common.load_data(next(iter(stacked.runs(config).values()))[1])
-    assert stacked.beside(config, dataset) == {"none": {"finetuned_error": [0.1, 0.1]}}
-    assert asked == [(4 + 3 * 5, 7, 3)] * 2
+    dataset = common.load_data(stacked.stage(config, "none", 0))
+    assert stacked.beside(config, dataset, once) == {"none": {"finetuned_error": [0.1, 0.1]}}
+    assert asked == [(4 + 3 * 5, (0.1, 0.2), 7, 3)] * 2
+    assert named == ["none-0: half way", "none-1: half way"]
 
 
 def test_every_row_keeps_the_rate_of_the_lowest_validation_error(monkeypatch):
-    errors = {
-        0.1: (0.03, 0.01),
-        0.3: (0.02, 0.04),
-        0.9: (0.9, 0.9),
-    }  # validation and test: the test error decides nothing
+    errors = {0.1: (0.03, 0.01), 0.3: (0.02, 0.04), 0.9: (0.9, 0.9)}  # validation, test: the test error decides nothing
+    tried = iter(errors)
+    dataset = common.load_data(common.Config(dataset="digits"))
 
-    def fine_tuned(model, params, dataset, key, finetune, say):
-        assert (finetune.momentum, finetune.num_epochs, finetune.batch_size) == (0.5, 7, 20)
-        validation, test = errors[finetune.lr]
-        return {"finetuned_validation_error": validation, "finetuned_error": test}
+    def fine_tune(model, params, data, key, *, tx, num_epochs, batch_size, say):
+        say("epoch 1")
+        assert (num_epochs, batch_size) == (7, 20)
+        lr = next(tried)
+        assert tx is finetuning.descent(lr, 0.5, 7 * (len(data.train.x) // 20))
+        validation, test = errors[lr]
+        return FineTuned({}, 3, validation, test, ())
 
-    monkeypatch.setattr(finetuning, "fine_tuned", fine_tuned)
-    finetune = stacked.FineTune(lrs=tuple(errors), momentum=0.5, num_epochs=7, batch_size=20)
-    found = finetuning.best(None, None, None, jax.random.key(0), finetune)
-    assert found == {"finetuned_validation_error": 0.02, "finetuned_error": 0.04, "finetuned_lr": 0.3}
+    said = []
+    monkeypatch.setattr(evaluation, "fine_tune", fine_tune)
+    finetune = stacked.FineTune(momentum=0.5, num_epochs=7, batch_size=20)
+    keys = {"lrs": tuple(errors), "say": said.append}
+    found = finetuning.fine_tuned(None, None, dataset, jax.random.key(0), finetune, **keys)
+    assert found == {
+        "finetuned_lr": 0.3, "finetuned_epoch": 3, "finetuned_validation_error": 0.02, "finetuned_error": 0.04,
+    }  # fmt: skip
+    assert said == ["rate 0.1: epoch 1", "rate 0.3: epoch 1", "rate 0.9: epoch 1"]
 
 
 def test_the_study_ends_with_a_table_and_is_not_run_twice(finished, capsys):
@@ -102,6 +114,7 @@ def test_the_study_ends_with_a_table_and_is_not_run_twice(finished, capsys):
     assert 0 < metrics["sae_1"]["finetuned_error"][0] < 1
     before = contents(finished)
     assert "figures/filters.png" in before
+    assert study.by_row({"none-0": json.loads((finished / "none-0.json").read_text())})["none"] == metrics["none"]
     call("--workdir", str(finished))
     out = capsys.readouterr().out
     assert "| SDAE-2, masking |" in out

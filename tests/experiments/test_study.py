@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 from rich.console import Console
-from small_run import contents
+from small_run import contents, read
 
 from aejax import training
 from aejax.algorithm import Player, play
@@ -138,6 +138,33 @@ def test_an_interrupted_study_goes_on_to_the_same_numbers(tmp_path):
     assert numbers(resumed) == numbers(whole)
     assert run_all(runs(None), path) == resumed  # seconds as well: nothing was run
     assert measured == [5]
+
+
+def test_what_is_measured_once_is_not_lost(tmp_path):
+    measured, broken = [], [True]
+
+    def beside(config, dataset, once):
+        def slow(name, say):
+            measured.append(name)
+            if name == "b-0" and broken:
+                raise OSError("the disk is full")
+            return {"length": float(len(name) + len(measured))}
+
+        return study.by_row({name: once(name, partial(slow, name)) for name in ("a-0", "b-0")})
+
+    runs = lambda config: study.seeded({"row": (EXPERIMENT, TINY)}, 0, 1)
+    tiny = study.Study("tiny", Config, runs, str, lambda *_: {}, beside)
+    call = lambda resume: study.body(tiny)(
+        Config(), launch.Launch(workdir=tmp_path / "run", resume=resume), Bars(Console(file=io.StringIO()))
+    )
+    with pytest.raises(OSError, match="full"):
+        call(False)
+    del broken[:]
+    call(True)
+    assert measured == ["a-0", "b-0", "b-0"]
+    metrics = read(tmp_path / "run" / "summary.json")["metrics"]
+    assert list(metrics) == ["a", "b", "row"]
+    assert (metrics["a"], metrics["b"]) == ({"length": [4.0]}, {"length": [6.0]})
 
 
 def test_a_run_begins_where_another_one_ended(tmp_path):

@@ -68,7 +68,7 @@ def test_whatever_a_study_reports_is_in_the_table_of_units(module, faces, monkey
         names |= set(experiment.measure(trained))
     if module in (deep_ae, conv_ae, manifold):
         dataset = common.load_data(own)
-        names |= {name for row in module.beside(config, dataset).values() for name in row}
+        names |= {name for row in module.beside(config, dataset, None).values() for name in row}
     assert len(names) > 5
     assert undocumented(names) == []
 
