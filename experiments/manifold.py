@@ -7,7 +7,7 @@ one that sees the labels. The graphs of Isomap and LLE have as many neighbours a
 
 The autoencoder with one hidden layer is its code, two sigmoid units, as in Wang, Yao & Zhao (2016). For MNIST:
 `--dataset mnist --hidden-dims 1000 500 250 --num-epochs 100 --conv-epochs 25 --hparams.lr 1e-3
---num-seeds 2`, 35 minutes on a busy core.
+--num-seeds 2`, half an hour on a busy core.
 """
 
 import dataclasses

@@ -84,6 +84,7 @@ def run_all(
         params = None if before is None else common.load(folder.path / before)[2].params
         _, summary = launching.execute(experiment, config, inner, bars, quiet=True, params=params)
         metrics[name] = summary["metrics"] | {"seconds": summary["wall_seconds"]}
+    bars.title = ""
     return metrics
 
 
