@@ -1,12 +1,29 @@
 """Strict settings for the whole suite: eight simulated devices, no silent rank promotion, warnings are errors."""
 
+import os
+import tempfile
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import launch
+
 jax.config.update("jax_num_cpu_devices", 8)  # before anything touches a device
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_configure(config):
+    """Most of the suite's time is compilation: programs are kept for the session, for workers and subprocesses too."""
+    if not hasattr(config, "workerinput"):
+        folder = tempfile.TemporaryDirectory(prefix="aejax-")
+        config.add_cleanup(folder.cleanup)
+        os.environ["AEJAX_CACHE"] = folder.name
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{folder.name}/compiled"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    launch.use_compilation_cache()
 
 
 @pytest.fixture(autouse=True)

@@ -80,19 +80,20 @@ class Bars:
         bar = self.progress.tasks[-1]
         self.progress.update(bar.id, completed=step)
         shown = describe(terms)
-        self.say(shown)
-        now = time.monotonic()
-        pause = max(_LINE_SECONDS, (now - self._start) / 20)
-        if not self.console.is_terminal and now - self._last_line >= pause:
-            self._last_line = now
-            left = "" if bar.time_remaining is None else f", {bar.time_remaining:.0f} s left"
-            print(
-                f"{bar.description}: step {step} of {bar.total:.0f}{left}; {shown}", file=self.console.file, flush=True
-            )
+        left = "" if bar.time_remaining is None else f", {bar.time_remaining:.0f} s left"
+        self._show(shown, f"{bar.description}: step {step} of {bar.total:.0f}{left}; {shown}")
 
     def say(self, text: str) -> None:
         """Shows a text under the bars."""
+        self._show(text, f"{self.title}: {text}" if self.title else text)
+
+    def _show(self, text: str, line: str) -> None:
         self.progress.text = Text(text, style="dim")
+        now = time.monotonic()
+        pause = max(_LINE_SECONDS, (now - self._start) / 20)
+        if text and not self.console.is_terminal and now - self._last_line >= pause:
+            self._last_line = now
+            print(line, file=self.console.file, flush=True)
 
 
 class _Progress(Progress):

@@ -56,7 +56,9 @@ class Config:
     num_directions: int = 4
     """Size of the code with the squared weights in the loss."""
     num_epochs: int = 800
-    """Passes over the training examples, for every row."""
+    """Passes over the training examples, for every row but the denoising ones."""
+    denoising_epochs: int = 800
+    """Passes of those: what is left of the noise of their gradients falls with the square root of it."""
     batch_size: int = 200
     """Examples per step, over all devices."""
     num_seeds: int = 1
@@ -94,9 +96,10 @@ def runs(config: Config) -> study.Runs:
         "num_epochs": config.num_epochs, "batch_size": config.batch_size, "validation": 0.0,
     }  # fmt: skip
     one = shared | {"latent_dim": config.latent_dim}
+    longer = one | {"num_epochs": config.denoising_epochs}
     plain = lambda **own: (_plain, ae.Config(**own, hparams=ae.method.HParams(knobs.lr)))
     noisy = lambda name, level: (
-        _denoising, dae.Config(**one, corruption=name, hparams=dae.method.HParams(knobs.lr, level))
+        _denoising, dae.Config(**longer, corruption=name, hparams=dae.method.HParams(knobs.lr, level))
     )  # fmt: skip
     rows: dict[str, tuple[Experiment, Any]] = {
         **{f"plain_{k}": plain(**shared | {"latent_dim": k}) for k in config.latent_dims},

@@ -14,7 +14,7 @@ from experiments import common, launch, linear_ae, study
 
 FLAGS = (
     "--latent-dims", "4", "--latent-dim", "4", "--num-directions", "4", "--num-epochs", "400", "--batch-size", "400",
-    "--hparams.lr", "0.02", "--workdir", "run",
+    "--denoising-epochs", "400", "--hparams.lr", "0.02", "--workdir", "run",
 )  # fmt: skip
 
 
