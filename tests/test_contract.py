@@ -31,6 +31,7 @@ DEVICES = min(8, jax.device_count())  # eight on CPU, where they are simulated
 
 every_method = pytest.mark.parametrize("name", METHODS)
 every_kind = pytest.mark.parametrize("kind", ["dense", "conv"])
+conv_slowly = pytest.mark.parametrize("kind", ["dense", pytest.param("conv", marks=pytest.mark.slow)])
 
 
 @pytest.fixture(autouse=True)
@@ -159,7 +160,7 @@ def test_jit_equals_eager(name, kind, digits):
     assert_close(jitted_step(name, kind)(state, batch, KEY), make_algo(name, kind).step(state, batch, KEY))
 
 
-@every_kind
+@conv_slowly
 @every_method
 def test_noise_comes_from_the_key_and_from_nowhere_else(name, kind, digits):
     step, state, batch = jitted_step(name, kind), initial(name, kind), make_batch(digits, kind)
@@ -305,7 +306,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(name, digits):
     assert_same_bits(rest, jax.tree.map(lambda v: v[2:], metrics))
 
 
-@every_kind
+@conv_slowly
 @every_method
 def test_it_learns_more_than_the_mean_image(name, kind, digits):
     algo, data = trained_algo(name, kind), make_batch(digits, kind, SIZE)
