@@ -29,9 +29,17 @@ KEY = jax.random.key(0)
 SIZE, BATCH = 64, 16  # four steps in an epoch
 DEVICES = min(8, jax.device_count())  # eight on CPU, where they are simulated
 
+
+def _sooner(values, first):
+    """Those that are first in every run of the suite, the others in the slow one."""
+    return [value if value in first else pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 every_method = pytest.mark.parametrize("name", METHODS)
 every_kind = pytest.mark.parametrize("kind", ["dense", "conv"])
-conv_slowly = pytest.mark.parametrize("kind", ["dense", pytest.param("conv", marks=pytest.mark.slow)])
+# Where a test takes several compilations: without noise, with noise, with a latent variable, and a game of phases.
+ae_dae_vae_aae_first = pytest.mark.parametrize("name", _sooner(METHODS, ("ae", "dae", "vae", "aae")))
+dense_first = pytest.mark.parametrize("kind", _sooner(["dense", "conv"], ("dense",)))
 
 
 @pytest.fixture(autouse=True)
@@ -138,8 +146,9 @@ def single_run(name):
 @every_kind
 @every_method
 def test_a_step_returns_the_state_that_it_was_given(name, kind, digits):
-    state = initial(name, kind)
-    after, metrics = jax.eval_shape(make_algo(name, kind).step, state, make_batch(digits, kind), KEY)
+    algo, batch = make_algo(name, kind), make_batch(digits, kind)
+    state = jax.eval_shape(lambda: algo.init(init_params(make_model(name, kind), KEY, batch.x)))
+    after, metrics = jax.eval_shape(algo.step, state, batch, KEY)
     assert jax.tree.map(lambda v: (v.shape, v.dtype), after) == jax.tree.map(lambda v: (v.shape, v.dtype), state)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert all(value.shape == () and value.dtype == jnp.float32 for value in metrics.values())
@@ -160,7 +169,7 @@ def test_jit_equals_eager(name, kind, digits):
     assert_close(jitted_step(name, kind)(state, batch, KEY), make_algo(name, kind).step(state, batch, KEY))
 
 
-@conv_slowly
+@dense_first
 @every_method
 def test_noise_comes_from_the_key_and_from_nowhere_else(name, kind, digits):
     step, state, batch = jitted_step(name, kind), initial(name, kind), make_batch(digits, kind)
@@ -235,7 +244,7 @@ def test_a_lane_of_seeds_and_hyper_parameters_is_the_single_run(name, digits):
         assert differs(lane, lanes[0]) == ((name, field) not in INERT), field
 
 
-@every_method
+@ae_dae_vae_aae_first
 def test_every_schedule_sweeps(name, digits):
     peaks, batch = jnp.array([1e-2, 3e-2]), make_batch(digits)
 
@@ -272,7 +281,7 @@ def trained(algo, state, data, num_epochs, **options):
     return chunks[-1].state, jax.tree.map(lambda *parts: np.concatenate(parts), *(c.metrics for c in chunks))
 
 
-@every_method
+@ae_dae_vae_aae_first
 def test_chunks_and_scan_and_a_loop_of_jitted_steps_are_the_same_bit_for_bit(name, digits):
     algo, data = trained_algo(name), make_batch(digits, size=SIZE)
     state = algo.init(make_params(name))
@@ -306,7 +315,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(name, digits):
     assert_same_bits(rest, jax.tree.map(lambda v: v[2:], metrics))
 
 
-@conv_slowly
+@dense_first
 @every_method
 def test_it_learns_more_than_the_mean_image(name, kind, digits):
     algo, data = trained_algo(name, kind), make_batch(digits, kind, SIZE)
@@ -320,7 +329,7 @@ def test_it_learns_more_than_the_mean_image(name, kind, digits):
 # --- several devices -------------------------------------------------------------------------------------------------
 
 
-@every_method
+@ae_dae_vae_aae_first
 def test_eight_devices_under_jit_are_one_device_noise_included(name, digits):
     state, data = initial(name), make_batch(digits, size=SIZE)
     one = trained(make_algo(name), state, data, 1)
@@ -342,7 +351,7 @@ def averaged_over_shards(name):
     return play({n: p._replace(loss=over_shards(p.loss)) for n, p in players.items()}, phases)
 
 
-@every_method
+@ae_dae_vae_aae_first
 def test_pmap_and_shard_map_loops_are_one_device(name, digits):
     """Noise-free methods against the method itself; the others against the mean over shards, played on one device."""
     state, data = initial(name), make_batch(digits, size=SIZE)

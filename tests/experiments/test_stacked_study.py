@@ -15,7 +15,7 @@ from experiments import common, finetuning, launch, stacked, study
 
 FLAGS = (
     "--hidden-dims", "12", "--latent-dim", "6", "--num-epochs", "2", "--batch-size", "500",
-    "--finetune.num-epochs", "2", "--finetune.batch-size", "500",
+    "--finetune.num-epochs", "2", "--finetune.batch-size", "500", "--finetune.lrs", "0.1",
 )  # fmt: skip
 
 
