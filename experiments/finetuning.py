@@ -46,23 +46,35 @@ def fine_tuned(
       model, params, dataset, say: as in `evaluation.fine_tune`.
       key: consumed; the order of the examples is the same at every rate.
       finetune: a NamedTuple with `momentum`, `num_epochs` and `batch_size`.
-      lrs: the rates to try.
+      lrs: the rates to try; one at which the loss becomes infinite or NaN has lost.
+
+    Raises:
+      DivergedError: that happened at all of them.
     """
     num_steps = finetune.num_epochs * training.count_steps(len(dataset.train.x), finetune.batch_size)
     sizes = {"num_epochs": finetune.num_epochs, "batch_size": finetune.batch_size}
-    found = []
+    found: list[dict[str, float]] = []
+    diverged = None
     for lr in lrs:
         tx = descent(lr, finetune.momentum, num_steps)
         at_rate = lambda text, lr=lr: say(f"rate {lr:g}: {text}")
         try:
             tuned = evaluation.fine_tune(model, params, dataset, jax.random.clone(key), tx=tx, say=at_rate, **sizes)
         except DivergedError as error:
-            error.add_note(f"That was while fine-tuning at the rate {lr:g}, one of --finetune: give a lower one.")
-            raise
+            diverged = error
+            continue
         found.append({
             "finetuned_lr": lr,
             "finetuned_epoch": tuned.epoch,
             "finetuned_validation_error": tuned.validation_error,
             "finetuned_error": tuned.test_error,
         })  # fmt: skip
+    if diverged is not None and not found:
+        diverged.add_note(f"That was while fine-tuning at the rate {lr:g}, one of --finetune: give a lower one.")
+        raise diverged
+    return lowest(found)
+
+
+def lowest(found: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Of what `fine_tuned` returned, the one with the lowest validation error."""
     return min(found, key=lambda each: each["finetuned_validation_error"])

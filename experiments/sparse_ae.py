@@ -96,6 +96,8 @@ def runs(config: Config) -> Runs:
             "At least one of --ks and of --alphas, a seed, and an epoch and an example of --probe are needed."
         )
     check_positive(**{"probe.lr": config.probe.lr})
+    if not min(config.alphas) >= 1:
+        raise InputError(f"--alphas {config.alphas}: the classifier sees alpha k units, and alpha is at least 1.")
     dataset = _load(config)
     evaluation.check_labels(dataset)
     training.count_steps(len(dataset.train.x), config.probe.batch_size)

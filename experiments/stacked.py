@@ -139,13 +139,17 @@ def beside(config: Config, dataset: Dataset, once: Once) -> Metrics:
     longer = config.finetune._replace(num_epochs=passes)
     model = build_model(stage(config, "none", 0), dataset.train.x.shape[1:])
 
-    def fine_tuned(seed: int, say: Callable[[str], None]) -> dict[str, float]:
+    def fine_tuned(seed: int, lr: float, say: Callable[[str], None]) -> dict[str, float]:
         init_key, key = jax.random.split(jax.random.key(seed))
         params = nets.init_params(model, init_key, dataset.train.x)
-        return finetuning.fine_tuned(model, params, dataset, key, longer, lrs=longer.lrs, say=say)
+        return finetuning.fine_tuned(model, params, dataset, key, longer, lrs=(lr,), say=say)
 
-    seeds = range(config.seed, config.seed + config.num_seeds)
-    return study.by_row({f"none-{seed}": once(f"none-{seed}", partial(fine_tuned, seed)) for seed in seeds})
+    found = {}
+    for seed in range(config.seed, config.seed + config.num_seeds):
+        rates = [once(f"none-{seed}_{lr:g}", partial(fine_tuned, seed, lr)) for lr in longer.lrs]
+        seconds = sum(each["seconds"] for each in rates)
+        found[f"none-{seed}"] = finetuning.lowest(rates) | {"seconds": seconds}
+    return study.by_row(found)
 
 
 def draw(config: Config, path: Path, dataset: Dataset) -> "dict[str, Figure]":
@@ -169,18 +173,15 @@ def table(summary: dict[str, Any]) -> str:
     for name, (title, published) in ROWS.items():
         found = metrics[name if name == "none" else f"{name}_{top}"]
         beside = f" ({published:.2f})" if published and sizes == ("mnist", [1000, 1000], 1000) else ""
-        seconds = (
-            [sum(stage) for stage in zip(*(metrics[f"{name}_{i}"]["seconds"] for i in range(top + 1)), strict=True)]
-            if name != "none"
-            else []
-        )
+        stages = [name] if name == "none" else [f"{name}_{layer}" for layer in range(top + 1)]
+        seconds = [sum(each) for each in zip(*(metrics[stage]["seconds"] for stage in stages), strict=True)]
         rows.append([
             title.format(top + 1),
             study.spread(found["finetuned_error"], scale=100) + beside,
             study.spread(found["finetuned_validation_error"], scale=100),
             ", ".join(f"{lr:g}" for lr in found["finetuned_lr"]),
             study.spread(found["saturation"], scale=100) if "saturation" in found else "",
-            study.cost({"seconds": seconds}) if seconds else str(len(found["finetuned_error"])),
+            study.cost({"seconds": seconds}),
         ])  # fmt: skip
     head = ("", "test error, %", "validation error, %", "rate", "saturated, %", "seeds, seconds a run")
     return study.table(head, rows)

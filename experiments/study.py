@@ -5,6 +5,7 @@ runs of one row share one compiled program, whatever their number of seeds.
 """
 
 import dataclasses
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 Runs = dict[str, tuple[Experiment, Any]]  # by row and seed, as in `cae-0`: the experiment and its configuration
 Metrics = dict[str, dict[str, list[float]]]  # by row: each metric, of every seed
 Measured = dict[str, float]
-Once = Callable[[str, Callable[[Callable[[str], None]], Measured]], Measured]  # name, measure(say) -> its metrics, kept
+Once = Callable[[str, Callable[[Callable[[str], None]], Measured]], Measured]  # name, measure(say) -> metrics
 
 
 class Study(NamedTuple):
@@ -123,11 +124,13 @@ def body(study: Study) -> Callable[[Any, "Launch", "Bars"], Callable[[], None]]:
         def once(name: str, measure: Callable[[Callable[[str], None]], Measured]) -> Measured:
             """What is measured for minutes, without a run of its own, is kept in the folder by its name."""
             file = folder.path / f"{name}.json"
-            found = read_json(file)
-            if found is None:
+            kept = read_json(file)
+            if kept is None or kept["config"] != folder.config:  # of fewer epochs
+                start = time.monotonic()
                 found = measure(lambda text: bars.say(f"{name}: {text}"))
-                write_json(file, found)
-            return found
+                kept = {"config": folder.config, "metrics": found | {"seconds": time.monotonic() - start}}
+                write_json(file, kept)
+            return kept["metrics"]
 
         if not folder.is_finished:
             runs = study.runs(config)

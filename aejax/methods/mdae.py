@@ -97,7 +97,8 @@ def mdae_loss(
         around = lambda noise: weight * bound((mean + std * noise)[None])[0]
         return jac.frobenius_sq(around, jnp.zeros_like(mean), batch_size=len(batch.x))
 
-    noise = 0.5 * jax.vmap(added)(mean, jnp.sqrt(variance), root_curvature(output)).mean()
+    std = jnp.sqrt(variance + 1e-30)  # has a slope where the variance is zero; what it adds is lost in rounding
+    noise = 0.5 * jax.vmap(added)(mean, std, root_curvature(output)).mean()
     sse = likelihoods.sse(likelihood.mean(output), batch.x).mean()
     return recon + noise, {"recon_nats": recon, "noise_nats": noise, "sse": sse}
 

@@ -74,13 +74,14 @@ def test_pca_is_that_of_scikit_learn():
 def test_published_errors_stand_beside_their_own_size_alone():
     deep = {"train_sse": [2.0, 2.2], "test_sse": [3.1, 3.3], "probe_accuracy": [0.95, 0.97], "seconds": [90.0, 110.0]}
     pca = {"train_sse": [13.8], "test_sse": [13.866]}
-    summary = {"dataset": "mnist", "hidden_dims": [9, 8], "latent_dim": 30, "metrics": {"pca": pca, "deep": deep}}
+    summary = {"dataset": "mnist", "hidden_dims": [1000, 500, 250], "latent_dim": 30}
+    summary["metrics"] = {"pca": pca, "deep": deep}
     _, _, *lines = deep_ae.table(summary).splitlines()
     assert lines == [
-        "| deep AE 9-8-30 | 2.10 ± 0.14 | 3.20 ± 0.14 (3.00) | 96.0 ± 1.4 | 2, 100 |",
+        "| deep AE 1000-500-250-30 | 2.10 ± 0.14 | 3.20 ± 0.14 (3.00) | 96.0 ± 1.4 | 2, 100 |",
         "| PCA | 13.8 | 13.866 (13.87) | | |",
     ]
-    for change in ({"dataset": "digits"}, {"latent_dim": 10}):
+    for change in ({"dataset": "digits"}, {"latent_dim": 10}, {"hidden_dims": [1000, 500]}):
         assert "(" not in deep_ae.table(summary | change)
 
 

@@ -9,7 +9,7 @@ import pytest
 from small_run import contents
 
 from aejax import evaluation, nets
-from aejax.checks import InputError
+from aejax.checks import DivergedError, InputError
 from aejax.evaluation import FineTuned
 from experiments import common, finetuning, launch, stacked, study
 
@@ -64,10 +64,10 @@ def test_without_pretraining_there_are_as_many_passes(monkeypatch):
     def fine_tuned(model, params, dataset, key, finetune, *, lrs, say):
         say("half way")
         asked.append((finetune.num_epochs, lrs, model.latent_dim, len(model.encoder)))
-        return {"finetuned_error": 0.1}
+        return {"finetuned_validation_error": 1 - lrs[0], "finetuned_error": 0.1, "finetuned_lr": lrs[0]}
 
     def once(name, measure):
-        return measure(lambda text: named.append(f"{name}: {text}"))
+        return measure(lambda text: named.append(f"{name}: {text}")) | {"seconds": 3.0}
 
     monkeypatch.setattr(finetuning, "fine_tuned", fine_tuned)
     config = dataclasses.replace(
@@ -75,13 +75,14 @@ def test_without_pretraining_there_are_as_many_passes(monkeypatch):
         finetune=stacked.FineTune(lrs=(0.1, 0.2), num_epochs=4),
     )  # fmt: skip
     dataset = common.load_data(stacked.stage(config, "none", 0))
-    assert stacked.beside(config, dataset, once) == {"none": {"finetuned_error": [0.1, 0.1]}}
-    assert asked == [(4 + 3 * 5, (0.1, 0.2), 7, 3)] * 2
-    assert named == ["none-0: half way", "none-1: half way"]
+    found = stacked.beside(config, dataset, once)["none"]
+    assert (found["finetuned_lr"], found["seconds"]) == ([0.2, 0.2], [6.0, 6.0])
+    assert asked == [(4 + 3 * 5, (lr,), 7, 3) for lr in (0.1, 0.2)] * 2
+    assert named == [f"none-{seed}_{lr}: half way" for seed in (0, 1) for lr in (0.1, 0.2)]
 
 
 def test_every_row_keeps_the_rate_of_the_lowest_validation_error(monkeypatch):
-    errors = {0.1: (0.03, 0.01), 0.3: (0.02, 0.04), 0.9: (0.9, 0.9)}  # validation, test: the test error decides nothing
+    errors = {0.1: (0.03, 0.01), 0.3: (0.02, 0.04), 0.9: (0.9, 0.9), 99.0: None}  # validation, test: it decides nothing
     tried = iter(errors)
     dataset = common.load_data(common.Config(dataset="digits"))
 
@@ -90,6 +91,8 @@ def test_every_row_keeps_the_rate_of_the_lowest_validation_error(monkeypatch):
         assert (num_epochs, batch_size) == (7, 20)
         lr = next(tried)
         assert tx is finetuning.descent(lr, 0.5, 7 * (len(data.train.x) // 20))
+        if errors[lr] is None:
+            raise DivergedError(5, "classifier/loss")
         validation, test = errors[lr]
         return FineTuned({}, 3, validation, test, ())
 
@@ -101,20 +104,25 @@ def test_every_row_keeps_the_rate_of_the_lowest_validation_error(monkeypatch):
     assert found == {
         "finetuned_lr": 0.3, "finetuned_epoch": 3, "finetuned_validation_error": 0.02, "finetuned_error": 0.04,
     }  # fmt: skip
-    assert said == ["rate 0.1: epoch 1", "rate 0.3: epoch 1", "rate 0.9: epoch 1"]
+    assert said == [f"rate {lr:g}: epoch 1" for lr in errors]
+    tried = iter([99.0])
+    with pytest.raises(DivergedError) as caught:
+        finetuning.fine_tuned(None, None, dataset, jax.random.key(0), finetune, lrs=(99.0,))
+    assert "at the rate 99, one of --finetune" in caught.value.__notes__[0]
 
 
 def test_the_study_ends_with_a_table_and_is_not_run_twice(finished, capsys):
     metrics = json.loads((finished / "summary.json").read_text())["metrics"]
     assert list(metrics) == ["none", "sdae_0", "sdae_1", "sae_0", "sae_1"]
     assert set(metrics["none"]) == {
-        "finetuned_epoch", "finetuned_validation_error", "finetuned_error", "finetuned_lr",
+        "finetuned_epoch", "finetuned_validation_error", "finetuned_error", "finetuned_lr", "seconds",
     }  # fmt: skip
     assert set(metrics["sae_0"]) == {"seconds"}  # the classifier comes after the last stage
     assert 0 < metrics["sae_1"]["finetuned_error"][0] < 1
     before = contents(finished)
     assert "figures/filters.png" in before
-    assert study.by_row({"none-0": json.loads((finished / "none-0.json").read_text())})["none"] == metrics["none"]
+    kept = json.loads((finished / "none-0_0.1.json").read_text())["metrics"]
+    assert study.by_row({"none-0": kept})["none"] == metrics["none"]
     call("--workdir", str(finished))
     out = capsys.readouterr().out
     assert "| SDAE-2, masking |" in out
@@ -128,12 +136,12 @@ def test_the_table_adds_the_seconds_of_the_stages_and_has_published_errors_for_t
         "seconds": [10.0, 30.0], "finetuned_lr": [0.1, 0.3],
     }  # fmt: skip
     first, second = {"seconds": [1.0, 2.0]}, {"seconds": [0.5, 1.0]}
-    none = {name: values for name, values in top.items() if name.startswith("finetuned")}
+    none = {name: values for name, values in top.items() if name != "saturation"}
     stages = {f"{name}_{i}": each for name in ("sdae", "sae") for i, each in enumerate((first, second, top))}
     summary = {"dataset": "mnist", "hidden_dims": [1000, 1000], "latent_dim": 1000, "metrics": {"none": none, **stages}}
     _, _, *lines = stacked.table(summary).splitlines()
     assert lines == [
-        "| no pre-training | 1.50 ± 0.14 | 2 ± 0 | 0.1, 0.3 | | 2 |",
+        "| no pre-training | 1.50 ± 0.14 | 2 ± 0 | 0.1, 0.3 | | 2, 20 |",
         "| SAE-3 | 1.50 ± 0.14 (1.40) | 2 ± 0 | 0.1, 0.3 | 60 ± 14 | 2, 22 |",  # the median of 11.5 and 33
         "| SDAE-3, masking | 1.50 ± 0.14 (1.28) | 2 ± 0 | 0.1, 0.3 | 60 ± 14 | 2, 22 |",
     ]

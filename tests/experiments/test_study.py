@@ -164,7 +164,13 @@ def test_what_is_measured_once_is_not_lost(tmp_path):
     assert measured == ["a-0", "b-0", "b-0"]
     metrics = read(tmp_path / "run" / "summary.json")["metrics"]
     assert list(metrics) == ["a", "b", "row"]
-    assert (metrics["a"], metrics["b"]) == ({"length": [4.0]}, {"length": [6.0]})
+    assert (metrics["a"]["length"], metrics["b"]["length"]) == ([4.0], [6.0])
+    assert metrics["a"]["seconds"][0] >= 0
+    file = tmp_path / "run" / "a-0.json"
+    file.write_text(file.read_text().replace('"num_epochs": 2', '"num_epochs": 1'))  # as of a shorter study
+    (tmp_path / "run" / "summary.json").unlink()
+    call(True)
+    assert measured == ["a-0", "b-0", "b-0", "a-0"]
 
 
 def test_a_run_begins_where_another_one_ended(tmp_path):

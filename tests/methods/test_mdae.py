@@ -135,6 +135,25 @@ def test_saturated_logits_have_finite_gradients():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
 
+def test_gradients_are_those_of_differences_where_a_pixel_is_black():
+    """In the level and in x, by the central difference; an affine model, whose loss is quadratic in the level."""
+    with jax.enable_x64(True):
+        model = AE.dense(3, 2, hidden_dims=(), likelihood="gaussian")
+        x = jnp.array([[0.0, 0.7, 0.0], [0.3, 0.0, 1.0]])
+        params = jax.tree.map(lambda v: v.astype(jnp.float64), _random_params(model, x.astype(jnp.float32)))
+
+        def loss(level, corruption):
+            return mdae_loss(params, Batch(x), KEY, model=model, corruption=corruption, level=level)[0]
+
+        for corruption, level in (("masking", 0.3), ("gaussian", 0.3), ("salt_and_pepper", 0.3), ("masking", 1e-6)):
+            slope = (loss(level + 5e-7, corruption) - loss(level - 5e-7, corruption)) / 1e-6
+            np.testing.assert_allclose(jax.grad(loss)(level, corruption), slope, rtol=1e-6)
+        of_x = lambda x: mdae_loss(params, Batch(x), KEY, model=model, corruption="masking", level=0.3)[0]
+        direction = jnp.array([[1.0, 0.5, -2.0], [0.1, 1.0, 0.3]])
+        slope = (of_x(x + 1e-6 * direction) - of_x(x - 1e-6 * direction)) / 2e-6
+        np.testing.assert_allclose(jnp.vdot(jax.grad(of_x)(x), direction), slope, rtol=1e-6)
+
+
 # --- closed form -----------------------------------------------------------------------------------------------------
 
 

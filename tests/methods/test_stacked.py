@@ -16,6 +16,7 @@ from aejax.methods.dae import HParams as DAEHParams
 from aejax.methods.dae import dae
 from aejax.methods.stacked import HParams, StackedAE, layer_loss, stacked, unrolled
 from aejax.nets import MLP, TiedMLP, init_params
+from aejax.nets.conv import conv_transpose
 
 KEY = jax.random.key(0)
 STACK = StackedAE.dense(12, 3, hidden_dims=(8, 5))
@@ -118,6 +119,11 @@ def test_layers_of_convolutions_undo_each_other_in_shape_and_are_the_chain_of_th
     patches = jax.lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     np.testing.assert_allclose(first, expit(patches), rtol=1e-5)  # the biases begin at zero
     assert (first.shape, second.shape) == ((2, 4, 3, 3), (2, 4, 3, 5))
+    z = bound.embed(x)
+    np.testing.assert_allclose(z, expit(second.reshape(2, -1) @ params["encoder_2"]["layers_1"]["dense_0"]["kernel"]))
+    flat = expit(z @ params["decoder_2"]["layers_0"]["dense_0"]["kernel"]).reshape(second.shape)
+    undo = lambda h, i, size, stride: conv_transpose(h, params[f"decoder_{i}"]["kernel"], size, stride)
+    np.testing.assert_allclose(bound.decode(z), undo(expit(undo(flat, 1, (4, 3), 1)), 0, (7, 6), 2), rtol=1e-5)
     assert model == StackedAE.conv((7, 6, 2), 4, features=(3, 5), strides=(2, 1))  # equal, so it compiles once
 
 
