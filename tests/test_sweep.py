@@ -78,6 +78,7 @@ class Decoder(nn.Module):
         return nn.ConvTranspose(1, (3, 3))(nn.Dense(16)(z).reshape(-1, 4, 4, 1))
 
 
+@pytest.mark.slow
 def test_strategies_agree_on_a_module_with_lax_convolutions(digits):
     data = Batch(digits[:20].reshape(-1, 8, 8, 1)[:, ::2, ::2])
     model = AE(encoder=Encoder(), decoder=Decoder(), latent_dim=2)

@@ -10,7 +10,8 @@ from sklearn.decomposition import PCA
 
 from aejax import priors
 from aejax.checks import InputError
-from experiments import aae, ae, cae, cae_h, compare, dae, measures, rcae, scae, vae
+from experiments import aae, ae, cae, cae_h, compare, dae, k_sparse, measures, rcae, scae, sparse, vae
+from experiments.console import UNITS
 
 
 def test_principal_angle_of_a_rotated_direction():
@@ -55,13 +56,21 @@ def test_the_jacobian_norm_of_pca_is_that_of_its_components(digits):
     assert z.shape == (180, 5)
 
 
-@pytest.mark.parametrize("module", [ae, dae, cae, scae, cae_h, rcae, vae, aae], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module",
+    [
+        *(ae, vae, sparse),
+        *(pytest.param(each, marks=pytest.mark.slow) for each in (dae, cae, scae, cae_h, rcae, k_sparse, aae)),
+    ],
+    ids=lambda module: module.__name__,
+)
 def test_whatever_a_run_reports_is_in_the_table_of_units(module):
-    fields = {"nll_samples": 2} if module is vae else {}
-    result = module.run(module.Config(num_epochs=1, hidden_dims=(8,), **fields))
+    fields = {vae: {"hidden_dims": (8,), "nll_samples": 2}, sparse: {}, k_sparse: {}}.get(module, {"hidden_dims": (8,)})
+    result = module.run(module.Config(num_epochs=1, **fields))
     documented = (Path(__file__).parents[2] / "docs" / "units.md").read_text()
     terms = {name.split("/")[-1] for name in result.history[-1]} - {"step", "epoch"}
     assert [name for name in {*result.metrics, *terms} if f"`{name}`" not in documented] == []
+    assert set(result.metrics) <= set(UNITS)
     assert all(math.isfinite(value) for value in result.metrics.values())
 
 
