@@ -5,7 +5,7 @@ code of the one below (SAE: as it is, SDAE: corrupted by masking noise); then a 
 trained on the labels, and the epoch and the rate best on the validation split are kept, row by row. Beside them the
 same network without pre-training, which sees as many passes over the data in fine-tuning alone. The published size is
 `--dataset mnist --hidden-dims 1000 1000 --latent-dim 1000 --num-epochs 10 --hparams.lr 4e-3 --finetune.num-epochs 12
---finetune.lrs 0.1 0.2 0.4 --finetune.batch-size 50`. Stages of a seed see the data in one order.
+--finetune.lrs 0.1 0.3 --finetune.batch-size 50`. Stages of a seed see the data in one order.
 """
 
 import dataclasses
