@@ -94,6 +94,7 @@ class Experiment(NamedTuple):
     draw: Callable[[Trained], "dict[str, Figure]"]
     # metric -> published figure; only where the recipe is the paper's
     reference: Callable[[Any], dict[str, Reference]] = lambda config: {}
+    optimizer: Callable[..., optax.GradientTransformation] = optax.adam  # of a rate
 
 
 class Result(NamedTuple):
@@ -314,19 +315,23 @@ def build_algorithm(
     experiment: Experiment, config: Any, model: nets.Autoencoder, num_steps: int, axis_name: str | None = None
 ) -> Algorithm:
     """The algorithm of a configuration: schedule and stochastic binarisation included; one object for all seeds."""
-    return _build_algorithm(
-        experiment.build_algorithm, dataclasses.replace(config, seed=0), model, num_steps, axis_name
-    )
+    made = experiment.build_algorithm, experiment.optimizer
+    return _build_algorithm(*made, dataclasses.replace(config, seed=0), model, num_steps, axis_name)
 
 
 @lru_cache(maxsize=32)  # an algorithm is a static argument of the compiled loop: the same one is not traced again
 def _build_algorithm(
-    build: Callable[..., Algorithm], config: Any, model: nets.Autoencoder, num_steps: int, axis_name: str | None
+    build: Callable[..., Algorithm],
+    optimizer: Callable[..., optax.GradientTransformation],
+    config: Any,
+    model: nets.Autoencoder,
+    num_steps: int,
+    axis_name: str | None,
 ) -> Algorithm:
     schedule = schedules.get(config.schedule)
 
     def tx(lr: Any, **options: Any) -> optax.GradientTransformation:
-        return optax.adam(schedule(lr, num_steps), **options)
+        return optimizer(schedule(lr, num_steps), **options)
 
     algo = build(config, model, tx, axis_name)
     return transform_batch(algo, data.binarize) if config.binarize == "stochastic" else algo
