@@ -3,8 +3,8 @@
 The convolutional network is that of the textbooks (Foster, 2019, chapter 3): four 3x3 convolutions of 32, 64, 64 and 64
 channels with strides 1, 2, 2, 1 and leaky ReLU, a dense layer to the code, and the mirror image back to a sigmoid. The
 dense ones are about its size (128 and 64 units), and the larger one of Hinton & Salakhutdinov (2006). All see the same
-images as often, by cross-entropy. On MNIST, `--dataset mnist --num-epochs 6 --lr 2e-3 --num-seeds 2`, in half an hour of
-two busy cores, gave test errors of 31.3 against 32.7 for the dense network of its size and 28.8 for the large one
+images as often, by cross-entropy. On MNIST, `--dataset mnist --num-epochs 6 --lr 2e-3 --num-seeds 2`, in half an hour
+of two busy cores, gave test errors of 31.3 against 32.7 for the dense network of its size and 28.8 for the large one
 (2026-11-21).
 """
 
