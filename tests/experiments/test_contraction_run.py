@@ -61,6 +61,7 @@ def test_tangents_of_a_linear_encoder_are_its_left_singular_vectors():
 FLAGS = ("--latent-dim", "8", "--num-epochs", "2", "--batch-size", "500", "--workdir", "run")
 
 
+@pytest.mark.slow
 def test_finished_runs_are_reused_and_all_that_is_reported_is_documented(tmp_path, capsys):
     call = lambda *flags: launch.command_line(
         "experiments.contraction", contraction.Config, "", contraction.body, [*FLAGS, *flags]

@@ -60,6 +60,7 @@ def test_a_refined_path_is_the_same_path_with_shorter_chords():
     assert float(jacobian.path_length(circle, fine)) == pytest.approx(chords, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_reports_documented_numbers_and_draws_the_plane():
     config = geometry.Config(num_epochs=2, hidden_dims=(8,), num_pairs=3, num_points=4, num_steps=3, batch_size=500)
     result = geometry.run(config)

@@ -79,6 +79,7 @@ def test_refused_before_it_begins(tmp_path, capsys, flags):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_command_trains_both_from_the_same_starts(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(likelihood_view, "OPTIMIZERS", {"SGD": (likelihood_view.optax.sgd, (1e-6, 0.03))})
     flags = ("--num-train", "512", "--batch-size", "32", "--num-epochs", "4", "--num-seeds", "2", "--workdir", "run")

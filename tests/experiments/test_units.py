@@ -49,7 +49,11 @@ def faces(tmp_path):
     return "faces.npz"
 
 
-@pytest.mark.parametrize("module", STUDIES, ids=lambda module: module.__name__.rpartition(".")[2])
+@pytest.mark.parametrize(
+    "module",
+    [each if each in (linear_ae, sparse_ae) else pytest.param(each, marks=pytest.mark.slow) for each in STUDIES],
+    ids=lambda module: module.__name__.rpartition(".")[2],
+)
 def test_whatever_a_study_reports_is_in_the_table_of_units(module, faces, monkeypatch):
     """The terms of every row, by shapes; what is measured of fresh parameters, once for all rows that measure alike."""
     monkeypatch.setattr(conv_ae, "_DENSE", {"dense": (), "deep": ()})
