@@ -246,12 +246,12 @@ def test_a_lane_of_seeds_and_hyper_parameters_is_the_single_run(name, digits):
 
 @ae_dae_vae_aae_first
 def test_every_schedule_sweeps(name, digits):
-    peaks, batch = jnp.array([1e-2, 3e-2]), make_batch(digits)
+    peaks, batch, params = jnp.array([1e-2, 3e-2]), make_batch(digits), make_params(name)  # made outside of any trace
 
     def trained(schedule, peak):
         hparams = knobs(name)._replace(lr=peak)
         algo = METHODS[name].build(make_model(name), hparams, lambda lr: optax.sgd(schedule(lr, 4)))
-        state, _ = jax.lax.scan(lambda s, _: algo.step(s, batch, KEY), algo.init(make_params(name)), length=2)
+        state, _ = jax.lax.scan(lambda s, _: algo.step(s, batch, KEY), algo.init(params), length=2)
         return state.params
 
     @jax.jit
@@ -260,7 +260,7 @@ def test_every_schedule_sweeps(name, digits):
 
     swept = sweep(peaks)
     lanes = {key: jax.tree.map(lambda v: v[1], params) for key, params in swept.items()}
-    constant, _ = single_run(name)(knobs(name)._replace(lr=3e-2), KEY, make_params(name), batch.x)  # three steps of it
+    constant, _ = single_run(name)(knobs(name)._replace(lr=3e-2), KEY, params, batch.x)  # three steps of it
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(swept))
     assert differs(lanes["constant"], constant)
     for key in set(schedules.SCHEDULES) - {"constant"}:
