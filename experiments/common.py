@@ -321,12 +321,7 @@ def build_algorithm(
 
 @lru_cache(maxsize=32)  # an algorithm is a static argument of the compiled loop: the same one is not traced again
 def _build_algorithm(
-    build: Callable[..., Algorithm],
-    optimizer: Callable[..., optax.GradientTransformation],
-    config: Any,
-    model: nets.Autoencoder,
-    num_steps: int,
-    axis_name: str | None,
+    build: Callable[..., Algorithm], optimizer: Any, config: Any, model: nets.Autoencoder, num_steps: int, axis_name: Any
 ) -> Algorithm:
     schedule = schedules.get(config.schedule)
 

@@ -40,7 +40,7 @@ def fine_tuned(
     lrs: Sequence[float],
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, float]:
-    """The errors of the classifier at the rate and the epoch with the lowest validation error, and those two.
+    """The classifier's share of wrong labels at the rate and the epoch with the lowest of the validation images.
 
     Args:
       model, params, dataset, say: as in `evaluation.fine_tune`.
