@@ -321,7 +321,7 @@ def build_algorithm(
 
 @lru_cache(maxsize=32)  # an algorithm is a static argument of the compiled loop: the same one is not traced again
 def _build_algorithm(
-    build: Callable[..., Algorithm], optimizer: Any, config: Any, model: nets.Autoencoder, num_steps: int, axis_name: Any
+    build: Any, optimizer: Any, config: Any, model: nets.Autoencoder, num_steps: int, axis_name: str | None
 ) -> Algorithm:
     schedule = schedules.get(config.schedule)
 

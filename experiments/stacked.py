@@ -1,12 +1,12 @@
 """Stacked autoencoders, plain and denoising, as the start of a deep classifier.
 
 Vincent et al. (2010), table 3: layers of sigmoids are pre-trained one after the other, by SGD on the cross-entropy,
-each on the code of the one below (SAE: as it is, SDAE: corrupted by masking noise); then a softmax is put on top and everything is
-trained on the labels, and the epoch and the rate best on the validation split are kept, row by row. Beside them the
-same network without pre-training, which sees as many passes over the data in fine-tuning alone. Stages of a seed see
-the data in one order. On MNIST, `--dataset mnist --hidden-dims 1000 1000 --latent-dim 1000 --num-epochs 8
---finetune.num-epochs 12 --finetune.batch-size 50`, 40 minutes of a busy core, gave 1.49 % (SDAE-3), 1.80 %
-(SAE-3) and 2.18 % (no pre-training), one seed (2026-11-21).
+each on the code of the one below (SAE: as it is, SDAE: corrupted by masking noise); then a softmax is put on top and
+everything is trained on the labels, and the epoch and the rate best on the validation split are kept, row by row.
+Beside them the same network without pre-training, which sees as many passes over the data in fine-tuning alone. Stages
+of a seed see the data in one order. On MNIST, `--dataset mnist --hidden-dims 1000 1000 --latent-dim 1000 --num-epochs 8
+--finetune.num-epochs 12 --finetune.batch-size 50`, 40 minutes of a busy core, gave 1.49 % (SDAE-3), 1.80 % (SAE-3) and
+2.18 % (no pre-training), one seed (2026-11-21).
 """
 
 import dataclasses
