@@ -34,10 +34,10 @@ class AAE(AE):
 
     discriminator: nn.Module = MLP((256, 256, 1), nn.relu)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        z = self.embed(x)
+    def __call__(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
+        z = self.embed(x, *condition)
         self.discriminate(z)
-        return self.decode(z)
+        return self.decode(z, *condition)
 
     def discriminate(self, z: jax.Array) -> jax.Array:
         """Log-odds of being a draw from the prior: `[B, Z] -> [B, 1]`."""

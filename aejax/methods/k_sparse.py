@@ -38,17 +38,17 @@ class KSparseAE(AE):
         """One linear layer with tied weights on vectors `[B, D]`; more layers with `hidden_dims`."""
         return super().dense(data_dim, latent_dim, hidden_dims=hidden_dims, **{"tied": True} | fields)
 
-    def encode(self, x: jax.Array) -> jax.Array:
+    def encode(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         """The code that is trained, k units of it: `[B, ...] -> [B, Z]`."""
-        return keep_largest(self.encoder(x), self.k)
+        return keep_largest(self.encoder(x, *condition), self.k)
 
-    def embed(self, x: jax.Array) -> jax.Array:
+    def embed(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         """The features, `alpha k` units of them: `[B, ...] -> [B, Z]`."""
-        return keep_largest(self.encoder(x), min(round(self.alpha * self.k), self.latent_dim))
+        return keep_largest(self.encoder(x, *condition), min(round(self.alpha * self.k), self.latent_dim))
 
-    def reconstruct(self, x: jax.Array) -> jax.Array:
+    def reconstruct(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         """x_hat of the code that is trained, in data space: `[B, ...] -> [B, ...]`."""
-        return self.generate(self.encode(x))
+        return self.generate(self.encode(x, *condition), *condition)
 
 
 def keep_largest(z: jax.Array, k: int) -> jax.Array:

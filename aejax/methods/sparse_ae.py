@@ -49,9 +49,9 @@ class SparseAE(AE):
             .clone(code_activation=code_activation)
         )
 
-    def encode(self, x: jax.Array) -> jax.Array:
+    def encode(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         """The activations: `[B, ...] -> [B, Z]`."""
-        return self.code_activation(self.encoder(x))
+        return self.code_activation(self.encoder(x, *condition))
 
 
 class HParams(NamedTuple):

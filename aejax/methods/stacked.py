@@ -101,10 +101,10 @@ class StackedAE(AE):
             x = encoder(x)
         return x
 
-    def encode(self, x: jax.Array) -> jax.Array:
+    def encode(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         return self.features(x, len(self.encoder))
 
-    def decode(self, z: jax.Array) -> jax.Array:
+    def decode(self, z: jax.Array, *condition: jax.Array) -> jax.Array:
         for decoder in self.decoder[:0:-1]:
             z = likelihoods.get(self.inner_likelihood).mean(decoder(z))
         return self.decoder[0](z)

@@ -27,14 +27,14 @@ class VAE(Autoencoder):
     def code_size(cls, latent_dim: int) -> int:
         return 2 * latent_dim
 
-    def encode(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def encode(self, x: jax.Array, *condition: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(mean, logvar) of the posterior: `[B, ...] -> [B, Z], [B, Z]`."""
-        mean, logvar = jnp.split(self.encoder(x), 2, axis=-1)
+        mean, logvar = jnp.split(self.encoder(x, *condition), 2, axis=-1)
         return mean, logvar
 
-    def embed(self, x: jax.Array) -> jax.Array:
+    def embed(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         """The posterior mean: `[B, ...] -> [B, Z]`."""
-        return self.encode(x)[0]
+        return self.encode(x, *condition)[0]
 
 
 def reparameterise(key: jax.Array, mean: jax.Array, logvar: jax.Array) -> jax.Array:

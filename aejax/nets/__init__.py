@@ -1,6 +1,6 @@
 """Networks: dense and convolutional encoders, decoders and discriminators, the same parameters on every backend."""
 
-from aejax.nets.autoencoder import Autoencoder, check_module, init_params
+from aejax.nets.autoencoder import Autoencoder, check_module, init_params, inputs
 from aejax.nets.conv import Conv, ConvDecoder, ConvEncoder, ConvTranspose, has_convolution
 from aejax.nets.mlp import MLP, TiedMLP
 
@@ -15,4 +15,5 @@ __all__ = [
     "check_module",
     "has_convolution",
     "init_params",
+    "inputs",
 ]

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import flax.linen as nn
 import jax
@@ -30,6 +30,8 @@ class Autoencoder(nn.Module):
     decoder: nn.Module
     latent_dim: int
     likelihood: str = "bernoulli"
+
+    takes_labels: ClassVar[bool] = False  # True: every map takes y behind its first argument, and so do the networks
 
     @classmethod
     def code_size(cls, latent_dim: int) -> int:
@@ -88,29 +90,52 @@ class Autoencoder(nn.Module):
         decoder = ConvDecoder(data_shape, features, strides, activation)
         return cls(encoder=encoder, decoder=decoder, latent_dim=latent_dim, **fields)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         """Touches every submodule, so that `init` creates them all: `[B, ...] -> [B, ...]`."""
-        return self.decode(self.embed(x))
+        return self.decode(self.embed(x, *condition), *condition)
 
-    def encode(self, x: jax.Array) -> Any:
+    def encode(self, x: jax.Array, *condition: jax.Array) -> Any:
         """What the encoder makes of x: by default z, `[B, ...] -> [B, Z]`."""
-        return self.encoder(x)
+        return self.encoder(x, *condition)
 
-    def embed(self, x: jax.Array) -> jax.Array:
+    def embed(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         """The representation of x, without noise: `[B, ...] -> [B, Z]`."""
-        return self.encode(x)
+        return self.encode(x, *condition)
 
-    def decode(self, z: jax.Array) -> jax.Array:
+    def decode(self, z: jax.Array, *condition: jax.Array) -> jax.Array:
         """Logits or mean: `[B, Z] -> [B, ...]`."""
-        return self.decoder(z)
+        return self.decoder(z, *condition)
 
-    def generate(self, z: jax.Array) -> jax.Array:
+    def generate(self, z: jax.Array, *condition: jax.Array) -> jax.Array:
         """The mean of the data that z stands for, in data space: `[B, Z] -> [B, ...]`."""
-        return likelihoods.get(self.likelihood).mean(self.decode(z))
+        return likelihoods.get(self.likelihood).mean(self.decode(z, *condition))
 
-    def reconstruct(self, x: jax.Array) -> jax.Array:
+    def reconstruct(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         """x_hat, in data space: `[B, ...] -> [B, ...]`."""
-        return self.generate(self.embed(x))
+        return self.generate(self.embed(x, *condition), *condition)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The parameter groups that learning to reconstruct moves."""
+        return ("encoder", "decoder")
+
+
+def inputs(model: Autoencoder, data: Any) -> tuple[Any, ...]:
+    """What the maps of a model take beside parameters: `(x,)`, or `(x, y)` where the model is conditioned.
+
+    Args:
+      model: any `Autoencoder`.
+      data: `x` `[B, ...]`, or a `Batch`.
+
+    Raises:
+      InputError: the model is conditioned, and the data bring no labels.
+    """
+    x, y = (data.x, data.y) if hasattr(data, "_fields") else (data, None)
+    if not model.takes_labels:
+        return (x,)
+    if y is None:
+        raise InputError(f"{type(model).__name__} is conditioned on labels, and none came: give Batch(x, y).")
+    return (x, y)
 
 
 def init_params(model: Autoencoder, key: jax.Array, x: jax.Array | np.ndarray) -> dict[str, Any]:
