@@ -75,7 +75,7 @@ def fine_tune(
     encoder = {group: params[group] for group in params if group.partition("_")[0] == "encoder"}
     algo = _algorithm(model, (*encoder, "classifier"), tx)
     state = algo.init({**encoder, "classifier": classifier})
-    steps = training.count_steps(len(train.x), batch_size)
+    steps = training.count_steps(train.x, batch_size)
     history, best = [], state.params
     chunks = training.train(algo, state, train, key, batch_size=batch_size, num_epochs=num_epochs, boundary=steps)
     for chunk in chunks:
