@@ -162,7 +162,9 @@ def play(
 
     def moved(phase: Phase, i: int, state: TrainState, batch: Any, noise: jax.Array, key: jax.Array):
         """The state after all players of a phase have moved once, with the step as it was, and their metrics."""
-        opt_states, own, metrics = dict(state.opt_states), {}, {}
+        opt_states = dict(state.opt_states)
+        own: Params = {}
+        metrics: Metrics = {}
         for name in phase.players:
             player, draws = players[name], jax.random.clone(noise)
             if isinstance(player, Rule):

@@ -105,9 +105,8 @@ def train(
             before, (state, log) = state, run(algo, state, data, rows, n, step_key, mesh)
             metrics = {name: np.asarray(values)[:n] for name, values in log.items()}
             seconds = time.perf_counter() - start
-            _check_finite(
-                before, state, metrics, step, data, lambda k: run(algo, before, data, rows, k, step_key, mesh)
-            )  # noqa: B023
+            replay = partial(run, algo, before, data, rows, key=step_key, mesh=mesh)
+            _check_finite(before, state, metrics, step, data, replay)
             step += n
             yield Chunk(state, step, metrics, seconds)
             start = time.perf_counter()
@@ -168,7 +167,8 @@ def evaluate(algo: Algorithm, state: Any, data: Any, key: jax.Array, *, batch_si
     """
     found = streams(data, batch_size)
     algo.check(data)
-    size, sums, data = 0, {}, jax.tree.map(jnp.asarray, data)
+    size, data = 0, jax.tree.map(jnp.asarray, data)
+    sums: dict[str, float] = {}
     for count, rows in found.parts():
         part = _evaluate_rows(algo, state, data, rows, jax.random.fold_in(key, size))
         size += count
@@ -283,7 +283,7 @@ def _evaluate_rows(algo: Algorithm, state: Any, data: Any, rows: Any, key: jax.A
 
 
 @jax.jit
-def _finite_leaves(state: Any) -> list[tuple[jax.Array, jax.Array]]:
+def _finite_leaves(state: Any) -> tuple[jax.Array, jax.Array]:
     """Whether each leaf of params is finite, and each of the whole state."""
     flags = lambda tree: jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)], bool)
     return flags(state.params), flags(state)

@@ -340,7 +340,7 @@ def test_an_optimiser_that_lost_its_state_is_told():
     spike = lambda params, x, key: (jnp.where(x.max() > 8, 1e25, 1.0) * params["w"], {})
     algo = play({"p": Player(spike, ("w",), optax.adam(1e-3))}, [["p"]])
     data = np.arange(9.0, dtype=np.float32) + 0.5
-    first = [i for i, rows in enumerate(epoch_order(DATA_KEY, 0, streams(data, 3))) if 8 in rows][0]
+    first = next(i for i, rows in enumerate(epoch_order(DATA_KEY, 0, streams(data, 3))) if 8 in rows)
     with pytest.raises(DivergedError, match="the optimiser's state is not finite after step") as error:
         run(algo, algo.init({"w": jnp.ones(())}), data)
     assert error.value.step == first + 1
