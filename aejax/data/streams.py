@@ -66,7 +66,9 @@ def streams(data: Any, batch_size: Any) -> Streams:
     """
     batch_sizes, structure = jax.tree.flatten(batch_size)
     try:
-        parts = structure.flatten_up_to(data)
+        sizes = jax.tree.leaves(jax.tree.map(lambda _, part: num_examples(part), batch_size, data))
+    except InputError:
+        raise
     except ValueError:
         raise InputError(
             f"batch_size={batch_size} is not made as the data are: {jax.tree.structure(data)}. Give an integer,"
@@ -75,7 +77,7 @@ def streams(data: Any, batch_size: Any) -> Streams:
     for size in batch_sizes:
         if size < 1:
             raise InputError(f"batch_size={batch_size}; at least 1 is needed.")
-    return Streams(tuple(map(num_examples, parts)), tuple(map(int, batch_sizes)), structure)
+    return Streams(tuple(sizes), tuple(map(int, batch_sizes)), structure)
 
 
 def count_steps(data: Any, batch_size: Any) -> int:
