@@ -4,6 +4,7 @@ A batch size is a tree prefix of the data: an integer for one data set, whose ar
 integers, such as `SemiBatch(labelled=16, unlabelled=128)`, with one data set for each.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ class Streams(NamedTuple):
 
     @property
     def main(self) -> int:
-        return self.steps.index(max(self.steps))
+        return _longest(self.steps, self.sizes)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -39,7 +40,7 @@ class Streams(NamedTuple):
     def parts(self) -> list[Any]:
         """Rows of every stream for an evaluation: each example of the main one once, the others over and over."""
         counts = [-(-size // batch) for size, batch in zip(self.sizes, self.batch_sizes, strict=True)]
-        main = counts.index(max(counts))
+        main = _longest(counts, self.sizes)
 
         def rows(i: int, k: int) -> np.ndarray:
             size, batch = self.sizes[i], self.batch_sizes[i]
@@ -50,6 +51,11 @@ class Streams(NamedTuple):
             (len(rows(main, k)), self.structure.unflatten([rows(i, k) for i in range(len(counts))]))
             for k in range(counts[main])
         ]
+
+
+def _longest(counts: Sequence[int], sizes: Sequence[int]) -> int:
+    """The stream of most batches; of equal ones that of most examples."""
+    return max(range(len(counts)), key=lambda i: (counts[i], sizes[i]))
 
 
 def streams(data: Any, batch_size: Any) -> Streams:

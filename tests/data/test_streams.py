@@ -1,5 +1,6 @@
 """Streams: how often each example is seen, in which order, on how many devices, and what is refused."""
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ from aejax.sweep import sweep
 
 KEY = jax.random.key(0)
 DATA_KEY, STEP_KEY = jax.random.split(KEY)
+DEVICES = min(8, jax.device_count())
 
 
 class Two(NamedTuple):
@@ -52,7 +54,7 @@ def test_passes_are_permutations_whose_ends_batches_cross(sizes, batches):
     for each in passes:
         assert len(set(each)) == len(each)
     if sizes[side] > 4:
-        assert any(not np.array_equal(a, b) for a, b in zip(passes, passes[1:], strict=False) if len(a) == len(b))
+        assert any(not np.array_equal(a, b) for a, b in pairwise(passes) if len(a) == len(b))
 
 
 def test_the_main_stream_is_permuted_as_it_would_be_alone():
@@ -140,6 +142,3 @@ def test_what_cannot_be_streamed_is_refused(data, batch_size, message):
     algo, state = game()
     with pytest.raises(InputError, match=message):
         training.train(algo, state, data, KEY, batch_size=batch_size, num_epochs=1, devices=DEVICES)
-
-
-DEVICES = min(8, jax.device_count())
