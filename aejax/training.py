@@ -30,7 +30,7 @@ class Chunk(NamedTuple):
 
     state: Any  # after the last step; yours to keep, nothing overwrites it
     step: int  # steps done since the start of the run
-    metrics: dict[str, np.ndarray]  # each [n] float32, one value a step
+    metrics: dict[str, np.ndarray]  # each [n], one value a step; float32 unless the loss is wider
     seconds: float  # wall clock, compilation included
 
 
@@ -301,13 +301,15 @@ def _check_finite(
     if found:
         first = min(found.values())
         raise DivergedError(step + first + 1, ", ".join(n for n, i in found.items() if i == first), _ranges(data))
-    params, all_before = _finite_leaves(before)
+    if all(flags.all() for flags in _finite_leaves(state)):
+        return
+    params, whole = _finite_leaves(before)
 
     def lost(after: Any) -> str | None:
-        now, all_now = _finite_leaves(after)
-        if (params & ~now).any():
+        params_now, whole_now = _finite_leaves(after)
+        if (params & ~params_now).any():
             return "params"
-        return "the optimiser's state" if (all_before & ~all_now).any() else None
+        return "the optimiser's state" if (whole & ~whole_now).any() else None
 
     if lost(state) is None:
         return
