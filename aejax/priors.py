@@ -322,7 +322,9 @@ def get(prior: str | Prior | LearnedPrior, latent_dim: int) -> Prior | LearnedPr
             f"The prior is a {type(prior).__name__}; give one of {sorted(PRIORS)}, or one of aejax.priors."
         )
     if found.latent_dim != latent_dim:
-        raise InputError(f"The prior {prior!r} has {found.latent_dim} dimensions; latent_dim is {latent_dim}; change either.")
+        raise InputError(
+            f"The prior {prior!r} has {found.latent_dim} dimensions; latent_dim is {latent_dim}: change one."
+        )
     return found
 
 
