@@ -44,10 +44,9 @@ def test_of_a_conditioned_encoder_the_label_of_each_example_counts():
     ratios = contraction_curve(model, params, batch, [0.5, 2.0], KEY, num_directions=3)
     np.testing.assert_allclose(ratios[0], ratios[1], rtol=1e-4)
     assert singular[-1] * 0.1 < ratios[0] < singular[0]
-    z = (np.float64(batch.x) - b[batch.y]) @ to_mean
-    pairs = [
-        np.linalg.norm(z[i] - z[j]) / np.linalg.norm(np.float64(batch.x[i]) - batch.x[j]) for i in range(40) for j in range(i)
-    ]
+    x = np.float64(batch.x)
+    z = (x - b[batch.y]) @ to_mean
+    pairs = [np.linalg.norm(z[i] - z[j]) / np.linalg.norm(x[i] - x[j]) for i in range(40) for j in range(i)]
     assert pair_contraction(model, params, batch)[0] == pytest.approx(np.mean(pairs), rel=1e-5)
 
 

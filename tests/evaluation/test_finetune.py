@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conditioned import linear_model
 from sklearn.linear_model import LogisticRegression
 
 from aejax import evaluation
