@@ -33,7 +33,8 @@ def _log_mean_of(log_mean: Array) -> Array:
 class Poisson(Likelihood):
     """Independent counts: the output is the logarithm of their rates.
 
-    A decoder that is given a library size adds its logarithm. From a rate of 2^24 on, `exp` goes on as its tangent: the output may have any size.
+    A decoder that is given a library size adds its logarithm. From a rate of 2^24 on, `exp` goes on as its tangent, so
+    that the output may have any size.
 
     Example:
       >>> round(float(Poisson().nll(jnp.zeros((1, 1)), jnp.full((1, 1), 2.0))[0]), 4)  # 1 + log 2!
