@@ -72,7 +72,7 @@ def dae_loss(
     bound, likelihood = model.bind({"params": params}), likelihoods.get(model.likelihood)
     output = bound.decode(bound.encode(corrupt(key, x, level)))
     is_hit = corruptions.hits(corruption, jax.random.clone(key), x, level)
-    nats = likelihood.nll(output.reshape(-1, 1), x.reshape(-1, 1)).reshape(len(x), -1)  # of each component
+    nats = likelihood.nll_components(output, x).reshape(len(x), -1)
     weights = jnp.where(is_hit, corrupted, intact).reshape(len(x), -1)
     loss, recon = (weights * nats).sum(axis=1).mean(), nats.sum(axis=1).mean()
     return loss, {"recon_nats": recon, "sse": likelihoods.sse(likelihood.mean(output), x).mean()}

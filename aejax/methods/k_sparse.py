@@ -31,6 +31,7 @@ class KSparseAE(AE):
     alpha: float = 1.0
 
     def setup(self) -> None:
+        super().setup()
         _check(self)
 
     @classmethod

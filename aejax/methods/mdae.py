@@ -19,7 +19,7 @@ from aejax import corruption as corruptions
 from aejax import jacobian as jac
 from aejax import likelihoods
 from aejax.algorithm import Algorithm, Metrics, Player, play
-from aejax.checks import InputError, check_positive, nearest
+from aejax.checks import InputError, check_positive
 from aejax.data import Batch
 from aejax.methods.ae import AE
 
@@ -37,9 +37,9 @@ class HParams(NamedTuple):
 
 # The root of the second derivative of the nll in the decoder's output: for Bernoulli sqrt(p (1 - p)) of logits, which
 # as a product has no infinite slope where p is 0 or 1.
-_ROOT_CURVATURE: dict[str, Callable[[Array], Array]] = {
-    "gaussian": jnp.ones_like,
-    "bernoulli": lambda logits: jnp.exp(0.5 * (jax.nn.log_sigmoid(logits) + jax.nn.log_sigmoid(-logits))),
+_ROOT_CURVATURE: dict[likelihoods.Likelihood, Callable[[Array], Array]] = {
+    likelihoods.Gaussian(): jnp.ones_like,
+    likelihoods.Bernoulli(): lambda logits: jnp.exp(0.5 * (jax.nn.log_sigmoid(logits) + jax.nn.log_sigmoid(-logits))),
 }
 
 
@@ -239,7 +239,8 @@ def linear_denoising_sse(params: Any, moments: Moments) -> float:
 
 
 def _curvature(model: AE) -> Callable[[Array], Array]:
-    if model.likelihood not in _ROOT_CURVATURE:
-        known = nearest(model.likelihood, _ROOT_CURVATURE, what="ones")
-        raise InputError(f"The curvature of the likelihood {model.likelihood!r} is not known here. {known}")
-    return _ROOT_CURVATURE[model.likelihood]
+    likelihood = likelihoods.get(model.likelihood)
+    if likelihood not in _ROOT_CURVATURE:
+        known = " and ".join(map(str, _ROOT_CURVATURE))
+        raise InputError(f"The curvature of {likelihood} is not known here, only those of {known}.")
+    return _ROOT_CURVATURE[likelihood]

@@ -59,9 +59,10 @@ class StackedAE(AE):
         The inner likelihood is Bernoulli for sigmoids, and Gaussian for other activations.
         """
         encoder = tuple(MLP((width,), final_activation=activation) for width in (*hidden_dims, latent_dim))
+        outputs = cls.decoder_shape((data_dim,), tied=tied, **fields)
         decoder = tuple(
             TiedMLP(layer) if tied else MLP((width,))
-            for layer, width in zip(encoder, (data_dim, *hidden_dims), strict=True)
+            for layer, width in zip(encoder, (*outputs, *hidden_dims), strict=True)
         )
         fields = {"inner_likelihood": _likelihood(activation), **fields}
         return cls(encoder=encoder, decoder=decoder, latent_dim=latent_dim, **fields)
@@ -83,7 +84,8 @@ class StackedAE(AE):
         decoder: list[nn.Module] = []
         for width, stride in zip(features, strides, strict=True):
             encoder.append(nn.Sequential((Conv(width, stride), activation)))
-            decoder.append(ConvTranspose(shape[2], shape[:2], stride))
+            channels = shape[2] if decoder else cls.decoder_shape(shape, **fields)[2]
+            decoder.append(ConvTranspose(channels, shape[:2], stride))
             shape = (-(-shape[0] // stride), -(-shape[1] // stride), width)
         encoder.append(nn.Sequential((_flat, MLP((latent_dim,), final_activation=activation))))
         decoder.append(nn.Sequential((MLP((shape[0] * shape[1] * shape[2],)), _Shaped(shape))))
@@ -93,7 +95,13 @@ class StackedAE(AE):
     @property
     def groups(self) -> tuple[str, ...]:
         """The parameter groups, `encoder_0`, `decoder_0`, `encoder_1`, ..."""
-        return tuple(group for i in range(len(self.encoder)) for group in _groups(i))
+        return tuple(group for i in range(len(self.encoder)) for group in self.layer_groups(i))
+
+    def layer_groups(self, layer: int) -> tuple[str, ...]:
+        """Those of one layer; a learned variance belongs to the first one, which reconstructs the data."""
+        own = likelihoods.get(self.likelihood).own_parameter
+        extra = (own,) if own is not None and layer == 0 else ()
+        return (f"encoder_{layer}", f"decoder_{layer}", *extra)
 
     def features(self, x: jax.Array, layer: int) -> jax.Array:
         """What encoder `layer` takes: x for the first one, else the code of the one below, `[B, ...]`."""
@@ -107,7 +115,7 @@ class StackedAE(AE):
     def decode(self, z: jax.Array, *condition: jax.Array) -> jax.Array:
         for decoder in self.decoder[:0:-1]:
             z = likelihoods.get(self.inner_likelihood).mean(decoder(z))
-        return self.decoder[0](z)
+        return self.with_own_parameter(self.decoder[0](z))
 
 
 class HParams(NamedTuple):
@@ -151,6 +159,8 @@ def layer_loss(
     h = bound.features(batch.x, layer)
     h_tilde = h if corruption is None else corruptions.get(corruption)(key, h, level)
     output = bound.decoder[layer](bound.encoder[layer](h_tilde))
+    if layer == 0:
+        output = bound.with_own_parameter(output)
     likelihood = likelihoods.get(model.likelihood if layer == 0 else model.inner_likelihood)
     recon = likelihood.nll(output, h).mean()
     return recon, {"recon_nats": recon, "sse": likelihoods.sse(likelihood.mean(output), h).mean()}
@@ -189,7 +199,9 @@ def stacked(
     if not chosen or not all(0 <= layer < count for layer in chosen):
         raise InputError(f"layers={layers}; the stack has the layers {list(range(count))}.")
     loss = partial(layer_loss, model=model, corruption=corruption, level=hparams.level)
-    players = {f"layer_{i}": Player(partial(loss, layer=i), _groups(i), tx(hparams.lr)) for i in sorted(chosen)}
+    players = {
+        f"layer_{i}": Player(partial(loss, layer=i), model.layer_groups(i), tx(hparams.lr)) for i in sorted(chosen)
+    }
     return play(players, [[name] for name in players], axis_name=axis_name)
 
 
@@ -207,10 +219,6 @@ def unrolled(
     check_positive(lr=hparams.lr)
     recon = Player(partial(ae_loss, model=model), model.groups, tx(hparams.lr))
     return play({"recon": recon}, [["recon"]], axis_name=axis_name)
-
-
-def _groups(layer: int) -> tuple[str, str]:
-    return f"encoder_{layer}", f"decoder_{layer}"
 
 
 def _likelihood(activation: Callable[[jax.Array], jax.Array]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from aejax import likelihoods, priors
 from aejax.checks import InputError
+from aejax.likelihoods import Likelihood
 from aejax.nets.conv import ConvDecoder, ConvEncoder
 from aejax.nets.mlp import MLP, TiedMLP
 
@@ -21,16 +22,18 @@ class Autoencoder(nn.Module):
 
     Attributes:
       encoder: any Linen module, `[B, ...] -> [B, code_size(latent_dim)]`.
-      decoder: any Linen module, `[B, Z] -> [B, ...]`, returning logits (Bernoulli) or the mean (Gaussian).
+      decoder: any Linen module, `[B, Z] -> [B, ...]`, returning what the likelihood takes for an example:
+        `likelihood.outputs(shape)`, logits for Bernoulli, the mean for Gaussian.
       latent_dim: Z, the size of the code.
-      likelihood: what the decoder's output means, `bernoulli` or `gaussian`.
+      likelihood: what the decoder's output means, a name of `aejax.likelihoods` or an object such as `Gaussian(0.1)`.
+        A parameter of its own, as that of a learned variance, is one of the module: `params["logvar"]`.
       prior: over codes: a name of `aejax.priors`, one of its priors, or a learned one, which becomes the group `prior`.
     """
 
     encoder: nn.Module
     decoder: nn.Module
     latent_dim: int
-    likelihood: str = "bernoulli"
+    likelihood: str | Likelihood = "bernoulli"
     prior: str | priors.Prior | priors.LearnedPrior | None = None
 
     takes_labels: ClassVar[bool] = False  # True: every map takes y behind its first argument, and so do the networks
@@ -39,6 +42,27 @@ class Autoencoder(nn.Module):
     def code_size(cls, latent_dim: int) -> int:
         """How many numbers the encoder returns for a code of `latent_dim`."""
         return latent_dim
+
+    def setup(self) -> None:
+        own = likelihoods.get(self.likelihood).own_parameter
+        if own is not None:
+            self.own_parameter = self.param(own, nn.initializers.zeros, ())
+
+    @classmethod
+    def decoder_shape(cls, shape: tuple[int, ...], *, tied: bool = False, **fields: Any) -> tuple[int, ...]:
+        """What the decoder of a model with these fields has to return for an example of that shape.
+
+        Raises:
+          InputError: that is several numbers for each component, and tied weights cannot return them.
+        """
+        likelihood = likelihoods.get(fields.get("likelihood", cls.likelihood))
+        outputs = likelihood.outputs(shape)
+        if tied and outputs != shape:
+            raise InputError(
+                f"{likelihood} wants {outputs} for an example of shape {shape}; a decoder with the transposed weights"
+                " of the encoder returns the latter. Use tied=False."
+            )
+        return outputs
 
     @classmethod
     def dense(
@@ -55,11 +79,12 @@ class Autoencoder(nn.Module):
     ) -> Self:
         """A dense autoencoder on vectors `[B, D]`, its decoder the mirror image of its encoder."""
         encoder = MLP((*hidden_dims, cls.code_size(latent_dim)), activation, code_activation, use_bias)
+        outputs = cls.decoder_shape((data_dim,), tied=tied, **fields)
         decoder: nn.Module
         if tied:
             decoder = TiedMLP(encoder, activation, use_bias)
         else:
-            decoder = MLP((*reversed(hidden_dims), data_dim), activation, None, use_bias)
+            decoder = MLP((*reversed(hidden_dims), *outputs), activation, None, use_bias)
         return cls(encoder=encoder, decoder=decoder, latent_dim=latent_dim, **fields)
 
     @classmethod
@@ -89,7 +114,8 @@ class Autoencoder(nn.Module):
         if not (isinstance(data_shape, tuple) and len(data_shape) == 3 and min(data_shape) > 0):
             raise InputError(f"data_shape={data_shape!r}; images have a shape (H, W, C) of three positive integers.")
         encoder = ConvEncoder(cls.code_size(latent_dim), features, strides, activation)
-        decoder = ConvDecoder(data_shape, features, strides, activation)
+        shape = (*data_shape[:2], cls.decoder_shape(data_shape, **fields)[2])
+        decoder = ConvDecoder(shape, features, strides, activation)
         return cls(encoder=encoder, decoder=decoder, latent_dim=latent_dim, **fields)
 
     def __call__(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
@@ -109,8 +135,13 @@ class Autoencoder(nn.Module):
         return self.encode(x, *condition)
 
     def decode(self, z: jax.Array, *condition: jax.Array) -> jax.Array:
-        """Logits or mean: `[B, Z] -> [B, ...]`."""
-        return self.decoder(z, *condition)
+        """What the likelihood takes, such as logits or means: `[B, Z] -> [B, ...]`."""
+        return self.with_own_parameter(self.decoder(z, *condition))
+
+    def with_own_parameter(self, output: jax.Array) -> jax.Array:
+        """What a decoder network returns, with the parameter of the likelihood where it has one."""
+        likelihood = likelihoods.get(self.likelihood)
+        return output if likelihood.own_parameter is None else likelihood.attach(output, self.own_parameter)
 
     def generate(self, z: jax.Array, *condition: jax.Array) -> jax.Array:
         """The mean of the data that z stands for, in data space: `[B, Z] -> [B, ...]`."""
@@ -159,7 +190,8 @@ class Autoencoder(nn.Module):
     def groups(self) -> tuple[str, ...]:
         """The parameter groups that learning to reconstruct moves."""
         learned = ("prior",) if isinstance(self.prior, priors.LearnedPrior) else ()
-        return ("encoder", "decoder", *learned)
+        own = likelihoods.get(self.likelihood).own_parameter
+        return ("encoder", "decoder", *learned, *(() if own is None else (own,)))
 
     def _known_prior(self) -> priors.Prior | priors.LearnedPrior:
         if self.prior is None:
@@ -239,7 +271,7 @@ def init_params(model: Autoencoder, key: jax.Array, x: jax.Array | np.ndarray) -
         beside its parameters (BatchNorm), or its shapes do not fit x and `latent_dim`.
     """
     check_module(model)
-    likelihoods.get(model.likelihood)
+    likelihood = likelihoods.get(model.likelihood)
     if model.prior is not None:
         priors.get(model.prior, model.latent_dim)
     variables = jax.jit(model.init)(key, x[:1])
@@ -250,14 +282,17 @@ def init_params(model: Autoencoder, key: jax.Array, x: jax.Array | np.ndarray) -
             " use LayerNorm or GroupNorm in place of BatchNorm, and no mutable collections."
         )
     z = jax.eval_shape(lambda: model.apply(variables, x[:1], method="embed"))
-    x_hat = jax.eval_shape(lambda: model.apply(variables, x[:1]))
+    x_hat = jax.eval_shape(lambda: model.apply(variables, x[:1], method="reconstruct"))
     if z.shape != (1, model.latent_dim):
         raise InputError(
             f"The code of one example has shape {z.shape[1:]}; latent_dim={model.latent_dim} asks for an encoder that"
             f" returns {model.code_size(model.latent_dim)} numbers."
         )
     if x_hat.shape != x[:1].shape:
-        raise InputError(f"The decoder returns {x_hat.shape[1:]} for an example of shape {x.shape[1:]}.")
+        raise InputError(
+            f"The decoder returns {likelihood.outputs(x_hat.shape[1:])} for an example of shape {x.shape[1:]};"
+            f" {likelihood} wants {likelihood.outputs(x.shape[1:])}."
+        )
     return dict(variables["params"])
 
 
