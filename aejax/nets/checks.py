@@ -65,7 +65,7 @@ def check_rows(model: Autoencoder, params: Any, data: Any) -> None:
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda p: (p + _SHIFT * rng.standard_normal(np.shape(p))).astype(p.dtype), params)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
     def maps(params: Any, x: jax.Array, *condition: jax.Array) -> dict[str, Any]:
         bound = model.bind({"params": params})
         z = bound.embed(x, *condition)

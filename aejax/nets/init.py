@@ -186,15 +186,14 @@ def _naming_the_layer(run: Callable[[], T]) -> T:
         except (flax.errors.InvalidRngError, ValueError) as error:
             layer, path = type(context.module).__name__, "/".join(context.module.path)
             if isinstance(context.module, nn.BatchNorm):
-                advice = "use LayerNorm or GroupNorm in its place"
+                why = "which keeps state and couples examples: use LayerNorm or GroupNorm in its place"
             elif isinstance(context.module, nn.Dropout):
-                advice = "leave it out, or make it with deterministic=True"
+                why = "which draws, and modules here draw nothing: leave it out, or make it with deterministic=True"
             elif isinstance(error, flax.errors.InvalidRngError):
-                advice = "leave out what it draws; noise belongs to a loss, which has the key"
+                why = "which draws, and modules here draw nothing: noise belongs to a loss, which has the key"
             else:
                 raise
-            message = f"{path} is a {layer}, and losses here are pure, their modules draw nothing: {advice}."
-            raise InputError(message) from error
+            raise InputError(f"{path} is a {layer}, {why}.") from error
 
     try:
         return run()
