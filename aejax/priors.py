@@ -273,8 +273,8 @@ class VampPrior(LearnedPrior):
 
     def inputs(self, model: Any) -> Array:
         """The pseudo-inputs, in data space: `[K, ...]`."""
-        likelihood = likelihoods.get(model.likelihood)
-        return _into(self.get_variable("params", "pseudo_inputs"), likelihood.low, likelihood.high)
+        support = likelihoods.get(model.likelihood).support
+        return _into(self.get_variable("params", "pseudo_inputs"), support.low, support.high)
 
     def sample(self, key: Array, n: int, model: Any) -> Array:
         component_key, noise_key = jax.random.split(key)

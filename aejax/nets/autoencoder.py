@@ -1,6 +1,5 @@
 """What every autoencoder module has in common: an encoder, a decoder, and the names of the maps between them."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
@@ -253,66 +252,3 @@ def check_labels(model: Autoencoder, y: Any) -> None:
             f"y holds labels from {y.min()} to {y.max()}; {name} has num_classes={num_classes}, so labels from 0 to"
             f" {num_classes - 1}: {advice}."
         )
-
-
-def init_params(model: Autoencoder, key: jax.Array, x: jax.Array | np.ndarray) -> dict[str, Any]:
-    """Fresh parameters by group, with the module checked against the data first.
-
-    Args:
-      model: an `Autoencoder`.
-      key: consumed.
-      x: `[B, ...]` an example batch; one row is used.
-
-    Returns:
-      `{"encoder": ..., "decoder": ..., ...}`.
-
-    Raises:
-      InputError: the module cannot be a static argument of `jit` (a list or a lambda among its fields), keeps state
-        beside its parameters (BatchNorm), or its shapes do not fit x and `latent_dim`.
-    """
-    check_module(model)
-    likelihood = likelihoods.get(model.likelihood)
-    if model.prior is not None:
-        priors.get(model.prior, model.latent_dim)
-    variables = jax.jit(model.init)(key, x[:1])
-    extra = sorted(set(variables) - {"params"})
-    if extra:
-        raise InputError(
-            f"The module keeps {extra} beside its parameters. Losses here are pure and per example:"
-            " use LayerNorm or GroupNorm in place of BatchNorm, and no mutable collections."
-        )
-    z = jax.eval_shape(lambda: model.apply(variables, x[:1], method="embed"))
-    x_hat = jax.eval_shape(lambda: model.apply(variables, x[:1], method="reconstruct"))
-    if z.shape != (1, model.latent_dim):
-        raise InputError(
-            f"The code of one example has shape {z.shape[1:]}; latent_dim={model.latent_dim} asks for an encoder that"
-            f" returns {model.code_size(model.latent_dim)} numbers."
-        )
-    if x_hat.shape != x[:1].shape:
-        raise InputError(
-            f"The decoder returns {likelihood.outputs(x_hat.shape[1:])} for an example of shape {x.shape[1:]};"
-            f" {likelihood} wants {likelihood.outputs(x.shape[1:])}."
-        )
-    return dict(variables["params"])
-
-
-def check_module(module: nn.Module) -> None:
-    """Refuses a module that `jit` cannot tell from another by value: its fields have to be hashable, and no lambdas."""
-    for field in dataclasses.fields(module):
-        if field.name not in ("parent", "name"):
-            _check_field(f"{type(module).__name__}.{field.name}", getattr(module, field.name, None))
-
-
-def _check_field(where: str, value: Any) -> None:
-    if isinstance(value, nn.Module):
-        check_module(value)
-    elif isinstance(value, tuple):
-        for item in value:
-            _check_field(where, item)
-    elif getattr(value, "__name__", "") == "<lambda>":
-        raise InputError(f"{where} is a lambda, which would compile anew each time; use a module-level function.")
-    else:
-        try:
-            hash(value)
-        except TypeError:
-            raise InputError(f"{where} is a {type(value).__name__}; use a tuple or another hashable.") from None
