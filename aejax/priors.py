@@ -63,6 +63,26 @@ class StandardNormal(Prior):
 
 
 @dataclasses.dataclass(frozen=True)
+class Uniform(Prior):
+    """The cube [-1, 1]^Z, the noise of many generators.
+
+    Example:
+      >>> Uniform(2).log_prob(jnp.array([[0.5, -1.0], [0.5, 1.5]])).tolist()  # -log 4, and outside
+      [-1.3862943649291992, -inf]
+    """
+
+    latent_dim: int
+
+    def sample(self, key: Array, n: int) -> Array:
+        return jax.random.uniform(key, (n, self.latent_dim), minval=-1.0, maxval=1.0)
+
+    def log_prob(self, z: Array) -> Array:
+        _check_points(z, self.latent_dim)
+        inside = jnp.abs(z).max(axis=-1) <= 1
+        return jnp.where(inside, -self.latent_dim * math.log(2), -jnp.inf)
+
+
+@dataclasses.dataclass(frozen=True)
 class GaussianMixture(Prior):
     """A mixture of K Gaussians with full covariances.
 
@@ -293,6 +313,7 @@ class VampPrior(LearnedPrior):
 
 PRIORS: dict[str, Callable[[int], Prior]] = {
     "normal": StandardNormal,
+    "uniform": Uniform,
     "mixture": lambda latent_dim: GaussianMixture.ring(),
     "swiss_roll": lambda latent_dim: SwissRoll(),
 }

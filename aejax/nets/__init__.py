@@ -5,6 +5,7 @@ from aejax.nets.checks import check_module, check_rows
 from aejax.nets.conv import Conv, ConvDecoder, ConvEncoder, ConvTranspose, has_convolution
 from aejax.nets.doors import from_equinox, from_nnx
 from aejax.nets.init import init_params, start_bias
+from aejax.nets.labelled import Labelled
 from aejax.nets.mlp import MLP, TiedMLP
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "ConvDecoder",
     "ConvEncoder",
     "ConvTranspose",
+    "Labelled",
     "TiedMLP",
     "check_labels",
     "check_module",

@@ -1,0 +1,171 @@
+"""Boundary equilibrium generative adversarial networks: the discriminator is an autoencoder.
+
+Berthelot, Schumm & Metz, "BEGAN: boundary equilibrium generative adversarial networks", 2017 (arXiv:1703.10717). The
+autoencoder learns to reconstruct images, and not to reconstruct generated ones; the generator learns to be
+reconstructed. A controller, which is a `Rule`, weighs the two against each other, so that the error of generated images
+stays at `gamma` times that of real ones.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple, Self
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from aejax import likelihoods, priors
+from aejax.algorithm import Algorithm, Metrics, Player, Rule, play
+from aejax.data import Batch
+from aejax.factory import Method, Positive, Probability, check_data, factory, optimisers
+from aejax.methods.ae import AE
+
+__all__ = ["BEGAN", "began", "began_disc_loss", "began_gen_loss"]
+
+Params = dict[str, Any]
+
+
+class BEGAN(AE):
+    """An autoencoder and a generator, made like its decoder. `generate` decodes a code; `sample` asks the generator.
+
+    Attributes:
+      generator: any Linen module, `[B, Z] -> [B, ...]`, of the decoder's kind of output.
+      prior: of the generator's noise; uniform in [-1, 1] as in the paper.
+    """
+
+    generator: Any = None
+    prior: str | priors.Prior | priors.LearnedPrior | None = "uniform"
+
+    def setup(self) -> None:
+        super().setup()
+        self.balance = self.param("balance", nn.initializers.zeros, ())
+
+    @classmethod
+    def dense(cls, data_dim: int, latent_dim: int, **fields: Any) -> Self:
+        """Dense networks on vectors `[B, D]`; `fields` as in `Autoencoder.dense`."""
+        return _with_generator(super().dense(data_dim, latent_dim, **fields))
+
+    @classmethod
+    def conv(cls, data_shape: tuple[int, int, int], latent_dim: int, **fields: Any) -> Self:
+        """Convolutional networks on images `[B, H, W, C]`; `fields` as in `Autoencoder.conv`."""
+        return _with_generator(super().conv(data_shape, latent_dim, **fields))
+
+    def __call__(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
+        self.imagine(self.embed(x))
+        return self.decode(self.embed(x))
+
+    def imagine(self, noise: jax.Array) -> jax.Array:
+        """Images made of noise, in data space: `[B, Z] -> [B, ...]`."""
+        return likelihoods.get(self.likelihood).mean(self.generator(noise))
+
+    def sample(self, key: jax.Array, n: int, *condition: jax.Array) -> jax.Array:
+        """What the generator makes of `n` draws of noise, `[n, ...]`; the key is consumed."""
+        return self.imagine(self.sample_prior(key, n))
+
+    def error(self, x: jax.Array) -> jax.Array:
+        """Absolute error of the reconstruction, summed over pixels: `[B, ...] -> [B]`."""
+        return jnp.abs(x - self.reconstruct(x)).reshape(len(x), -1).sum(axis=1)
+
+
+def _with_generator(model: Any) -> Any:
+    return model.clone(generator=model.decoder.clone())
+
+
+class HParams(NamedTuple):
+    """Real-valued knobs; each may be traced, so that `vmap` sweeps it, or a schedule."""
+
+    lr: Positive = 1e-3
+    """Learning rate of the autoencoder."""
+    gen_lr: Positive = 1e-3
+    """Learning rate of the generator."""
+    gamma: Probability = 0.5
+    """The error of generated images in terms of that of real ones: the lower, the better and the more alike they are."""
+    gain: Positive = 1e-3
+    """Of the controller, on errors as means over pixels: the paper's lambda_k."""
+
+
+@partial(jax.jit, static_argnames=("model",))
+def began_disc_loss(params: Params, batch: Batch, key: jax.Array, *, model: BEGAN) -> tuple[jax.Array, Metrics]:
+    """The absolute error on images, minus `balance` times that on generated ones: L_D of section 3.4.
+
+    Args:
+      params: `{"encoder": ..., "decoder": ..., "generator": ..., "balance": ()}`.
+      batch: `x` `[B, ...]` in [0, 1].
+      key: consumed by the noise, B draws.
+      model: static.
+
+    Returns:
+      The mean over the batch, and the means `abs_error`, of images, and `fake_abs_error`. Errors are sums over pixels.
+    """
+    began = model.bind({"params": params})
+    real, fake = began.error(batch.x).mean(), began.error(began.sample(_keys(key)[0], len(batch.x))).mean()
+    return real - began.balance * fake, {"abs_error": real, "fake_abs_error": fake}
+
+
+@partial(jax.jit, static_argnames=("model",))
+def began_gen_loss(params: Params, batch: Batch, key: jax.Array, *, model: BEGAN) -> tuple[jax.Array, Metrics]:
+    """The absolute error of the autoencoder on generated images, L_G of section 3.4; arguments of `began_disc_loss`."""
+    began = model.bind({"params": params})
+    return began.error(began.sample(_keys(key)[1], len(batch.x))).mean(), {}
+
+
+def balance_rule(model: BEGAN, gamma: float | jax.Array, gain: float | jax.Array) -> Rule:
+    """The controller: `k <- clip(k + gain (gamma L(x) - L(G(z))), 0, 1)`, with errors as means over pixels.
+
+    Reports `balance`, k before the step, and `convergence`, equation 6: `L(x) + |gamma L(x) - L(G(z))|`, sums over
+    pixels, from the means over the batch.
+    """
+
+    def measure(params: Params, batch: Batch, key: jax.Array) -> tuple[Any, Metrics]:
+        began = model.bind({"params": params})
+        real, fake = began.error(batch.x), began.error(began.sample(_keys(key)[1], len(batch.x)))
+        convergence = real.mean() + jnp.abs(gamma * real.mean() - fake.mean())
+        return (gamma * real.sum() - fake.sum(), jnp.asarray(batch.x.size, real.dtype)), {
+            "balance": began.balance,
+            "convergence": convergence,
+        }
+
+    def update(params: Params, sums: Any, key: jax.Array) -> Params:
+        gap, count = sums
+        return {"balance": jnp.clip(params["balance"] + gain * gap / count, 0.0, 1.0)}
+
+    return Rule(measure, update, ("balance",))
+
+
+def _keys(key: jax.Array) -> jax.Array:
+    """Of the noise that the discriminator sees, and of that which generator and controller see."""
+    return jax.random.split(key)
+
+
+@factory
+def began(
+    model: BEGAN,
+    hparams: HParams = HParams(),
+    tx: Callable[..., Any] | Mapping[str, Any] = optax.adam,
+    *,
+    axis_name: str | None = None,
+) -> Algorithm:
+    """Two players and a rule, all in one phase, as algorithm steps of section 3.4 are simultaneous.
+
+    Departures: networks, rates and batch are ours; no skip connections, and no decay of the rates.
+
+    Args:
+      model: the module.
+      hparams: knobs; may hold traced values.
+      tx: learning rate -> optimiser; or a dict of such, `{"disc": ..., "gen": ...}`.
+      axis_name: as in `play`.
+
+    Returns:
+      `disc` moves `encoder` and `decoder`, `gen` moves `generator`, and the rule `control` moves `balance`.
+    """
+    own = optimisers(tx, {"disc": hparams.lr, "gen": hparams.gen_lr})
+    players: dict[str, Player | Rule] = {
+        "disc": Player(partial(began_disc_loss, model=model), ("encoder", "decoder"), own["disc"]),
+        "gen": Player(partial(began_gen_loss, model=model), ("generator",), own["gen"]),
+        "control": balance_rule(model, hparams.gamma, hparams.gain),
+    }
+    return play(players, [["disc", "gen", "control"]], axis_name=axis_name, check=partial(check_data, model))
+
+
+METHOD = Method(BEGAN, HParams, began, 2017)

@@ -1,0 +1,63 @@
+"""The conditional variational autoencoder.
+
+Sohn, Lee & Yan, "Learning structured output representation using deep conditional generative models", NIPS 2015. All
+networks see a condition y beside their input, so that p(x|y) is modelled and the code holds what y does not tell.
+Here y is a class. The prior is N(0, I) whatever y is: the case that section 4.1 of the paper allows for, and that of
+M2 by Kingma et al. (2014); the paper's own prior is a network of the condition.
+"""
+
+from typing import Any, ClassVar, Self
+
+from aejax.data import Batch
+from aejax.factory import Method, one_player
+from aejax.methods.vae import VAE, HParams, vae_loss
+from aejax.nets import Labelled
+
+__all__ = ["CVAE", "cvae"]
+
+
+class CVAE(VAE):
+    """A VAE whose encoder and decoder take labels: `encode(x, y)`, `decode(z, y)`, `sample(key, n, y)`.
+
+    `dense` and `conv` make networks that see the label as one-hot numbers beside their input (`nets.Labelled`). Other
+    networks of `(x, y)` and `(z, y)` can stand in their place.
+
+    Attributes:
+      num_classes: labels are integers from 0 to below it.
+    """
+
+    num_classes: int = 10
+
+    takes_labels: ClassVar[bool] = True
+
+    @classmethod
+    def dense(cls, data_dim: int, latent_dim: int, *, num_classes: int = 10, **fields: Any) -> Self:
+        """A dense CVAE on vectors `[B, D]`; `fields` as in `Autoencoder.dense`."""
+        return _labelled(super().dense(data_dim, latent_dim, num_classes=num_classes, **fields))
+
+    @classmethod
+    def conv(cls, data_shape: tuple[int, int, int], latent_dim: int, *, num_classes: int = 10, **fields: Any) -> Self:
+        """A convolutional CVAE on images `[B, H, W, C]`; `fields` as in `Autoencoder.conv`."""
+        return _labelled(super().conv(data_shape, latent_dim, num_classes=num_classes, **fields))
+
+
+def _labelled(model: Any) -> Any:
+    told = {name: Labelled(getattr(model, name), model.num_classes) for name in ("encoder", "decoder")}
+    return model.clone(**told)
+
+
+def with_labels(x: Any, y: Any) -> Batch:
+    """What a conditioned method is trained on."""
+    return Batch(x, y)
+
+
+cvae = one_player(
+    "cvae",
+    vae_loss,
+    CVAE,
+    HParams,
+    player="elbo",
+    notes="The bound is on log p(x|y), equation 4 of the paper, with `N(0, I)` for its prior network.",
+)
+
+METHOD = Method(CVAE, HParams, cvae, 2015, batch=with_labels)

@@ -1,0 +1,170 @@
+"""The semi-supervised variational autoencoder M2.
+
+Kingma, Rezende, Mohamed & Welling, "Semi-supervised learning with deep generative models", NIPS 2014. The class y is a
+latent variable beside z, seen for few examples: p(x, y, z) = p(y) p(z) p(x|y, z). For the others the bound is summed
+over all classes, weighted by a classifier q(y|x), so that it learns from them too.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from aejax.algorithm import Algorithm, Metrics, Player, play
+from aejax.data import Batch
+from aejax.factory import Method, NonNegative, Positive, check_data, check_examples, factory, optimisers
+from aejax.methods.cvae import CVAE
+from aejax.methods.vae import terms
+from aejax.nets import MLP
+
+__all__ = ["M2", "SemiBatch", "m2", "m2_loss"]
+
+Params = dict[str, Any]
+
+
+class SemiBatch(NamedTuple):
+    """Two streams: `train(..., batch_size=SemiBatch(16, 128))`."""
+
+    labelled: Any  # Batch(x, y)
+    unlabelled: Any  # Batch(x)
+
+
+class M2(CVAE):
+    """A CVAE and a classifier.
+
+    Attributes:
+      classifier: any Linen module, `[B, ...] -> [B, num_classes]` logits of q(y|x).
+    """
+
+    classifier: Any = None
+
+    @classmethod
+    def dense(cls, data_dim: int, latent_dim: int, *, hidden_dims: tuple[int, ...] = (256,), **fields: Any) -> Self:
+        """Dense networks on vectors `[B, D]`, the classifier with the hidden layers of the encoder."""
+        model = super().dense(data_dim, latent_dim, hidden_dims=hidden_dims, **fields)
+        return model.clone(classifier=MLP((*hidden_dims, model.num_classes)))
+
+    @classmethod
+    def conv(cls, data_shape: tuple[int, int, int], latent_dim: int, **fields: Any) -> Self:
+        """Convolutional networks on images `[B, H, W, C]`, the classifier with the layers of the encoder."""
+        model = super().conv(data_shape, latent_dim, **fields)
+        return model.clone(classifier=model.encoder.net.clone(code_dim=model.num_classes))
+
+    def __call__(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
+        self.classify(x)
+        return super().__call__(x, *condition)
+
+    def classify(self, x: jax.Array) -> jax.Array:
+        """Logits of q(y|x): `[B, ...] -> [B, num_classes]`."""
+        return self.classifier(x)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        return (*super().groups, "classifier")
+
+
+class HParams(NamedTuple):
+    """Real-valued knobs; each may be traced, so that `vmap` sweeps it, or a schedule."""
+
+    lr: Positive = 1e-3
+    """Learning rate."""
+    alpha: NonNegative = 10.0
+    """Weight of the classifier's cross-entropy on labelled examples, in nats."""
+
+
+@partial(jax.jit, static_argnames=("model",))
+def m2_loss(
+    params: Params, batch: SemiBatch, key: jax.Array, *, model: M2, alpha: float | jax.Array = 10.0
+) -> tuple[jax.Array, Metrics]:
+    """The negative bounds of both streams, and the weighted cross-entropy of the classifier, in nats per example.
+
+    With `L(x, y) = -log p(x|y, z) - log p(y) + KL(q(z|x, y) | p(z))` for one draw of z, and p(y) uniform, it is
+
+        mean L(x, y) + mean (sum_y q(y|x) L(x, y) - H(q(y|x))) + alpha mean (-log q(y|x)),
+
+    the first and the third over labelled, the second over unlabelled examples. The paper sums over all data
+    (equations 6 to 9), with alpha = 0.1 N: of N labelled and M unlabelled examples its three terms have the weights
+    N, M and alpha; here 1, 1 and `alpha`, since a step sees a batch of each.
+
+    Args:
+      params: `{"encoder": ..., "decoder": ..., "classifier": ...}`.
+      batch: `SemiBatch(labelled, unlabelled)`.
+      key: consumed.
+      model: static.
+      alpha: weight of the classifier's cross-entropy.
+
+    Returns:
+      The loss, and the means `labelled_bound_nats`, `unlabelled_bound_nats`, `class_nats`, and `error`, the share of
+      labelled examples that the classifier gets wrong.
+    """
+    m2, (few, many) = model.bind({"params": params}), batch
+    few_key, many_key = jax.random.split(key)
+    labelled = _bound(model, params, few, few_key).mean()
+
+    log_q = jax.nn.log_softmax(m2.classify(many.x))
+    classes = jnp.arange(model.num_classes, dtype=jnp.int32)
+    each = lambda y, key: _bound(model, params, Batch(many.x, jnp.full(len(many.x), y)), key)
+    of_class = jax.vmap(each)(classes, jax.random.split(many_key, model.num_classes)).T
+    unlabelled = jnp.sum(jnp.exp(log_q) * (of_class + log_q), axis=1).mean()
+
+    logits = m2.classify(few.x)
+    class_nats = optax.softmax_cross_entropy_with_integer_labels(logits, few.y).mean()
+    error = jnp.mean(logits.argmax(axis=1) != few.y, dtype=logits.dtype)
+    return labelled + unlabelled + alpha * class_nats, {
+        "labelled_bound_nats": labelled,
+        "unlabelled_bound_nats": unlabelled,
+        "class_nats": class_nats,
+        "error": error,
+    }
+
+
+def _bound(model: M2, params: Params, batch: Batch, key: jax.Array) -> jax.Array:
+    """L(x, y), `[B]`."""
+    each = terms(model, params, batch, key)
+    return each.recon + each.kl + math.log(model.num_classes)
+
+
+def check_streams(model: M2, data: SemiBatch) -> None:
+    """`factory.check_data` of both streams; the second needs no labels."""
+    check_data(model, data.labelled)
+    check_examples(model, data.unlabelled.x)
+
+
+@factory
+def m2(
+    model: M2,
+    hparams: HParams = HParams(),
+    tx: Callable[..., Any] | Mapping[str, Any] = optax.adam,
+    *,
+    axis_name: str | None = None,
+) -> Algorithm:
+    """The one-player game on two streams.
+
+    Args:
+      model: the module.
+      hparams: knobs; may hold traced values.
+      tx: learning rate -> optimiser; or a dict of such, `{"elbo": ...}`.
+      axis_name: as in `play`.
+
+    Returns:
+      Player `elbo` moves `encoder`, `decoder` and `classifier`; one phase.
+    """
+    loss = partial(m2_loss, model=model)
+    elbo = Player(loss, model.groups, optimisers(tx, {"elbo": hparams.lr})["elbo"], knobs={"alpha": hparams.alpha})
+    return play({"elbo": elbo}, [["elbo"]], axis_name=axis_name, check=partial(check_streams, model))
+
+
+def semi_batch(x: Any, y: Any) -> SemiBatch:
+    """The first quarter with its labels, and all without, for the contract tests."""
+    return SemiBatch(Batch(x[: len(x) // 4], y[: len(y) // 4]), Batch(x))
+
+
+def semi_sizes(size: int) -> SemiBatch:
+    return SemiBatch(size // 2, size)
+
+
+METHOD = Method(M2, HParams, m2, 2014, batch=semi_batch, batch_size=semi_sizes)

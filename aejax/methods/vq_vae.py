@@ -1,0 +1,152 @@
+"""The vector-quantised autoencoder, its codebook moved by running means.
+
+van den Oord, Vinyals & Kavukcuoglu, "Neural discrete representation learning", NIPS 2017; the codebook by appendix
+A.1. The code of an example is a few vectors, each replaced by the nearest of a codebook. No gradient moves the
+codebook: each entry is the running mean of the vectors that chose it, which is a `Rule`.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.scipy.special import entr
+
+from aejax.algorithm import Algorithm, Metrics, Player, Rule, play
+from aejax.checks import InputError
+from aejax.data import Batch
+from aejax.factory import Method, NonNegative, Positive, Probability, check_data, factory, optimisers
+from aejax.methods.ae import AE, reconstruction
+from aejax.nets import quantise
+
+__all__ = ["VQVAE", "vq_vae", "vq_vae_loss"]
+
+Params = dict[str, Any]
+
+
+class VQVAE(AE):
+    """An autoencoder whose code is `latent_dim / entry_dim` vectors of a codebook, side by side.
+
+    Attributes:
+      num_entries: K, of the codebook.
+      entry_dim: of an entry; divides `latent_dim`.
+    """
+
+    num_entries: int = 64
+    entry_dim: int = 4
+
+    def setup(self) -> None:
+        super().setup()
+        if self.latent_dim % self.entry_dim:
+            raise InputError(f"latent_dim={self.latent_dim} is not divided by entry_dim={self.entry_dim}.")
+        self.codebook = quantise.Codebook(self.num_entries, self.entry_dim)
+
+    def vectors(self, x: jax.Array) -> jax.Array:
+        """What the encoder returns: `[B, ...] -> [B, slots, entry_dim]`."""
+        return self.encoder(x).reshape(len(x), -1, self.entry_dim)
+
+    def tokens(self, x: jax.Array) -> jax.Array:
+        """The discrete code: `[B, ...] -> [B, slots]` int32 below `num_entries`."""
+        return self.codebook.nearest(self.vectors(x))
+
+    def quantised(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The encoder's vectors, and the entries nearest to them, both `[B, slots, entry_dim]`."""
+        vectors = self.vectors(x)
+        return vectors, jax.lax.stop_gradient(self.codebook()[self.codebook.nearest(vectors)])
+
+    def encode(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
+        """The quantised code, `[B, Z]`; its gradient passes straight through to the encoder."""
+        return quantise.straight_through(*self.quantised(x)).reshape(len(x), -1)
+
+
+class HParams(NamedTuple):
+    """Real-valued knobs; each may be traced, so that `vmap` sweeps it, or a schedule."""
+
+    lr: Positive = 1e-3
+    """Learning rate."""
+    commitment: NonNegative = 0.25
+    """Weight of the squared distance of the encoder's vectors from their entries."""
+    decay: Probability = 0.99
+    """The share of the running sums and counts that a step keeps."""
+
+
+@partial(jax.jit, static_argnames=("model",))
+def vq_vae_loss(
+    params: Params, batch: Batch, key: jax.Array, *, model: VQVAE, commitment: float | jax.Array = 0.25
+) -> tuple[jax.Array, Metrics]:
+    """Negative log-likelihood of the reconstruction, plus `commitment` times `|z_e - e|^2`, with e held fixed.
+
+    Equation 3 without its middle term, which the running means replace; `commitment` is its beta.
+
+    Args:
+      params: `{"encoder": ..., "decoder": ..., "codebook": ...}`.
+      batch: `x` `[B, ...]`.
+      key: ignored.
+      model: static.
+      commitment: weight; the paper has 0.25, and found 0.1 to 2 alike.
+
+    Returns:
+      The mean over the batch, and `recon_nats`, `sse` and `commitment_sq`, likewise means.
+    """
+    vectors, entries = model.bind({"params": params}).quantised(batch.x)
+    z = quantise.straight_through(vectors, entries).reshape(len(batch.x), -1)
+    recon, metrics = reconstruction(params, z, batch.x, model=model)
+    gap = jnp.square(vectors - entries).sum(axis=(1, 2)).mean()
+    return recon + commitment * gap, {**metrics, "commitment_sq": gap}
+
+
+def codebook_rule(model: VQVAE, decay: float | jax.Array) -> Rule:
+    """Moves the codebook; reports `perplexity`, `exp` of the entropy of a batch's choices: 1 to K entries in use."""
+
+    def measure(params: Params, batch: Batch, key: jax.Array) -> tuple[Any, Metrics]:
+        bound = model.bind({"params": params})
+        vectors = bound.vectors(batch.x)
+        seen = quantise.choices(vectors, bound.codebook.nearest(vectors), model.num_entries)
+        return seen, {"perplexity": jnp.exp(entr(seen["counts"] / seen["counts"].sum()).sum())}
+
+    def update(params: Params, seen: Any, key: jax.Array) -> Params:
+        return {"codebook": quantise.moved(params["codebook"], seen, decay)}
+
+    return Rule(measure, update, ("codebook",))
+
+
+def from_data(model: VQVAE, params: Params, data: Batch, key: jax.Array) -> Params:
+    """Begins the codebook with k-means centres of what the encoder returns for up to 16 K examples; ours."""
+    rows = jax.random.permutation(key, len(data.x))[: 16 * model.num_entries]
+    vectors = model.bind({"params": params}).vectors(jnp.asarray(data.x)[rows])
+    centres = quantise.k_means(vectors.reshape(-1, model.entry_dim), model.num_entries)
+    return {**params, "codebook": {"sums": centres, "counts": jnp.ones((model.num_entries, 1))}}
+
+
+@factory
+def vq_vae(
+    model: VQVAE,
+    hparams: HParams = HParams(),
+    tx: Callable[..., Any] | Mapping[str, Any] = optax.adam,
+    *,
+    axis_name: str | None = None,
+) -> Algorithm:
+    """A player and a rule in one phase: both see the encoder of before the step, and share its forward pass.
+
+    Args:
+      model: the module.
+      hparams: knobs; may hold traced values.
+      tx: learning rate -> optimiser; or a dict of such, `{"recon": ...}`.
+      axis_name: as in `play`.
+
+    Returns:
+      `recon` moves `encoder` and `decoder`, the rule `codebook` the codebook; `start` sets that among the data's codes.
+    """
+    loss = partial(vq_vae_loss, model=model)
+    own = optimisers(tx, {"recon": hparams.lr})
+    players: dict[str, Player | Rule] = {
+        "recon": Player(loss, model.groups, own["recon"], knobs={"commitment": hparams.commitment}),
+        "codebook": codebook_rule(model, hparams.decay),
+    }
+    start, check = partial(from_data, model), partial(check_data, model)
+    return play(players, [["recon", "codebook"]], axis_name=axis_name, start=start, check=check)
+
+
+METHOD = Method(VQVAE, HParams, vq_vae, 2017, noise_free=True, fields={"num_entries": 8, "entry_dim": 2})

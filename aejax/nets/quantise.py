@@ -1,0 +1,79 @@
+"""Codes of vectors from a codebook: the nearest entry, its straight-through gradient, and where a codebook begins."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class Codebook(nn.Module):
+    """K vectors, each a sum of vectors that chose it divided by their number, both running (`moved`).
+
+    Attributes:
+      num_entries: K.
+      dim: of an entry.
+    """
+
+    num_entries: int
+    dim: int
+
+    def setup(self) -> None:
+        self.sums = self.param("sums", nn.initializers.normal(1.0), (self.num_entries, self.dim))
+        self.counts = self.param("counts", nn.initializers.ones, (self.num_entries, 1))
+
+    def __call__(self) -> jax.Array:
+        """The entries, `[K, dim]`."""
+        return self.sums / self.counts
+
+    def nearest(self, vectors: jax.Array) -> jax.Array:
+        """The number of the entry nearest to each vector, of equal ones the first: `[..., dim] -> [...]` int32."""
+        entries, flat = self(), vectors.reshape(-1, self.dim)
+        gaps = jnp.square(entries).sum(axis=1)[None] - 2 * flat @ entries.T  # but for |v|^2, the same for all
+        return gaps.argmin(axis=1).reshape(vectors.shape[:-1])
+
+
+def straight_through(vectors: jax.Array, entries: jax.Array) -> jax.Array:
+    """The entries, with the gradient of the vectors that they stand for."""
+    return vectors + jax.lax.stop_gradient(entries - vectors)
+
+
+def choices(vectors: jax.Array, chosen: jax.Array, num_entries: int) -> dict[str, jax.Array]:
+    """How many vectors chose each entry, `[K, 1]`, and their sums, `[K, dim]`."""
+    one_hot = jax.nn.one_hot(chosen.reshape(-1), num_entries, dtype=vectors.dtype)
+    return {"counts": one_hot.sum(axis=0)[:, None], "sums": one_hot.T @ vectors.reshape(-1, vectors.shape[-1])}
+
+
+def moved(codebook: dict[str, jax.Array], seen: dict[str, jax.Array], decay: float | jax.Array) -> dict[str, jax.Array]:
+    """The running counts and sums after a batch: `decay` times the old ones, plus the rest times what was seen.
+
+    An entry that nothing chooses keeps its place; its count stops at 1e-6, so that the ratio stays exact.
+
+    Reference: van den Oord et al. (2017), equations 6 to 8.
+    """
+    mixed = {name: decay * codebook[name] + (1 - decay) * seen[name] for name in seen}
+    is_dead = mixed["counts"] < 1e-6
+    return {name: jnp.where(is_dead, codebook[name], mixed[name]) for name in mixed}
+
+
+def k_means(vectors: jax.Array, num_entries: int, *, num_rounds: int = 10) -> jax.Array:
+    """Centres of vectors by Lloyd's rounds from the first of them; one that no vector chooses stays where it is.
+
+    Args:
+      vectors: `[N, dim]` float, in random order.
+      num_entries: K; where N is smaller, vectors are repeated.
+      num_rounds: of assignment and mean.
+
+    Returns:
+      `[K, dim]`.
+
+    Example:
+      >>> k_means(jnp.array([[0.0], [8.0], [2.0], [10.0]]), 2).tolist()
+      [[1.0], [9.0]]
+    """
+
+    def closer(_: int, centres: jax.Array) -> jax.Array:
+        gaps = jnp.square(centres).sum(axis=1)[None] - 2 * vectors @ centres.T
+        seen = choices(vectors, gaps.argmin(axis=1), num_entries)
+        return jnp.where(seen["counts"] > 0, seen["sums"] / jnp.maximum(seen["counts"], 1), centres)
+
+    first = jnp.tile(vectors, (-(-num_entries // len(vectors)), 1))[:num_entries]
+    return jax.lax.fori_loop(0, num_rounds, closer, first)
