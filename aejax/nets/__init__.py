@@ -1,7 +1,10 @@
 """Networks: dense and convolutional encoders, decoders and discriminators, the same parameters on every backend."""
 
-from aejax.nets.autoencoder import Autoencoder, check_module, init_params, inputs
+from aejax.nets.autoencoder import Autoencoder, check_labels, inputs
+from aejax.nets.checks import check_module, check_rows
 from aejax.nets.conv import Conv, ConvDecoder, ConvEncoder, ConvTranspose, has_convolution
+from aejax.nets.doors import from_equinox, from_nnx
+from aejax.nets.init import init_params, start_bias
 from aejax.nets.mlp import MLP, TiedMLP
 
 __all__ = [
@@ -12,8 +15,13 @@ __all__ = [
     "ConvEncoder",
     "ConvTranspose",
     "TiedMLP",
+    "check_labels",
     "check_module",
+    "check_rows",
+    "from_equinox",
+    "from_nnx",
     "has_convolution",
     "init_params",
     "inputs",
+    "start_bias",
 ]
