@@ -6,10 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from aejax import training
+from aejax import likelihoods, training
 from aejax.checks import InputError
 from aejax.corruption import CORRUPTIONS
 from aejax.data import Batch
+from aejax.likelihoods import Categorical
 from aejax.methods.ae import AE, ae_loss
 from aejax.methods.dae import HParams, dae, dae_loss
 from aejax.nets import init_params
