@@ -11,7 +11,7 @@ one stage after the other, `stacked(model, layers=(0,))` first and each next one
 `unrolled` goes on with all layers as one deep autoencoder, and `aejax.evaluation.fine_tune` with a classifier on top.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple, Self
 
@@ -22,10 +22,13 @@ import optax
 from aejax import corruption as corruptions
 from aejax import likelihoods
 from aejax.algorithm import Algorithm, Metrics, Player, play
-from aejax.checks import InputError, check_positive
+from aejax.checks import InputError
 from aejax.data import Batch
+from aejax.factory import Method, Positive, check_data, factory, optimisers
 from aejax.methods.ae import AE, ae_loss
 from aejax.nets import MLP, Conv, ConvTranspose, TiedMLP
+
+__all__ = ["StackedAE", "layer_loss", "stacked", "unrolled"]
 
 
 class StackedAE(AE):
@@ -121,7 +124,7 @@ class StackedAE(AE):
 class HParams(NamedTuple):
     """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""
 
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Learning rate."""
     level: float = 0.25
     """Of the corruption: standard deviation (gaussian), or the share of components that it hits."""
@@ -166,10 +169,11 @@ def layer_loss(
     return recon, {"recon_nats": recon, "sse": likelihoods.sse(likelihood.mean(output), h).mean()}
 
 
+@factory
 def stacked(
     model: StackedAE,
     hparams: HParams = HParams(),
-    tx: Callable[..., Any] = optax.adam,
+    tx: Callable[..., Any] | Mapping[str, Any] = optax.adam,
     *,
     corruption: str | None = "masking",
     layers: tuple[int, ...] | None = None,
@@ -179,8 +183,8 @@ def stacked(
 
     Args:
       model: the module.
-      hparams: knobs; may hold traced values.
-      tx: learning rate -> optimiser, called once a layer.
+      hparams: knobs; may hold traced values. Each may be given by its name too.
+      tx: learning rate -> optimiser, called once a layer; or a dict of such by player.
       corruption: a name of `aejax.corruption.CORRUPTIONS`; None for stacked plain autoencoders.
       layers: which are trained, counted from 0; all by default.
       axis_name: as in `play`.
@@ -191,22 +195,29 @@ def stacked(
     Raises:
       InputError: unknown corruption, a level that it cannot have, or a layer that is not there.
     """
-    check_positive(lr=hparams.lr)
     if corruption is not None:
         corruptions.check_level(corruption, hparams.level)
     count = len(model.encoder)
     chosen = tuple(range(count)) if layers is None else layers
     if not chosen or not all(0 <= layer < count for layer in chosen):
         raise InputError(f"layers={layers}; the stack has the layers {list(range(count))}.")
-    loss = partial(layer_loss, model=model, corruption=corruption, level=hparams.level)
+    names = {f"layer_{i}": i for i in sorted(chosen)}
+    txs = optimisers(tx, dict.fromkeys(names, hparams.lr))
+    loss = partial(layer_loss, model=model, corruption=corruption)
     players = {
-        f"layer_{i}": Player(partial(loss, layer=i), model.layer_groups(i), tx(hparams.lr)) for i in sorted(chosen)
+        name: Player(partial(loss, layer=i), model.layer_groups(i), txs[name], knobs={"level": hparams.level})
+        for name, i in names.items()
     }
-    return play(players, [[name] for name in players], axis_name=axis_name)
+    return play(players, [[name] for name in players], axis_name=axis_name, check=partial(check_data, model))
 
 
+@factory
 def unrolled(
-    model: StackedAE, hparams: HParams = HParams(), tx: Callable[..., Any] = optax.adam, *, axis_name: str | None = None
+    model: StackedAE,
+    hparams: HParams = HParams(),
+    tx: Callable[..., Any] | Mapping[str, Any] = optax.adam,
+    *,
+    axis_name: str | None = None,
 ) -> Algorithm:
     """The stack as one deep autoencoder, on clean data; its level is not used.
 
@@ -216,9 +227,9 @@ def unrolled(
     Returns:
       Player `recon` moves all groups; one phase.
     """
-    check_positive(lr=hparams.lr)
-    recon = Player(partial(ae_loss, model=model), model.groups, tx(hparams.lr))
-    return play({"recon": recon}, [["recon"]], axis_name=axis_name)
+    txs = optimisers(tx, {"recon": hparams.lr})
+    recon = Player(partial(ae_loss, model=model), model.groups, txs["recon"])
+    return play({"recon": recon}, [["recon"]], axis_name=axis_name, check=partial(check_data, model))
 
 
 def _likelihood(activation: Callable[[jax.Array], jax.Array]) -> str:
@@ -234,3 +245,6 @@ class _Shaped(nn.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return x.reshape(x.shape[0], *self.shape)
+
+
+METHOD = Method(StackedAE, HParams, stacked, year=2007)

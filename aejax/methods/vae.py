@@ -5,19 +5,19 @@ is a diagonal Gaussian, the prior that of the model, by default N(0, I), and the
 each example.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from aejax import likelihoods, posteriors, priors
-from aejax.algorithm import Algorithm, Metrics, Player, play
-from aejax.checks import check_non_negative, check_positive
+from aejax.algorithm import Metrics
 from aejax.data import Batch
+from aejax.factory import Method, NonNegative, Positive, one_player
 from aejax.nets import Autoencoder, inputs
+
+__all__ = ["VAE", "vae", "vae_loss"]
 
 
 class VAE(Autoencoder):
@@ -45,9 +45,9 @@ class VAE(Autoencoder):
 class HParams(NamedTuple):
     """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""
 
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Learning rate."""
-    beta: float = 1.0
+    beta: NonNegative = 1.0
     """Weight of the KL term; 1 is the bound itself."""
 
 
@@ -105,21 +105,7 @@ def vae_loss(
     return recon + beta * kl, {"recon_nats": recon, "kl_nats": kl, "bound_nats": recon + kl, "sse": each.sse.mean()}
 
 
-def vae(
-    model: VAE, hparams: HParams = HParams(), tx: Callable[..., Any] = optax.adam, *, axis_name: str | None = None
-) -> Algorithm:
-    """The one-player game.
+vae = one_player("vae", vae_loss, VAE, HParams, player="elbo")
 
-    Args:
-      model: the module.
-      hparams: knobs; may hold traced values.
-      tx: learning rate -> optimiser.
-      axis_name: as in `play`.
 
-    Returns:
-      Player `elbo` moves `encoder` and `decoder`, and `prior` where that is learned; one phase.
-    """
-    check_positive(lr=hparams.lr)
-    check_non_negative(beta=hparams.beta)
-    elbo = Player(partial(vae_loss, model=model, beta=hparams.beta), model.groups, tx(hparams.lr))
-    return play({"elbo": elbo}, [["elbo"]], axis_name=axis_name)
+METHOD = Method(VAE, HParams, vae, year=2014)
