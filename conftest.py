@@ -26,6 +26,13 @@ def pytest_configure(config):
     launch.use_compilation_cache()
 
 
+def pytest_collection_modifyitems(items):
+    """Workers take a file each, and of the contract, which is long, a method each (`--dist loadgroup`)."""
+    for item in items:
+        parameters = item.callspec.params if item.path.stem == "test_contract" and hasattr(item, "callspec") else {}
+        item.add_marker(pytest.mark.xdist_group(f"{item.path} {parameters.get('name')}"))
+
+
 @pytest.fixture(autouse=True)
 def _doctest_names(doctest_namespace):
     """The names that every doctest of the library may use."""

@@ -2,74 +2,54 @@
 
 Axis letters in docstrings: `B` batch, `N` examples, `D` data dimensions, `Z` code, `H W C` image. Losses are in nats
 per example: sums over data and code, means over the batch. Importing changes no global setting of JAX.
+
+`aejax.methods` holds a file for each method; its module, loss and factory stand here too: `aejax.VAE`,
+`aejax.vae_loss`, `aejax.vae`.
 """
 
+from typing import Any
+
 from aejax import (
+    checks,
     corruption,
     data,
     divergences,
     evaluation,
     jacobian,
     likelihoods,
+    methods,
     nets,
     parallel,
     plots,
+    posteriors,
     priors,
     schedules,
     sweep,
     training,
 )
-from aejax.algorithm import Algorithm, Player, TrainState, play, transform_batch
+from aejax.algorithm import Algorithm, Phase, Player, Refresh, Rule, TrainState, play, transform_batch
 from aejax.checks import DivergedError, InputError
 from aejax.data import Batch, binarize
 from aejax.methods import METHODS
-from aejax.methods.aae import AAE, aae
-from aejax.methods.ae import AE, ae, ae_loss
-from aejax.methods.ae_l2 import ae_l2, ae_l2_loss, principal_directions
-from aejax.methods.cae import CAE, cae, cae_loss
-from aejax.methods.cae_h import cae_h, cae_h_loss
-from aejax.methods.dae import dae, dae_loss
-from aejax.methods.k_sparse import KSparseAE, k_sparse
-from aejax.methods.mdae import linear_dae, mdae, mdae_loss
-from aejax.methods.rcae import rcae, rcae_loss
-from aejax.methods.scae import scae, scae_loss
-from aejax.methods.sparse_ae import SparseAE, sparse_ae, sparse_ae_loss
-from aejax.methods.stacked import StackedAE, layer_loss, stacked, unrolled
-from aejax.methods.vae import VAE, reparameterise, vae, vae_loss
 from aejax.nets import MLP, Autoencoder, init_params
 from aejax.training import Chunk, evaluate, fit, train
 
 __all__ = [
-    "AAE",
-    "AE",
-    "CAE",
     "METHODS",
     "MLP",
-    "VAE",
     "Algorithm",
     "Autoencoder",
     "Batch",
     "Chunk",
     "DivergedError",
     "InputError",
-    "KSparseAE",
+    "Phase",
     "Player",
-    "SparseAE",
-    "StackedAE",
+    "Refresh",
+    "Rule",
     "TrainState",
-    "aae",
-    "ae",
-    "ae_l2",
-    "ae_l2_loss",
-    "ae_loss",
     "binarize",
-    "cae",
-    "cae_h",
-    "cae_h_loss",
-    "cae_loss",
     "corruption",
-    "dae",
-    "dae_loss",
     "data",
     "divergences",
     "evaluate",
@@ -77,32 +57,28 @@ __all__ = [
     "fit",
     "init_params",
     "jacobian",
-    "k_sparse",
-    "layer_loss",
     "likelihoods",
-    "linear_dae",
-    "mdae",
-    "mdae_loss",
+    "methods",
     "nets",
     "parallel",
     "play",
     "plots",
-    "principal_directions",
+    "posteriors",
     "priors",
-    "rcae",
-    "rcae_loss",
-    "reparameterise",
-    "scae",
-    "scae_loss",
     "schedules",
-    "sparse_ae",
-    "sparse_ae_loss",
-    "stacked",
     "sweep",
     "train",
     "training",
     "transform_batch",
-    "unrolled",
-    "vae",
-    "vae_loss",
 ]
+__all__ += sorted(methods.PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in methods.PUBLIC:
+        raise AttributeError(f"aejax has no {name!r}. {checks.nearest(name, __dir__(), what='names')}")
+    return methods.PUBLIC[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *methods.PUBLIC})

@@ -1,11 +1,13 @@
-"""The heart: a method is three pure functions, and most methods are a game described as data.
+"""The heart: a method is a few pure functions, and most methods are a game described as data.
 
-A *player* is a loss, the parameter groups that it moves, and the optimiser that moves them. *Phases* are the order of
-play. A plain autoencoder is the one-player game; the adversarial autoencoder has three players in three phases, and
-two of their optimisers move the same encoder.
+A *player* is a loss, the parameter groups that it moves, and the optimiser that moves them. A *rule* moves groups that
+no gradient moves: running means, codebooks, controllers. *Phases* are the order of play. A plain autoencoder is the
+one-player game; the adversarial autoencoder has three players in three phases, and two of their optimisers move the
+same encoder.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -13,12 +15,15 @@ import jax.numpy as jnp
 import optax
 
 from aejax.checks import InputError
+from aejax.nets import has_convolution
 
 Params = dict[str, Any]
 Metrics = dict[str, jax.Array]
-Loss = Callable[[Params, Any, jax.Array], tuple[jax.Array, Metrics]]
+Loss = Callable[..., tuple[jax.Array, Metrics]]
 
-_TRANSFORM = 2**31 - 1  # the fold that `transform_batch` draws from; phases use 0, 1, 2, ...
+# What a key is folded with: phases use 0, 1, 2, ...; these are counted up, but for the transforms, counted down.
+_UPDATE, _REFRESH, _TRANSFORM = 2**30, 2**30 + 2**29, 2**31 - 1
+_FEW = 256  # examples that a check goes through a transform with
 
 
 class TrainState(NamedTuple):
@@ -32,9 +37,54 @@ class TrainState(NamedTuple):
 class Player(NamedTuple):
     """One objective of a game."""
 
-    loss: Loss  # (params, batch, key) -> (scalar, metrics); sees all params, is differentiated in its groups
+    loss: Loss  # (params, batch, key, **knobs) -> (scalar, metrics); sees all params, is differentiated in its groups
     groups: tuple[str, ...]  # the top-level entries of params that it moves: Linen submodules, or a lone parameter
     tx: optax.GradientTransformation
+    coupled: bool = False  # whether the loss is no mean over the examples of the batch: rates, covariances, MMD
+    knobs: Mapping[str, Any] = MappingProxyType({})  # further arguments: numbers, or schedules of `aejax.schedules`
+
+
+class Rule(NamedTuple):
+    """What moves parameters without a gradient: EMA codebooks, target networks, controllers, counters.
+
+    `measure` is what depends on the batch; its sums are added up over the devices. `update` then runs alike on each, so
+    ratios and clips are right there. Within a phase a rule sees the parameters of before the phase, as players do.
+    The leaves of its groups are float32.
+    """
+
+    measure: Callable[[Params, Any, jax.Array], tuple[Any, Metrics]]  # (params, batch, key) -> (sums, metrics)
+    update: Callable[[Params, Any, jax.Array], Params]  # (params, sums, key) -> new values of its groups
+    groups: tuple[str, ...]
+    coupled: bool = True  # whether its metrics are no means over the examples of the batch
+
+
+class Phase(NamedTuple):
+    """Players that move together, `times` times in a row, each time on its own part of the batch.
+
+    Part j is rows j, j + times, ... of the batch. The learning rate is that of the step, whatever `times` is.
+    """
+
+    players: tuple[str, ...]
+    times: int = 1
+
+
+class Refresh(NamedTuple):
+    """What is computed from the whole data now and then, such as the targets of a clustering.
+
+    It runs before each step whose number, counted from 0, is a multiple of `every`.
+    """
+
+    update: Callable[[Params, Any, jax.Array], Params]  # (params, data, key) -> new values of its groups
+    groups: tuple[str, ...]
+    every: int  # steps
+
+
+def _keep(params: Params, data: Any, key: jax.Array) -> Params:
+    return params
+
+
+def _pass(data: Any) -> None:
+    return None
 
 
 class Algorithm(NamedTuple):
@@ -44,31 +94,51 @@ class Algorithm(NamedTuple):
     step: Callable[[Any, Any, jax.Array], tuple[Any, Metrics]]  # (state, batch, key) -> (state, metrics)
     evaluate: Callable[[Any, Any, jax.Array], Metrics]  # (state, batch, key) -> metrics
     axis_name: str | None = None  # the mapped axis that it averages over, if any
+    start: Callable[[Params, Any, jax.Array], Params] = _keep  # (params, data, key) -> params, once, before `init`
+    refreshes: tuple[Refresh, ...] = ()
+    check: Callable[[Any], None] = _pass  # refuses data, on the host, that it cannot be trained on
+    coupled: bool = False  # whether some metric is no mean over the examples of the batch
+    layers: int = 0  # of `transform_batch`
 
 
-def play(players: Mapping[str, Player], phases: Sequence[Sequence[str]], *, axis_name: str | None = None) -> Algorithm:
+def play(
+    players: Mapping[str, Player | Rule],
+    phases: Sequence[Sequence[str] | Phase],
+    *,
+    axis_name: str | None = None,
+    start: Callable[[Params, Any, jax.Array], Params] = _keep,
+    refreshes: Sequence[Refresh] = (),
+    check: Callable[[Any], None] = _pass,
+) -> Algorithm:
     """Builds the algorithm that plays a game.
 
     Phases run in order and each sees the parameters that the last one left. The players of one phase see the same
-    parameters and the same noise. Every loss is a mean over the examples of the batch. The key is that of the *run*:
-    the step folds in `state.step` and then the phase, so a resumed run draws what the uninterrupted run drew. `step`
-    is not jitted: `jit`, `vmap`, `scan` and donation are the caller's.
+    parameters and the same noise. The key is that of the *run*: the step folds in `state.step` and then the phase, so a
+    resumed run draws what the uninterrupted run drew. `step` is not jitted: `jit`, `vmap`, `scan` and donation are the
+    caller's.
+
+    A knob that is a schedule has the value of `state.step` in `step`, and its final value in `evaluate`: while the
+    weight of a term rises, the lowest loss would be the first one. Schedules of learning rates count steps of the game.
 
     Args:
-      players: by name; the name is the prefix of the player's metrics.
-      phases: the order of play, e.g. `[["recon"], ["disc"], ["gen"]]`. To move a player five times, repeat its phase;
-        its metrics are those of its last move.
+      players: players and rules by name; the name is the prefix of their metrics.
+      phases: the order of play, e.g. `[["recon"], ["disc"], ["gen"]]`. `Phase(("critic",), times=5)` moves the critic
+        on five parts of the batch, where the phases played once see the last part. Metrics are those of the last move.
       axis_name: the mapped axis when the step runs under `jax.pmap` or `jax.shard_map`: gradients and metrics are
-        averaged over it, and each shard draws noise of its own.
+        averaged over it, the sums of rules added, and each shard draws noise of its own.
+      start: `(params, data, key) -> params`, for whoever calls `init`: what parameters take from the data.
+      refreshes: what the loop computes from all data now and then.
+      check: `(data) -> None`, raises `InputError` for data that cannot be trained on; `train` calls it.
 
     Returns:
       `init(params) -> TrainState`; `step(state, batch, key) -> (TrainState, metrics)`; and `evaluate(state, batch,
-      key) -> metrics`, every player's loss at fixed parameters. Metrics are scalars named `player/term`, and
-      `player/loss` is always among them.
+      key) -> metrics`, every player's loss and the metrics of every rule at fixed parameters. Metrics are scalars named
+      `player/term`, and `player/loss` is always among them.
 
     Raises:
       InputError: no players or phases, a phase names an unknown player, or moves one group twice; from `init`,
-        a group that `params` lack.
+        a group that `params` lack; from `step`, a loss that does not return (scalar, metrics), or a batch that `times`
+        does not divide.
 
     Example:
       >>> def loss(params, x, key):
@@ -78,61 +148,114 @@ def play(players: Mapping[str, Player], phases: Sequence[Sequence[str]], *, axis
       >>> float(metrics["fit/loss"]), float(state.params["w"])
       (1.0, 1.0)
     """
-    _check_game(players, phases)
-    phases = tuple(tuple(phase) for phase in phases)
+    order = _check_game(players, phases)
+    parts = max(phase.times for phase in order)
 
     def init(params: Params) -> TrainState:
-        missing = sorted({g for p in players.values() for g in p.groups} - set(params))
+        if set(params) == {"params"}:
+            raise InputError('The parameters came inside {"params": ...}; give what is inside, by group.')
+        missing = sorted({g for p in (*players.values(), *refreshes) for g in p.groups} - set(params))
         if missing:
             raise InputError(f"The players move {missing}, which params lack; params have {sorted(params)}.")
-        opt_states = {name: p.tx.init(_own(params, p)) for name, p in players.items()}
+        opt_states = {n: p.tx.init(_own(params, p)) for n, p in players.items() if isinstance(p, Player)}
         return TrainState(jnp.zeros((), jnp.int32), dict(params), opt_states)
 
-    def step(state: TrainState, batch: Any, key: jax.Array) -> tuple[TrainState, Metrics]:
-        params, opt_states = state.params, dict(state.opt_states)
+    def moved(phase: Phase, i: int, state: TrainState, batch: Any, noise: jax.Array, key: jax.Array):
+        """The state after all players of a phase have moved once, with the step as it was, and their metrics."""
+        opt_states = dict(state.opt_states)
+        own: Params = {}
         metrics: Metrics = {}
-        for i, phase in enumerate(phases):
+        for name in phase.players:
+            player, draws = players[name], jax.random.clone(noise)
+            if isinstance(player, Rule):
+                shared = _draw_key(jax.random.clone(key), state.step, _UPDATE + i, None)
+                groups, terms = _apply_rule(player, state.params, batch, draws, shared, axis_name)
+            else:
+                loss = _loss(name, player, state.step)
+                groups, opt_states[name], terms = _move(player, loss, name, state, batch, draws, axis_name)
+            own |= groups
+            metrics |= {f"{name}/{term}": value for term, value in terms.items()}
+        return TrainState(state.step, {**state.params, **own}, opt_states), metrics
+
+    def step(state: TrainState, batch: Any, key: jax.Array) -> tuple[TrainState, Metrics]:
+        metrics: Metrics = {}
+        split = _split(batch, parts) if parts > 1 else batch
+        last = jax.tree.map(lambda v: v[-1], split) if parts > 1 else batch
+        for i, phase in enumerate(order):
             noise = _draw_key(key, state.step, i, axis_name)
-            moved: Params = {}
-            for name in phase:
-                own, opt_states[name], terms = _move(
-                    players[name], opt_states[name], params, batch, jax.random.clone(noise), axis_name
-                )
-                moved |= own
-                metrics |= {f"{name}/{term}": value for term, value in terms.items()}
-            params = {**params, **moved}
-        return TrainState(state.step + 1, params, opt_states), metrics
+            if phase.times == 1:
+                state, terms = moved(phase, i, state, last, noise, key)
+            else:
+
+                def one(state, part, phase=phase, i=i):
+                    j, rows = part
+                    return moved(phase, i, state, rows, jax.random.fold_in(noise, j), jax.random.fold_in(key, j))  # noqa: B023
+
+                state, terms = _repeat(one, state, (jnp.arange(parts), split))
+            metrics |= terms
+        return state._replace(step=state.step + 1), metrics
 
     def evaluate(state: TrainState, batch: Any, key: jax.Array) -> Metrics:
         metrics: Metrics = {}
         for name, player in players.items():
-            i = next((i for i, phase in enumerate(phases) if name in phase), len(phases))
-            loss, terms = player.loss(state.params, batch, _draw_key(key, state.step, i, axis_name))
-            metrics |= {f"{name}/{term}": value for term, value in {**terms, "loss": loss}.items()}
+            i = next((i for i, phase in enumerate(order) if name in phase.players), len(order))
+            noise = _draw_key(key, state.step, i, axis_name)
+            if isinstance(player, Rule):
+                terms = player.measure(state.params, batch, noise)[1]
+            else:
+                loss, terms = _loss(name, player, None)(state.params, batch, noise)
+                terms = {**terms, "loss": loss}
+            metrics |= {f"{name}/{term}": value for term, value in terms.items()}
         return metrics if axis_name is None else jax.lax.pmean(metrics, axis_name)
 
-    return Algorithm(init, step, evaluate, axis_name)
+    coupled = any(player.coupled for player in players.values())
+    return Algorithm(init, step, evaluate, axis_name, start, tuple(refreshes), check, coupled)
 
 
 def transform_batch(algo: Algorithm, transform: Callable[[jax.Array, Any], Any]) -> Algorithm:
     """The algorithm that sees `transform(key, batch)` in place of each batch, drawn anew at every step.
 
-    Stochastic binarisation is `transform_batch(vae(...), binarize)`. All phases of a step see the same draw.
+    Stochastic binarisation is `transform_batch(vae(...), binarize)`. All phases of a step see the same draw, starts and
+    refreshes one draw of the whole data. Transforms may be nested: the outer one runs first, and each draws noise of
+    its own.
 
     Args:
       algo: any algorithm whose state has `.step`.
       transform: `(key, batch) -> batch`, pure; the key is consumed.
     """
+    use = _TRANSFORM - algo.layers
 
     def drawn(state: Any, batch: Any, key: jax.Array) -> Any:
-        return transform(_draw_key(key, state.step, _TRANSFORM, algo.axis_name), batch)
+        return transform(_draw_key(key, state.step, use, algo.axis_name), batch)
 
-    return Algorithm(
-        algo.init,
-        lambda state, batch, key: algo.step(state, drawn(state, batch, key), key),
-        lambda state, batch, key: algo.evaluate(state, drawn(state, batch, key), key),
-        algo.axis_name,
+    def start(params: Params, data: Any, key: jax.Array) -> Params:
+        return algo.start(params, transform(jax.random.fold_in(key, use), data), key)
+
+    def refreshed(refresh: Refresh) -> Refresh:
+        def update(params: Params, data: Any, key: jax.Array) -> Params:
+            return refresh.update(params, transform(jax.random.fold_in(key, use), data), key)
+
+        return refresh._replace(update=update)
+
+    def check(data: Any) -> None:  # of what the method will see, as far as a few examples tell
+        few = jax.tree.map(lambda v: jnp.asarray(v[:_FEW]), data)
+        algo.check(transform(jax.random.key(0), few))
+
+    return algo._replace(
+        step=lambda state, batch, key: algo.step(state, drawn(state, batch, key), key),
+        evaluate=lambda state, batch, key: algo.evaluate(state, drawn(state, batch, key), key),
+        start=algo.start if algo.start is _keep else start,
+        refreshes=tuple(map(refreshed, algo.refreshes)),
+        check=algo.check if algo.check is _pass else check,
+        layers=algo.layers + 1,
     )
+
+
+def refresh(algo: Algorithm, index: int, state: Any, data: Any, key: jax.Array) -> Any:
+    """The state after one of the algorithm's refreshes, at its present step; the key is that of the steps."""
+    one = algo.refreshes[index]
+    new = one.update(state.params, data, _draw_key(key, state.step, _REFRESH + index, None))
+    return state._replace(params={**state.params, **_checked("A refresh", new, one.groups)})
 
 
 def _draw_key(key: jax.Array, step: jax.Array, use: int, axis_name: str | None) -> jax.Array:
@@ -141,42 +264,137 @@ def _draw_key(key: jax.Array, step: jax.Array, use: int, axis_name: str | None) 
     return key if axis_name is None else jax.random.fold_in(key, jax.lax.axis_index(axis_name))
 
 
-def _own(params: Params, player: Player) -> Params:
+def _own(params: Params, player: Player | Rule | Refresh) -> Params:
     return {group: params[group] for group in player.groups}
 
 
-def _move(player: Player, opt_state: Any, params: Params, batch: Any, key: jax.Array, axis_name: str | None):
-    """One optimiser step of one player: (its moved groups, its optimiser state, its metrics)."""
-    own = _own(params, player)
+def _loss(name: str, player: Player, step: jax.Array | None) -> Loss:
+    """The loss with its knobs as they are at a step, or in the end; its result checked for what it is."""
+    knobs = {k: v if not callable(v) else v.final if step is None else v(step) for k, v in player.knobs.items()}
 
-    def loss(own: Params) -> tuple[jax.Array, Metrics]:
-        return player.loss({**params, **own}, batch, key)
+    def loss(params: Params, batch: Any, key: jax.Array) -> tuple[jax.Array, Metrics]:
+        result = player.loss(params, batch, key, **knobs)
+        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)):
+            raise InputError(f"The loss of {name!r} returns a {type(result).__name__}; wanted is (scalar, metrics).")
+        _check_scalars(name, {**result[1], "loss": result[0]})
+        return result
+
+    return loss
+
+
+def _move(
+    player: Player, loss: Loss, name: str, state: TrainState, batch: Any, key: jax.Array, axis_name: str | None
+) -> tuple[Params, Any, Metrics]:
+    """One optimiser step of one player: (its moved groups, its optimiser state, its metrics)."""
+    params, own = state.params, _own(state.params, player)
+
+    def of(own: Params) -> tuple[jax.Array, Metrics]:
+        return loss({**params, **own}, batch, key)
+
+    def value_fn(own: Params) -> jax.Array:
+        return of(own)[0] if axis_name is None else jax.lax.pmean(of(_varying(own, axis_name))[0], axis_name)
 
     if axis_name is None:
-        (value, terms), grads = jax.value_and_grad(loss, has_aux=True)(own)
+        (value, terms), grads = jax.value_and_grad(of, has_aux=True)(own)
     else:
         # Differentiating replicated params under shard_map already sums over devices; varying params do not, so
         # this one form is right under shard_map (both settings of check_vma) and pmap.
-        local = jax.tree.map(lambda v: jax.lax.pcast(v, axis_name, to="varying"), own)
-        (value, terms), grads = jax.value_and_grad(loss, has_aux=True)(local)
+        (value, terms), grads = jax.value_and_grad(of, has_aux=True)(_varying(own, axis_name))
         value, terms, grads = jax.lax.pmean((value, terms, grads), axis_name)
-    updates, opt_state = player.tx.update(grads, opt_state, own)
+    update = optax.with_extra_args_support(player.tx).update
+    opt_state = _at_step(state.opt_states[name], state.step)
+    updates, opt_state = update(grads, opt_state, own, value=value, grad=grads, value_fn=value_fn)
     return optax.apply_updates(own, updates), opt_state, {**terms, "loss": value}
 
 
-def _check_game(players: Mapping[str, Player], phases: Sequence[Sequence[str]]) -> None:
+def _varying(tree: Any, axis_name: str) -> Any:
+    return jax.tree.map(lambda v: jax.lax.pcast(v, axis_name, to="varying"), tree)
+
+
+def _at_step(opt_state: Any, step: jax.Array) -> Any:
+    """Schedules of learning rates count steps of the game, however often a player moves in one."""
+    is_schedule = lambda node: isinstance(node, optax.ScaleByScheduleState)
+    set_count = lambda node: node._replace(count=step) if is_schedule(node) else node
+    return jax.tree.map(set_count, opt_state, is_leaf=is_schedule)
+
+
+def _apply_rule(
+    rule: Rule, params: Params, batch: Any, key: jax.Array, shared: jax.Array, axis_name: str | None
+) -> tuple[Params, Metrics]:
+    """(New values of its groups, its metrics); `shared` is the same on every device."""
+    sums, terms = rule.measure(params, batch, key)
+    _check_scalars("a rule", terms)
+    if axis_name is not None:
+        sums, terms = jax.lax.psum(sums, axis_name), jax.lax.pmean(terms, axis_name)
+    return _checked("A rule", rule.update(params, sums, shared), rule.groups), terms
+
+
+def _checked(what: str, new: Params, groups: tuple[str, ...]) -> Params:
+    if set(new) != set(groups):
+        raise InputError(f"{what} returns {sorted(new)}; its groups are {sorted(groups)}.")
+    return new
+
+
+def _check_scalars(name: str, terms: Metrics) -> None:
+    for term, value in terms.items():
+        if jnp.shape(value):
+            raise InputError(f"{name}/{term} has shape {jnp.shape(value)}; metrics are scalars: take its mean.")
+
+
+def _split(batch: Any, parts: int) -> Any:
+    """`[B, ...] -> [parts, B / parts, ...]`: rows j, j + parts, ... are part j, which so lies over all devices."""
+
+    def split(v: jax.Array) -> jax.Array:
+        if len(v) % parts:
+            raise InputError(
+                f"A batch of {len(v)} (on each device) is not divided by {parts}, as often as a phase is played;"
+                f" {len(v) // parts * parts or parts} or {(len(v) // parts + 1) * parts} would be."
+            )
+        return jnp.swapaxes(v.reshape(-1, parts, *v.shape[1:]), 0, 1)
+
+    return jax.tree.map(split, batch)
+
+
+def _repeat(one: Callable[..., Any], state: TrainState, parts: Any) -> tuple[TrainState, Metrics]:
+    """One move for each part in turn, and the metrics of the last."""
+    first = jax.tree.map(lambda v: v[0], parts)
+    # On CPU a lax convolution inside a compiled loop leaves the fast path, at ten times the cost and more.
+    if jax.default_backend() == "cpu" and has_convolution(one, state, first):
+        for j in range(len(parts[0])):
+            state, terms = one(state, jax.tree.map(lambda v, j=j: v[j], parts))
+        return state, terms
+    state, log = jax.lax.scan(one, state, parts)
+    return state, jax.tree.map(lambda v: v[-1], log)
+
+
+def _check_game(players: Mapping[str, Any], phases: Sequence[Any]) -> tuple[Phase, ...]:
+    """The phases as such; refuses what is no game."""
     if not players or not phases or not all(phases):
         raise InputError("A game needs at least one player, one phase, and a player in every phase.")
     for name, player in players.items():
         if isinstance(player.groups, str):
             raise InputError(f"Player {name!r} moves {player.groups!r}, a string; write ({player.groups!r},).")
+        if not player.groups:
+            raise InputError(f"Player {name!r} moves no group of parameters; name one.")
+        if isinstance(player, Player) and not hasattr(player.tx, "update"):
+            raise InputError(
+                f"Player {name!r} has tx={getattr(player.tx, '__name__', player.tx)!r}; an optimiser is wanted, such"
+                " as optax.adam(1e-3). (Factories like ae(model) take the function, tx=optax.adam.)"
+            )
     for phase in phases:
         if isinstance(phase, str):
             raise InputError(f"Phase {phase!r} is a string; write [{phase!r}].")
-        unknown = sorted(set(phase) - set(players))
+    order = tuple(phase if isinstance(phase, Phase) else Phase(tuple(phase)) for phase in phases)
+    for phase in order:
+        names = list(phase.players)
+        unknown = sorted(set(names) - set(players))
         if unknown:
-            raise InputError(f"Phase {list(phase)} names unknown players {unknown}; known: {sorted(players)}.")
-        moved = [group for name in phase for group in players[name].groups]
+            raise InputError(f"Phase {names} names unknown players {unknown}; known: {sorted(players)}.")
+        moved = [group for name in names for group in players[name].groups]
         twice = sorted({group for group in moved if moved.count(group) > 1})
         if twice:
-            raise InputError(f"Phase {list(phase)} moves {twice} twice; put the players into phases of their own.")
+            raise InputError(f"Phase {names} moves {twice} twice; put the players into phases of their own.")
+    often = {phase.times for phase in order}
+    if min(often) < 1 or len(often - {1}) > 1:
+        raise InputError(f"Phases are played {sorted(often)} times; one number above 1 divides the batch, beside 1.")
+    return order

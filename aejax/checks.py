@@ -1,7 +1,8 @@
 """Errors that a person can act on, and the checks that raise them: what came, what was wanted, what to do."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 
@@ -11,18 +12,25 @@ class InputError(ValueError):
 
 
 class DivergedError(ArithmeticError):
-    """Training met a loss or a parameter that is not finite.
+    """Training met a loss, a metric, a parameter or an optimiser's state that is not finite.
 
     Attributes:
-      step: the first step, counted from 1, whose loss is not finite.
-      term: the losses that said so, `player/loss`; or `params`, which the step before it left not finite.
+      step: counted from 1, the first one whose loss or metric is not finite, or that left a state which is not.
+      term: the losses and metrics that said so, `player/term`; or `params`, or `the optimiser's state`.
     """
 
-    def __init__(self, step: int, term: str):
-        super().__init__(
-            f"{term} is not finite at step {step}: lower the learning rate,"
-            " or clip the gradients (optax.clip_by_global_norm)."
-        )
+    def __init__(self, step: int, term: str, ranges: str = ""):
+        clip = "clip the gradients (--clip 1 on the command line, optax.clip_by_global_norm in Python)"
+        if "/" not in term:
+            text = f"{term} is not finite after step {step}: lower the learning rate, or {clip}."
+        elif step == 1:
+            text = (
+                f"{term} is not finite at step 1, before anything was learned: the data or the parameters that it began"
+                " with are at fault, not the learning rate."
+            )
+        else:
+            text = f"{term} is not finite at step {step}: lower the learning rate, or {clip}."
+        super().__init__(text + (f" The data: {ranges}." if ranges else ""))
         self.step, self.term = step, term
 
 
@@ -36,22 +44,32 @@ def nearest(name: str, known: Iterable[str], *, what: str) -> str:
     return f"Known {what}: {shown}."
 
 
-def check_positive(**values: float | jax.Array) -> None:
-    """Refuses the first named value that is not positive and finite; traced values pass, for they have no value yet."""
-    for name, value in values.items():
-        if not isinstance(value, jax.core.Tracer) and not 0 < float(value) < float("inf"):
+def check_positive(**values: Any) -> None:
+    """Refuses the first named value that is not positive and finite; traced values pass, for they have no value yet.
+
+    Of a schedule, the ends are looked at.
+    """
+    for name, value in _known(values):
+        if not 0 < value < float("inf"):
             raise InputError(f"{name} is {value}; it has to be positive and finite.")
 
 
-def check_non_negative(**values: float | jax.Array) -> None:
-    """Refuses the first named value that is negative or not finite; traced values pass."""
-    for name, value in values.items():
-        if not isinstance(value, jax.core.Tracer) and not 0 <= float(value) < float("inf"):
+def check_non_negative(**values: Any) -> None:
+    """Refuses the first named value that is negative or not finite; likewise."""
+    for name, value in _known(values):
+        if not 0 <= value < float("inf"):
             raise InputError(f"{name} is {value}; it has to be zero or more, and finite.")
 
 
-def check_probability(**values: float | jax.Array) -> None:
-    """Refuses the first named value outside [0, 1]; traced values pass."""
-    for name, value in values.items():
-        if not isinstance(value, jax.core.Tracer) and not 0 <= float(value) <= 1:
+def check_probability(**values: Any) -> None:
+    """Refuses the first named value outside [0, 1]; likewise."""
+    for name, value in _known(values):
+        if not 0 <= value <= 1:
             raise InputError(f"{name} is {value}; it is a probability and has to be between 0 and 1.")
+
+
+def _known(values: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+        for end in getattr(value, "ends", (value,)):
+            if not isinstance(end, jax.core.Tracer):
+                yield name, float(end)

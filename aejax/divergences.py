@@ -5,18 +5,21 @@ The MMD compares two samples as wholes and is a scalar.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from aejax.likelihoods import sum_event
+from aejax.checks import InputError, nearest
+from aejax.precision import sum_event, widen
 
 Array = jax.Array
 
 _MEDIAN_POINTS = 2000  # of each sample, in the median heuristic: two million distances fix a median to a per mille
 _TINY = 1e-30
+_IMQ_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 def gaussian_kl(mean: Array, logvar: Array) -> Array:
@@ -41,6 +44,7 @@ def gaussian_kl(mean: Array, logvar: Array) -> Array:
     Reference: Kingma & Welling (2014), appendix B. Their sigma^2 is exp(logvar).
     """
     chex.assert_equal_shape([mean, logvar])
+    mean, logvar = widen(mean), widen(logvar)
     # expm1: exp(logvar) - 1 - logvar loses every digit where the posterior is close to the prior.
     return sum_event(0.5 * (jnp.square(mean) + jnp.expm1(logvar) - logvar))
 
@@ -68,7 +72,7 @@ def discriminator_loss(real_logits: Array, fake_logits: Array) -> Array:
     Reference: Goodfellow et al. (2014), equation 1, negated.
     """
     chex.assert_equal_shape([real_logits, fake_logits])
-    return sum_event(jax.nn.softplus(-real_logits) + jax.nn.softplus(fake_logits))
+    return sum_event(jax.nn.softplus(-widen(real_logits)) + jax.nn.softplus(widen(fake_logits)))
 
 
 def generator_loss(fake_logits: Array) -> Array:
@@ -88,7 +92,7 @@ def generator_loss(fake_logits: Array) -> Array:
 
     Reference: Goodfellow et al. (2014), section 3.
     """
-    return sum_event(jax.nn.softplus(-fake_logits))
+    return sum_event(jax.nn.softplus(-widen(fake_logits)))
 
 
 def rbf_gram(x: Array, y: Array, bandwidth: Array | float) -> Array:
@@ -110,6 +114,36 @@ def rbf_gram(x: Array, y: Array, bandwidth: Array | float) -> Array:
       0.3679
     """
     return jnp.exp(-_sq_distances(x, y) / (2 * jnp.square(bandwidth)))
+
+
+def imq_gram(x: Array, y: Array, bandwidth: Array | float = 1.0) -> Array:
+    """Inverse multiquadratics of every pair, `sum_s C_s / (C_s + |x_i - y_j|^2)` with `C_s = 2 Z s bandwidth^2`.
+
+    Their tails are heavy: points far away still draw, where a Gaussian kernel has no slope.
+
+    Args:
+      x: `[N, Z]` float.
+      y: `[M, Z]` float.
+      bandwidth: the deviation of the prior in one dimension; 2 Z bandwidth^2 is the mean squared distance between two
+        of its draws.
+
+    Returns:
+      `[N, M]` in [0, 7]: seven scales s from 0.1 to 10.
+
+    Raises:
+      AssertionError: the points are not vectors of one size.
+
+    Example:
+      >>> imq_gram(jnp.zeros((1, 2)), jnp.zeros((1, 2))).tolist()
+      [[7.0]]
+
+    Reference: Tolstikhin, Bousquet, Gelly & Schoelkopf (2018), section 4; the scales are those of their code.
+    """
+    sq, base = _sq_distances(x, y), 2 * x.shape[1] * jnp.square(bandwidth)
+    return sum((base * scale / (base * scale + sq) for scale in _IMQ_SCALES), jnp.zeros_like(sq))
+
+
+KERNELS = {"rbf": rbf_gram, "imq": imq_gram}
 
 
 @jax.jit
@@ -138,9 +172,11 @@ def median_bandwidth(x: Array, y: Array) -> Array:
     return jnp.sqrt(jnp.maximum(jnp.median(_sq_distances(points, points)[rows, columns]), _TINY))
 
 
-@partial(jax.jit, static_argnames="block_size")
-def mmd_sq(x: Array, y: Array, *, bandwidth: Array | float | None = None, block_size: int = 1000) -> Array:
-    """Unbiased estimate of the squared maximum mean discrepancy between two samples, Gaussian kernel.
+@partial(jax.jit, static_argnames=("kernel", "block_size"))
+def mmd_sq(
+    x: Array, y: Array, *, kernel: str = "rbf", bandwidth: Array | float | None = None, block_size: int = 1000
+) -> Array:
+    """Unbiased estimate of the squared maximum mean discrepancy between two samples.
 
     The mean of the kernel over pairs of different x, plus that of y, minus twice that of (x, y). Its mean is zero
     where both samples have one distribution, so about half of such values are negative. Memory grows with
@@ -149,34 +185,38 @@ def mmd_sq(x: Array, y: Array, *, bandwidth: Array | float | None = None, block_
     Args:
       x: `[N, Z]` float, N at least 2.
       y: `[M, Z]` float, M at least 2.
-      bandwidth: of `rbf_gram`; `median_bandwidth(x, y)` by default.
+      kernel: `rbf`, Gaussian, or `imq`, inverse multiquadratics; static.
+      bandwidth: of `rbf_gram`, by default `median_bandwidth(x, y)`; or of `imq_gram`, by default 1, the deviation of a
+        standard normal prior.
       block_size: rows at once.
 
     Returns:
-      `()` in [-1, 2]; differentiable in x and y, at a fixed bandwidth.
+      `()` in [-1, 2], for `imq` in [-7, 14]; differentiable in x and y, at a fixed bandwidth.
 
     Raises:
       AssertionError: the points are not vectors of one size, or a sample has fewer than two.
+      InputError: an unknown kernel.
 
     Example:
       >>> x, y = jnp.array([[0.0], [0.0]]), jnp.array([[9.0], [9.0]])
       >>> round(float(mmd_sq(x, y, bandwidth=1.0)), 4)  # as far apart as can be
       2.0
 
-    Reference: Gretton et al. (2012), equation 3.
+    Reference: Gretton et al. (2012), equation 3; for `imq` Tolstikhin et al. (2018), algorithm 2.
     """
+    if kernel not in KERNELS:
+        raise InputError(f"Unknown kernel {kernel!r}. {nearest(kernel, KERNELS, what='kernels')}")
     chex.assert_rank([x, y], 2)
     chex.assert_equal_shape_suffix([x, y], 1)
     chex.assert_axis_dimension_gt(x, 0, 1)
     chex.assert_axis_dimension_gt(y, 0, 1)
     if bandwidth is None:
-        bandwidth = median_bandwidth(x, y)
-    within_x = _mean_kernel(x, x, bandwidth, block_size, is_same=True)
-    within_y = _mean_kernel(y, y, bandwidth, block_size, is_same=True)
-    return within_x + within_y - 2 * _mean_kernel(x, y, bandwidth, block_size, is_same=False)
+        bandwidth = median_bandwidth(x, y) if kernel == "rbf" else 1.0
+    mean = partial(_mean_kernel, partial(KERNELS[kernel], bandwidth=bandwidth), block_size=block_size)
+    return mean(x, x, is_same=True) + mean(y, y, is_same=True) - 2 * mean(x, y, is_same=False)
 
 
-def _mean_kernel(x: Array, y: Array, bandwidth: Array | float, block_size: int, *, is_same: bool) -> Array:
+def _mean_kernel(gram: Callable[[Array, Array], Array], x: Array, y: Array, *, block_size: int, is_same: bool) -> Array:
     """The mean of the kernel over all pairs, less those of a point with itself where both samples are one."""
     n, m = x.shape[0], y.shape[0]
     block_size = min(block_size, n)
@@ -185,8 +225,8 @@ def _mean_kernel(x: Array, y: Array, bandwidth: Array | float, block_size: int, 
     columns = jnp.arange(m).reshape(1, m)
 
     def row_sums(rows: Array) -> Array:
-        gram = rbf_gram(x[jnp.minimum(rows[:, 0], n - 1)], y, bandwidth)
-        return jnp.where((rows < n) & ~((rows == columns) & is_same), gram, 0.0).sum(axis=1)
+        values = gram(x[jnp.minimum(rows[:, 0], n - 1)], y)
+        return jnp.where((rows < n) & ~((rows == columns) & is_same), values, 0.0).sum(axis=1)
 
     sums = jax.lax.map(jax.checkpoint(row_sums), rows)
     return (sums / (m - is_same)).sum() / n
@@ -196,6 +236,7 @@ def _sq_distances(x: Array, y: Array) -> Array:
     """`|x_i - y_j|^2`, `[N, M]`, as a matrix product about the centre of y, where it loses fewest digits."""
     chex.assert_rank([x, y], 2)
     chex.assert_equal_shape_suffix([x, y], 1)
+    x, y = widen(x), widen(y)
     centre = jax.lax.stop_gradient(y.mean(axis=0, keepdims=True))
     x, y = x - centre, y - centre
     product = jnp.matmul(x, y.T, precision="highest")

@@ -76,6 +76,21 @@ def check_batch(batch_size: int, num_devices: int) -> None:
         )
 
 
+def gather(x: jax.Array, axis_name: str | None) -> jax.Array:
+    """The rows of all devices, for a loss that couples the examples of a batch; or x itself where nothing is mapped.
+
+    The gradient of a loss of what is gathered, averaged over the devices as `play` does it, is that of one device.
+
+    Args:
+      x: `[B, ...]`, the same B on every device.
+      axis_name: the mapped axis, of n devices; or None.
+
+    Returns:
+      `[n B, ...]`, in the order of the devices.
+    """
+    return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
+
+
 def agree(value: float) -> float:
     """The value of process 0, on every process: for decisions that each would take by its own clock or signals."""
     return value if jax.process_count() == 1 else float(multihost_utils.broadcast_one_to_all(jnp.float32(value)))

@@ -1,13 +1,19 @@
-"""Learning-rate schedules whose peak may be traced, so that `vmap` sweeps it.
+"""Schedules of learning rates, and of the weights in a loss; their numbers may be traced, so that `vmap` sweeps them.
 
-Each is `(peak, num_steps) -> schedule`, and a schedule goes where optax takes a learning rate:
-`ae(model, hparams, tx=lambda lr: optax.adam(cosine(lr, num_steps)))`. `num_steps` counts the updates of that
-optimiser: a player that moves five times a step passes through its schedule five times as fast.
+Of learning rates: each is `(peak, num_steps) -> schedule`, and a schedule goes where optax takes a learning rate:
+`ae(model, hparams, tx=lambda lr: optax.adam(cosine(lr, num_steps)))`. Steps are those of the game, also where a player
+moves several times in one.
+
+Of weights: `Ramp`, `Cycle` and `Decay` stand where a knob of `HParams` is a number, `vae.HParams(beta=Ramp(0.0, 1.0,
+1000))`. They are tuples of numbers that are called with the step. Evaluation uses their `final` value. Lengths are in
+steps, so a longer run is the continuation of a shorter one.
 """
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from aejax.checks import InputError, nearest
@@ -94,6 +100,94 @@ def warmup_cosine(peak: Peak, num_steps: int, *, warmup_steps: int | None = None
     pieces = [optax.linear_schedule(0.0, peak, warmup_steps), cosine(peak, num_steps - warmup_steps)]
     return optax.join_schedules(pieces, [warmup_steps])
 
+
+class Ramp(NamedTuple):
+    """In a straight line from `start` at step 0 to `stop` at step `num_steps`, and `stop` from then on.
+
+    KL warm-up is `Ramp(0.0, 1.0, 1000)`, a growing capacity (Burgess et al. 2018) `Ramp(0.0, 25.0, 100_000)`.
+
+    Example:
+      >>> [float(Ramp(0.0, 1.0, 4)(step)) for step in (0, 1, 4, 9)]
+      [0.0, 0.25, 1.0, 1.0]
+
+    Reference: Bowman et al. (2016), section 3.1; Sonderby et al. (2016), section 2.3 (linear warm-up).
+    """
+
+    start: float = 0.0
+    stop: float = 1.0
+    num_steps: float = 1000.0
+
+    def __call__(self, step: Any) -> jax.Array:
+        return self.start + (self.stop - self.start) * jnp.clip(step / self.num_steps, 0.0, 1.0)
+
+    @property
+    def final(self) -> Any:
+        return self.stop
+
+    @property
+    def ends(self) -> tuple[Any, Any]:
+        return self.start, self.stop
+
+
+class Cycle(NamedTuple):
+    """A `Ramp` over the first part of each period, `stop` for the rest of it, and so on without end.
+
+    Attributes:
+      start, stop: values.
+      period: steps.
+      share: of the period that rises, in (0, 1].
+
+    Example:
+      >>> [float(Cycle(0.0, 1.0, 4, 0.5)(step)) for step in range(6)]
+      [0.0, 0.5, 1.0, 1.0, 0.0, 0.5]
+
+    Reference: Fu et al. (2019), equations 6 and 7; their R is `share`.
+    """
+
+    start: float = 0.0
+    stop: float = 1.0
+    period: float = 1000.0
+    share: float = 0.5
+
+    def __call__(self, step: Any) -> jax.Array:
+        return Ramp(self.start, self.stop, self.share * self.period)(jnp.mod(step, self.period))
+
+    @property
+    def final(self) -> Any:
+        return self.stop
+
+    @property
+    def ends(self) -> tuple[Any, Any]:
+        return self.start, self.stop
+
+
+class Decay(NamedTuple):
+    """`start exp(-rate step)`, but not below `stop`: the temperature of a relaxed discrete code.
+
+    Example:
+      >>> [round(float(Decay(1.0, 0.5, 0.1)(step)), 4) for step in (0, 1, 50)]
+      [1.0, 0.9048, 0.5]
+
+    Reference: Jang, Gu & Poole (2017), section 4.1: max(0.5, exp(-r t)) with r of 1e-5 to 1e-4.
+    """
+
+    start: float = 1.0
+    stop: float = 0.5
+    rate: float = 1e-4
+
+    def __call__(self, step: Any) -> jax.Array:
+        return jnp.maximum(self.start * jnp.exp(-self.rate * step), self.stop)
+
+    @property
+    def final(self) -> Any:
+        return self.stop
+
+    @property
+    def ends(self) -> tuple[Any, Any]:
+        return self.start, self.stop
+
+
+WEIGHTS = (Ramp, Cycle, Decay)
 
 SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
     "constant": constant,

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from aejax import training
-from aejax.algorithm import Algorithm, Metrics
+from aejax.algorithm import Algorithm, Metrics, refresh
 from aejax.checks import InputError, nearest
+from aejax.data.streams import Order, streams, take
 from aejax.nets import has_convolution
 
 STRATEGIES = ("auto", "vmap", "sequential")
@@ -47,16 +48,17 @@ def sweep(
     *,
     hparams: Any,
     seeds: Sequence[int],
-    batch_size: int,
+    batch_size: Any,
     num_epochs: int,
     strategy: str = "auto",
 ) -> SweepResult:
     """Trains every setting with every seed.
 
     The run of a seed is the run that `train` makes with `init_key, train_key, eval_key = jax.random.split(
-    jax.random.key(seed), 3)`: parameters from `init_key`, order and noise from `train_key`. The third key is left for
-    evaluation. Both strategies give its numbers, to rounding. Losses that are not finite are not refused: that run
-    reports them, and the others go on.
+    jax.random.key(seed), 3)`: parameters from `init_key`, the start of the algorithm, if it has one, from
+    `fold_in(init_key, 1)`, order and noise from `train_key`. The third key is left for evaluation. Both strategies give
+    its numbers, to rounding, where keys are of the kind `threefry2x32`; keys of the kind `rbg` draw other noise under
+    `vmap`. Losses that are not finite are not refused: that run reports them, and the others go on.
 
     Args:
       build: hyper-parameters -> algorithm, such as `lambda hparams: vae(model, hparams)`; it is given traced ones.
@@ -64,7 +66,7 @@ def sweep(
       data: a pytree of arrays `[N, ...]`, shared by all runs.
       hparams: one NamedTuple whose entries are numbers or arrays `[H]`, or a list of H NamedTuples of numbers.
       seeds: S integers.
-      batch_size: of each run.
+      batch_size: of each run; an integer, or as in `train` a tuple of them for streams.
       num_epochs: of each run.
       strategy: `vmap`, all at once; `sequential`, one after the other; `auto`: `sequential` on CPU, where the batched
         products of `vmap` cost 1.2 to 1.5 times as much (but for networks of a few units), and `vmap` elsewhere.
@@ -90,10 +92,11 @@ def sweep(
         raise InputError(f"Unknown strategy={strategy!r}. {nearest(strategy, STRATEGIES, what='strategies')}")
     settings, count = _stack(hparams)
     for i in range(count):  # while they have values: `build` cannot refuse what is traced
-        build(jax.tree.map(lambda leaf, i=i: leaf[i].item(), settings))
+        algo = build(jax.tree.map(lambda leaf, i=i: leaf[i].item(), settings))
     if not len(seeds):
         raise InputError("No seeds were given; a sweep needs at least one.")
-    training.count_steps(training.num_examples(data), batch_size)
+    training.count_steps(data, batch_size)
+    algo.check(data)
     data = jax.tree.map(jnp.asarray, data)
     keys = jnp.stack([jax.random.split(jax.random.key(seed), 3) for seed in seeds])[:, :2]
     sizes = {"batch_size": batch_size, "num_epochs": num_epochs}
@@ -104,7 +107,7 @@ def sweep(
         states, metrics = _run_all(build, init, settings, keys, data, **sizes)
     else:
         each = [jax.tree.map(lambda leaf, i=i: leaf[i], settings) for i in range(count)]
-        scans = not (on_cpu and has_convolution(partial(_first_step, build, init), each[0], keys[0], data))
+        scans = not (on_cpu and has_convolution(partial(_first_step, build, init, batch_size), each[0], keys[0], data))
         run = _run_one if scans else _run_by_steps
         runs = [run(build, init, setting, key, data, **sizes) for setting in each for key in keys]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *runs)
@@ -133,12 +136,11 @@ def _run(
     keys: jax.Array,
     data: Any,
     *,
-    batch_size: int,
+    batch_size: Any,
     num_epochs: int,
 ) -> tuple[Any, Metrics]:
-    algo = build(hparams)
-    state = algo.init(init(keys[0]))
-    return training.fit(algo, state, data, keys[1], batch_size=batch_size, num_epochs=num_epochs)
+    state = _init(build, init, hparams, keys[0], data)
+    return training.fit(build(hparams), state, data, keys[1], batch_size=batch_size, num_epochs=num_epochs)
 
 
 _STATIC = ("build", "init", "batch_size", "num_epochs")
@@ -146,7 +148,7 @@ _run_one = jax.jit(_run, static_argnames=_STATIC)
 
 
 @partial(jax.jit, static_argnames=_STATIC)
-def _run_all(build: Any, init: Any, settings: Any, keys: jax.Array, data: Any, **sizes: int) -> tuple[Any, Metrics]:
+def _run_all(build: Any, init: Any, settings: Any, keys: jax.Array, data: Any, **sizes: Any) -> tuple[Any, Metrics]:
     def run(hparams: Any, key: jax.Array) -> tuple[Any, Metrics]:
         return _run(build, init, hparams, key, data, **sizes)
 
@@ -154,32 +156,42 @@ def _run_all(build: Any, init: Any, settings: Any, keys: jax.Array, data: Any, *
 
 
 def _run_by_steps(
-    build: Any, init: Any, hparams: Any, keys: jax.Array, data: Any, *, batch_size: int, num_epochs: int
+    build: Any, init: Any, hparams: Any, keys: jax.Array, data: Any, *, batch_size: Any, num_epochs: int
 ) -> tuple[Any, Metrics]:
     """`_run` without a compiled loop, which `lax` convolutions on CPU do not bear."""
-    state = _jit_init(build, init, hparams, keys[0])
+    state = _jit_init(build, init, hparams, keys[0], data)
     data_key, step_key = jax.random.split(keys[1])
-    size = training.num_examples(data)
-    log = []
-    for epoch in range(num_epochs):
-        for rows in np.asarray(training.epoch_order(data_key, epoch, size=size, batch_size=batch_size)):
-            state, metrics = _jit_step(build, hparams, state, data, rows, step_key)
-            log.append(metrics)
+    found, refreshes = streams(data, batch_size), build(hparams).refreshes
+    log: list[Metrics] = []
+    order = Order(data_key, found)
+    for step in range(num_epochs * found.steps_per_epoch):
+        for i, each in enumerate(refreshes):
+            if step % each.every == 0:
+                state = _jit_refresh(build, hparams, i, state, data, step_key)
+        state, metrics = _jit_step(build, hparams, state, data, order.rows(step), step_key)
+        log.append(metrics)
     stacked = jax.tree.map(lambda *values: jnp.stack(values), *log)
     return state, jax.tree.map(lambda values: values.reshape(num_epochs, -1), stacked)
 
 
-def _init(build: Any, init: Any, hparams: Any, key: jax.Array) -> Any:
-    return build(hparams).init(init(key))
+def _init(build: Any, init: Any, hparams: Any, key: jax.Array, data: Any) -> Any:
+    algo = build(hparams)
+    return algo.init(algo.start(init(key), data, jax.random.fold_in(jax.random.clone(key), 1)))
 
 
-def _step(build: Any, hparams: Any, state: Any, data: Any, rows: jax.Array, key: jax.Array) -> tuple[Any, Metrics]:
-    return build(hparams).step(state, training.take(data, rows), key)
+def _step(build: Any, hparams: Any, state: Any, data: Any, rows: Any, key: jax.Array) -> tuple[Any, Metrics]:
+    return build(hparams).step(state, take(data, rows), key)
 
 
-def _first_step(build: Any, init: Any, hparams: Any, keys: jax.Array, data: Any) -> tuple[Any, Metrics]:
-    return _step(build, hparams, _init(build, init, hparams, keys[0]), data, jnp.zeros(1, int), keys[1])
+def _refresh(build: Any, hparams: Any, index: int, state: Any, data: Any, key: jax.Array) -> Any:
+    return refresh(build(hparams), index, state, data, key)
+
+
+def _first_step(build: Any, init: Any, batch_size: Any, hparams: Any, keys: jax.Array, data: Any):
+    rows = jax.tree.map(lambda size: jnp.zeros(size, jnp.int32), batch_size)
+    return _step(build, hparams, _init(build, init, hparams, keys[0], data), data, rows, keys[1])
 
 
 _jit_init = jax.jit(_init, static_argnames=("build", "init"))
 _jit_step = jax.jit(_step, static_argnames=("build",))
+_jit_refresh = jax.jit(_refresh, static_argnames=("build", "index"))

@@ -15,8 +15,9 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from aejax import parallel as par
-from aejax.algorithm import Algorithm, Metrics
+from aejax.algorithm import Algorithm, Metrics, refresh
 from aejax.checks import DivergedError, InputError, nearest
+from aejax.data.streams import Order, count_steps, epoch_order, streams, take
 from aejax.nets import has_convolution
 
 _CHUNK_SECONDS = 1.0
@@ -29,7 +30,7 @@ class Chunk(NamedTuple):
 
     state: Any  # after the last step; yours to keep, nothing overwrites it
     step: int  # steps done since the start of the run
-    metrics: dict[str, np.ndarray]  # each [n] float32, one value a step
+    metrics: dict[str, np.ndarray]  # each [n], one value a step; float32 unless the loss is wider
     seconds: float  # wall clock, compilation included
 
 
@@ -39,7 +40,7 @@ def train(
     data: Any,
     key: jax.Array,
     *,
-    batch_size: int,
+    batch_size: Any,
     num_epochs: int,
     boundary: int | None = None,
     parallel: str = "jit",
@@ -50,14 +51,15 @@ def train(
     With `data_key, step_key = jax.random.split(key)`, epoch `e` visits the data in the permutation drawn from
     `fold_in(data_key, e)`, without the last partial batch, and `step_key` is the key of every step.
     A state whose `step` is not zero goes on where it stood, in the order and with the noise of the run that was not
-    interrupted.
+    interrupted. Data sets of different lengths are streams (`aejax.data.streams`): an epoch is a pass over the one of
+    most steps, and the others begin again, in a new order.
 
     Args:
       algo: from a method's factory; for `pmap` and `shard_map` built with `axis_name=parallel.AXIS`.
       state: from `algo.init`, or a checkpoint. It stays usable.
       data: a pytree of arrays `[N, ...]`, such as `Batch(x, y)`; goes to the devices once, whole.
       key: of the run, consumed; the same at every call.
-      batch_size: over all devices.
+      batch_size: over all devices; an integer, or for streams a tree of them that is a prefix of `data`.
       num_epochs: in all, those done before included.
       boundary: no chunk runs past a multiple of this many steps, so that whatever happens there happens at the same
         steps in every run.
@@ -69,34 +71,42 @@ def train(
       shows life.
 
     Raises:
-      InputError: the batch exceeds the data or is not divided by the devices, or the algorithm lacks an axis name.
-      DivergedError: from the iterator: a loss or a parameter is not finite; the chunks yielded before it are.
+      InputError: the batch exceeds the data or is not divided by the devices, the algorithm lacks an axis name, or
+        refuses the data.
+      DivergedError: from the iterator: a loss or the state is not finite, or a metric is NaN; the chunks yielded before
+        it are.
     """
-    size = num_examples(data)
-    steps_per_epoch = count_steps(size, batch_size)
+    steps_per_epoch, found = count_steps(data, batch_size), streams(data, batch_size)
     if num_epochs < 1:
         raise InputError(f"num_epochs={num_epochs}; at least 1 is needed.")
     if boundary is not None and boundary < 1:
         raise InputError(f"boundary={boundary}; at least 1 step is needed, or None.")
-    mesh = _check_parallel(algo, batch_size, parallel, devices)
+    if not (hasattr(state, "step") and hasattr(state, "params")):
+        raise InputError(f"The state is a {type(state).__name__} without step and params; use algo.init(params).")
+    mesh = _check_parallel(algo, found.batch_sizes, parallel, devices)
+    algo.check(data)
     data_key, step_key = jax.random.split(key)
-    order, last = _Order(data_key, size, batch_size), num_epochs * steps_per_epoch
+    order, last = Order(data_key, found), num_epochs * steps_per_epoch
+    stops = [each.every for each in algo.refreshes] + ([boundary] if boundary else [])
     # Steps in the longest chunk; not bounded by `last`, so that more epochs compile nothing new.
-    capacity = max(1, min(boundary or _MAX_CHUNK, _MAX_CHUNK, _MAX_ROWS // batch_size))
+    capacity = max(1, min(*stops, _MAX_CHUNK, _MAX_ROWS // sum(found.batch_sizes)))
 
     def chunks(state: Any, data: Any) -> Iterator[Chunk]:
         start = time.perf_counter()
         state, data = par.place((state, data), par.replicated(mesh))
-        run = _choose_loop(algo, state, data, np.zeros(batch_size, np.int32), step_key, mesh, parallel)
+        run = _choose_loop(algo, state, data, order.rows(0), step_key, mesh, parallel)
         step, n, compiled = int(state.step), 1, False
         while step < last:
-            n = min(n, capacity, last - step, boundary - step % boundary if boundary else n)
-            rows = np.zeros((capacity, batch_size), np.int32)
-            rows[:n] = [order.rows(i) for i in range(step, step + n)]
-            state, log = run(algo, state, data, rows, n, step_key, mesh)
+            for i, each in enumerate(algo.refreshes):
+                if step % each.every == 0:
+                    state = _refresh(algo, i, state, data, step_key)
+            n = min(n, capacity, last - step, *(stop - step % stop for stop in stops))
+            rows = _padded([order.rows(i) for i in range(step, step + n)], capacity)
+            before, (state, log) = state, run(algo, state, data, rows, n, step_key, mesh)
             metrics = {name: np.asarray(values)[:n] for name, values in log.items()}
             seconds = time.perf_counter() - start
-            _check_finite(state, metrics, step)
+            replay = partial(run, algo, before, data, rows, key=step_key, mesh=mesh)
+            _check_finite(before, state, metrics, step, data, replay)
             step += n
             yield Chunk(state, step, metrics, seconds)
             start = time.perf_counter()
@@ -107,7 +117,7 @@ def train(
 
 
 def fit(
-    algo: Algorithm, state: Any, data: Any, key: jax.Array, *, batch_size: int, num_epochs: int
+    algo: Algorithm, state: Any, data: Any, key: jax.Array, *, batch_size: Any, num_epochs: int
 ) -> tuple[Any, Metrics]:
     """A whole run as one pure function: `jit` it, or `vmap` it over seeds and hyper-parameters.
 
@@ -116,101 +126,77 @@ def fit(
 
     Returns:
       The final state, and every metric of every step, `[num_epochs, steps_per_epoch]`. Losses that are not finite
-      are not refused here; look at the metrics.
+      are not refused here; look at the metrics. Nor are the data checked, which may be traced.
     """
-    size = num_examples(data)
-    count_steps(size, batch_size)
+    steps, found = count_steps(data, batch_size), streams(data, batch_size)
     data_key, step_key = jax.random.split(key)
 
-    def one_step(state: Any, rows: jax.Array) -> tuple[Any, Metrics]:
+    def one_step(state: Any, xs: Any) -> tuple[Any, Metrics]:
+        rows, step = xs
+        for i, each in enumerate(algo.refreshes):  # the step is counted by the loop, so that vmap leaves a branch
+            fresh = lambda state, i=i: refresh(algo, i, state, data, step_key)
+            state = jax.lax.cond(step % each.every == 0, fresh, lambda state: state, state)
         return algo.step(state, take(data, rows), step_key)
 
     def one_epoch(state: Any, epoch: jax.Array) -> tuple[Any, Metrics]:
-        return jax.lax.scan(one_step, state, epoch_order(data_key, epoch, size=size, batch_size=batch_size))
+        return jax.lax.scan(one_step, state, (epoch_order(data_key, epoch, found), epoch * steps + jnp.arange(steps)))
 
     return jax.lax.scan(one_epoch, state, jnp.arange(num_epochs))
 
 
-def evaluate(algo: Algorithm, state: Any, data: Any, key: jax.Array, *, batch_size: int = 256) -> dict[str, float]:
-    """The mean of every metric over all examples, each visited once, at fixed parameters.
+def evaluate(algo: Algorithm, state: Any, data: Any, key: jax.Array, *, batch_size: Any = 256) -> dict[str, float]:
+    """Every metric at fixed parameters, over all examples, each visited once.
 
-    Example `i` draws its noise from `fold_in(key, i)`, so the result does not depend on the batch size. The last batch
-    is padded and masked. Losses are evaluated on one example at a time (in parallel): terms that couple examples,
-    such as an MMD, belong to `aejax.evaluation`.
+    The data are cut into batches in their order, the last one as short as it comes, and the results weighted by the
+    sizes. Batch `i..j` draws its noise from `fold_in(key, i)`. Where a loss is a mean over examples (`algo.coupled` is
+    False) and draws no noise, the result does not depend on `batch_size`; where it draws, different sizes agree to
+    within the Monte Carlo error; where it couples examples, such as an MMD, it is the mean over batches of that size.
 
     Args:
       algo: any algorithm.
       state: not changed.
-      data: a pytree of arrays `[N, ...]`.
+      data: a pytree of arrays `[N, ...]`, or streams of them.
       key: consumed.
-      batch_size: examples at once.
+      batch_size: as in `train`; of streams, each example of the longest is visited once, the others over and over.
 
     Returns:
       `{"player/term": mean}`.
+
+    Raises:
+      InputError: the algorithm refuses the data, or they are empty.
     """
-    size, data = num_examples(data), jax.tree.map(jnp.asarray, data)
+    found = streams(data, batch_size)
+    algo.check(data)
+    size, data = 0, jax.tree.map(jnp.asarray, data)
     sums: dict[str, float] = {}
-    for start in range(0, size, batch_size):
-        rows = np.arange(start, start + batch_size)
-        part = _evaluate_rows(algo, state, data, np.minimum(rows, size - 1), rows < size, key)
+    for count, rows in found.parts():
+        part = _evaluate_rows(algo, state, data, rows, jax.random.fold_in(key, size))
+        size += count
         for name, value in jax.device_get(part).items():
-            sums[name] = sums.get(name, 0.0) + float(value)
+            sums[name] = sums.get(name, 0.0) + count * float(value)
     return {name: total / size for name, total in sums.items()}
 
 
-def num_examples(data: Any) -> int:
-    """The common length of the arrays of a pytree; `InputError` where they disagree or are empty."""
-    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(data)]
-    sizes = {shape[:1] for shape in shapes}
-    if len(sizes) != 1 or () in sizes:
-        raise InputError(f"The arrays of the data have shapes {shapes}; they need one length in common.")
-    if (0,) in sizes:
-        raise InputError(f"The data hold no examples: their shapes are {shapes}.")
-    return shapes[0][0]
+def _padded(rows: list[Any], capacity: int) -> Any:
+    """Rows of some steps as `[capacity, batch_size]`, in the tree of the batch size."""
+
+    def pad(*rows: np.ndarray) -> np.ndarray:
+        padded = np.zeros((capacity, *rows[0].shape), np.int32)
+        padded[: len(rows)] = rows
+        return padded
+
+    return jax.tree.map(pad, *rows)
 
 
-def count_steps(size: int, batch_size: int) -> int:
-    """Whole batches in an epoch; `InputError` where there is none."""
-    if batch_size < 1:
-        raise InputError(f"batch_size={batch_size}; at least 1 is needed.")
-    if batch_size > size:
-        raise InputError(f"batch_size={batch_size} exceeds the {size} examples of the training data.")
-    return size // batch_size
+_refresh = jax.jit(refresh, static_argnums=(0, 1))
 
 
-@partial(jax.jit, static_argnames=("size", "batch_size"))
-def epoch_order(data_key: jax.Array, epoch: int | jax.Array, *, size: int, batch_size: int) -> jax.Array:
-    """The batches of one epoch: `[steps, batch_size]` int32 row numbers, without the last partial batch."""
-    order = jax.random.permutation(jax.random.fold_in(data_key, epoch), size)
-    return order[: size // batch_size * batch_size].reshape(-1, batch_size)
-
-
-def take(data: Any, rows: jax.Array | np.ndarray) -> Any:
-    """The examples of those rows."""
-    return jax.tree.map(lambda v: jnp.asarray(v)[rows], data)
-
-
-class _Order:
-    """Which examples each step of a run sees; the order of the current epoch is kept."""
-
-    def __init__(self, data_key: jax.Array, size: int, batch_size: int):
-        self.data_key, self.size, self.batch_size = data_key, size, batch_size
-        self.epoch, self.order = -1, np.zeros((0, batch_size), np.int32)
-
-    def rows(self, step: int) -> np.ndarray:
-        """`[batch_size]` int32."""
-        epoch, i = divmod(step, self.size // self.batch_size)
-        if epoch != self.epoch:
-            order = epoch_order(self.data_key, epoch, size=self.size, batch_size=self.batch_size)
-            self.epoch, self.order = epoch, np.asarray(order)
-        return self.order[i]
-
-
-def _check_parallel(algo: Algorithm, batch_size: int, parallel: str, devices: int | None) -> Mesh:
+def _check_parallel(algo: Algorithm, batch_sizes: tuple[int, ...], parallel: str, devices: int | None) -> Mesh:
     if parallel not in par.WAYS:
         raise InputError(f"Unknown parallel={parallel!r}. {nearest(parallel, par.WAYS, what='ways')}")
     mesh = par.make_mesh(devices)
-    par.check_batch(batch_size, mesh.size)
+    for batch_size in batch_sizes:
+        par.check_batch(batch_size, mesh.size)
     if parallel == "pmap" and jax.process_count() > 1:
         raise InputError("parallel='pmap' runs in one process; use 'jit' or 'shard_map' with several.")
     mapped = parallel != "jit"
@@ -221,7 +207,7 @@ def _check_parallel(algo: Algorithm, batch_size: int, parallel: str, devices: in
 
 
 def _choose_loop(
-    algo: Algorithm, state: Any, data: Any, rows: np.ndarray, key: jax.Array, mesh: Mesh, parallel: str
+    algo: Algorithm, state: Any, data: Any, rows: Any, key: jax.Array, mesh: Mesh, parallel: str
 ) -> Callable[..., Any]:
     if parallel == "pmap":
         return _pmap_chunk
@@ -233,23 +219,25 @@ def _choose_loop(
     return _jit_chunk
 
 
-def _step(algo: Algorithm, state: Any, data: Any, rows: jax.Array, key: jax.Array, mesh: Mesh | None = None):
+def _step(algo: Algorithm, state: Any, data: Any, rows: Any, key: jax.Array, mesh: Mesh | None = None):
     batch = take(data, rows)
     if mesh is not None and mesh.size > 1:
         batch = jax.lax.with_sharding_constraint(batch, par.split(mesh))
     return jax.jit(algo.step)(state, batch, key)  # jit, so that one trace serves the search above and all that follows
 
 
-def _loop(algo: Algorithm, state: Any, data: Any, rows: jax.Array, n: Any, key: jax.Array, mesh: Mesh | None = None):
+def _loop(algo: Algorithm, state: Any, data: Any, rows: Any, n: Any, key: jax.Array, mesh: Mesh | None = None):
     """`n` steps, `n` traced: one compilation serves chunks of every length up to the rows given."""
+    at = lambda i: jax.tree.map(lambda r: r[i], rows)
 
     def body(i: jax.Array, carry: tuple[Any, Metrics]) -> tuple[Any, Metrics]:
         state, log = carry
-        state, metrics = _step(algo, state, data, rows[i], key, mesh)
+        state, metrics = _step(algo, state, data, at(i), key, mesh)
         return state, {name: log[name].at[i].set(value) for name, value in metrics.items()}
 
-    _, shapes = jax.eval_shape(lambda: _step(algo, state, data, rows[0], key, mesh))
-    log = {name: jnp.zeros(rows.shape[:1], shape.dtype) for name, shape in shapes.items()}
+    _, shapes = jax.eval_shape(lambda: _step(algo, state, data, at(0), key, mesh))
+    capacity = jax.tree.leaves(rows)[0].shape[:1]
+    log = {name: jnp.zeros(capacity, shape.dtype) for name, shape in shapes.items()}
     return jax.lax.fori_loop(0, n, body, (state, log))
 
 
@@ -258,7 +246,7 @@ _jit_step = jax.jit(_step, static_argnames=("algo", "mesh"))
 
 
 @partial(jax.jit, static_argnames=("algo", "mesh"))
-def _shard_map_chunk(algo: Algorithm, state: Any, data: Any, rows: jax.Array, n: Any, key: jax.Array, mesh: Mesh):
+def _shard_map_chunk(algo: Algorithm, state: Any, data: Any, rows: Any, n: Any, key: jax.Array, mesh: Mesh):
     whole, parts = PartitionSpec(), PartitionSpec(None, par.AXIS)
     body = partial(_loop, algo)
     return jax.shard_map(body, mesh=mesh, in_specs=(whole, whole, parts, whole, whole), out_specs=(whole, whole))(
@@ -271,41 +259,69 @@ def _pmapped(algo: Algorithm, devices: tuple[jax.Device, ...]) -> Callable[..., 
     return jax.pmap(partial(_loop, algo), par.AXIS, in_axes=(None, None, 0, None, None), out_axes=None, devices=devices)
 
 
-def _pmap_chunk(algo: Algorithm, state: Any, data: Any, rows: np.ndarray, n: int, key: jax.Array, mesh: Mesh):
-    parts = rows.reshape(rows.shape[0], mesh.size, -1).swapaxes(0, 1)
+def _pmap_chunk(algo: Algorithm, state: Any, data: Any, rows: Any, n: int, key: jax.Array, mesh: Mesh):
+    parts = jax.tree.map(lambda r: r.reshape(r.shape[0], mesh.size, -1).swapaxes(0, 1), rows)
     return _pmapped(algo, tuple(mesh.devices.flat))(state, data, parts, n, key)
 
 
-def _step_by_step(algo: Algorithm, state: Any, data: Any, rows: np.ndarray, n: int, key: jax.Array, mesh: Mesh):
+def _step_by_step(algo: Algorithm, state: Any, data: Any, rows: Any, n: int, key: jax.Array, mesh: Mesh):
     log = []
-    for row in rows[:n]:
-        state, metrics = _jit_step(algo, state, data, row, key, mesh)
+    for i in range(n):
+        state, metrics = _jit_step(algo, state, data, jax.tree.map(lambda r, i=i: r[i], rows), key, mesh)
         log.append(metrics)
     return state, {name: np.stack([m[name] for m in log]) for name in log[0]}
 
 
 @partial(jax.jit, static_argnames="algo")
-def _evaluate_rows(algo: Algorithm, state: Any, data: Any, rows: jax.Array, mask: jax.Array, key: jax.Array) -> Metrics:
-    def one(row: jax.Array) -> Metrics:
-        return algo.evaluate(state, take(data, row[None]), jax.random.fold_in(key, row))
-
-    # Where the algorithm averages over a mapped axis, that axis is here one device long.
-    alone = jax.vmap(one, axis_name=algo.axis_name or par.AXIS)
-    values = jax.vmap(lambda row: jax.tree.map(lambda v: v[0], alone(row[None])))(rows)
-    return {name: jnp.sum(jnp.where(mask, value, 0.0)) for name, value in values.items()}
+def _evaluate_rows(algo: Algorithm, state: Any, data: Any, rows: Any, key: jax.Array) -> Metrics:
+    batch = take(data, rows)
+    if algo.axis_name is None:
+        return algo.evaluate(state, batch, key)
+    # The mapped axis, over which the algorithm averages, is here one device long.
+    alone = jax.vmap(lambda batch: algo.evaluate(state, batch, key), axis_name=algo.axis_name)
+    return jax.tree.map(lambda v: v[0], alone(jax.tree.map(lambda v: v[None], batch)))
 
 
 @jax.jit
-def _all_finite(tree: Any) -> jax.Array:
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+def _finite_leaves(state: Any) -> tuple[jax.Array, jax.Array]:
+    """Whether each leaf of params is finite, and each of the whole state."""
+    flags = lambda tree: jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)], bool)
+    return flags(state.params), flags(state)
 
 
-def _check_finite(state: Any, metrics: dict[str, np.ndarray], step: int) -> None:
-    """Raises at the first step whose loss is not finite, or whose update left parameters that are not."""
-    bad = {name: np.flatnonzero(~np.isfinite(v)) for name, v in metrics.items() if name.endswith("/loss")}
-    bad = {name: indices[0] for name, indices in bad.items() if indices.size}
-    if bad:
-        first = min(bad.values())
-        raise DivergedError(step + int(first) + 1, ", ".join(name for name, index in bad.items() if index == first))
-    if not _all_finite(state.params):
-        raise DivergedError(step + len(next(iter(metrics.values()))) + 1, "params")
+def _check_finite(
+    before: Any, state: Any, metrics: dict[str, np.ndarray], step: int, data: Any, replay: Callable[[int], Any]
+) -> None:
+    """Raises at the first step whose loss is not finite, with a metric that is NaN, or that left a state not finite.
+
+    An optimiser may start with infinities of its own; what counts is what was finite and no longer is.
+    """
+    bad = {n: np.isnan(v) | (~np.isfinite(v) & n.endswith("/loss")) for n, v in metrics.items()}
+    found = {name: int(flags.argmax()) for name, flags in bad.items() if flags.any()}
+    if found:
+        first = min(found.values())
+        raise DivergedError(step + first + 1, ", ".join(n for n, i in found.items() if i == first), _ranges(data))
+    if all(flags.all() for flags in _finite_leaves(state)):
+        return
+    params, whole = _finite_leaves(before)
+
+    def lost(after: Any) -> str | None:
+        params_now, whole_now = _finite_leaves(after)
+        if (params & ~params_now).any():
+            return "params"
+        return "the optimiser's state" if (whole & ~whole_now).any() else None
+
+    if lost(state) is None:
+        return
+    low, high = 0, len(next(iter(metrics.values())))  # what is not finite stays so: halve the chunk, running it again
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if lost(replay(middle)[0]) else (middle, high)
+    raise DivergedError(step + high, str(lost(replay(high)[0])), _ranges(data))
+
+
+def _ranges(data: Any) -> str:
+    """The least and the greatest number of each array of the data."""
+    leaves = jax.tree_util.tree_leaves_with_path(data)
+    named = [(jax.tree_util.keystr(path, simple=True, separator=".") or "the data", leaf) for path, leaf in leaves]
+    return ", ".join(f"{name} from {float(leaf.min()):g} to {float(leaf.max()):g}" for name, leaf in named)

@@ -237,7 +237,7 @@ def prepare(
     par.check_batch(config.batch_size, par.make_mesh(devices).size)
     dataset = load_data(config)
     x = dataset.train.x
-    num_steps = config.num_epochs * training.count_steps(len(x), config.batch_size)
+    num_steps = config.num_epochs * training.count_steps(x, config.batch_size)
     init_key, *keys = jax.random.split(jax.random.key(config.seed), 3)
     model = experiment.build_model(config, x.shape[1:])
     algo = build_algorithm(experiment, config, model, num_steps)

@@ -71,7 +71,7 @@ def train(config: Config, dataset: Dataset, corruption: str, seed: int) -> dict[
     """All levels of one noise with one seed: the metrics by level, and the filters `[H, D, Z]`."""
     levels = getattr(config, corruption)
     x = dataset.train.x
-    num_steps = config.num_epochs * training.count_steps(len(x), config.batch_size)
+    num_steps = config.num_epochs * training.count_steps(x, config.batch_size)
     model, build, init = functions(x.shape[1:], config, corruption, num_steps)
     hparams = [method.HParams(config.lr, level) for level in levels]
     result = sweep(
@@ -151,7 +151,7 @@ def check(config: Config, dataset: Dataset) -> None:
         raise InputError(f"{dataset.name} has no labels, by which the codes are judged.")
     if config.num_seeds < 1 or not config.masking or not config.gaussian:
         raise InputError("--num-seeds has to be at least 1, and --masking and --gaussian need at least one level each.")
-    training.count_steps(len(dataset.train.x), config.batch_size)
+    training.count_steps(dataset.train.x, config.batch_size)
     for corruption in ("masking", "gaussian"):
         for level in getattr(config, corruption):
             method.dae(AE.dense(2, 1), method.HParams(config.lr, level), corruption=corruption)

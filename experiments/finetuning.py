@@ -26,8 +26,8 @@ def check(finetune: Any, dataset: Dataset, **rates: float) -> None:
         raise InputError("--finetune.lrs needs at least one rate.")
     check_positive(**{f"finetune.{name}": lr for name, lr in rates.items()})
     check_non_negative(**{"finetune.momentum": finetune.momentum})
-    evaluation.check_labels(dataset)
-    training.count_steps(len(dataset.train.x), finetune.batch_size)
+    evaluation.check_splits(dataset)
+    training.count_steps(dataset.train.x, finetune.batch_size)
 
 
 def fine_tuned(
@@ -55,7 +55,7 @@ def fine_tuned(
     Raises:
       DivergedError: that happened at all of them.
     """
-    num_steps = finetune.num_epochs * training.count_steps(len(dataset.train.x), finetune.batch_size)
+    num_steps = finetune.num_epochs * training.count_steps(dataset.train.x, finetune.batch_size)
     sizes = {"num_epochs": finetune.num_epochs, "batch_size": finetune.batch_size}
     found: list[dict[str, float]] = []
     diverged = None

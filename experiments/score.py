@@ -120,7 +120,7 @@ def data_keys(seed: int) -> tuple[jax.Array, jax.Array]:
 def train(config: Config, x: jax.Array) -> Any:
     """The states of all levels and seeds, every leaf `[H, S, ...]`."""
     model = build_model(config.hidden_dim)
-    num_steps = config.num_epochs * training.count_steps(len(x), config.batch_size)
+    num_steps = config.num_epochs * training.count_steps(x, config.batch_size)
     tx = lambda lr: optax.adam(schedules.cosine(lr, num_steps))
     return sweep(
         lambda hparams: method.dae(model, hparams, tx),
@@ -141,7 +141,7 @@ def check(config: Config) -> None:
         if getattr(config, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(config, name)}; it has to be at least 1.")
     check_positive(lr=config.lr, **{f"level {level}": level for level in config.levels})
-    training.count_steps(config.num_examples, config.batch_size)
+    training.count_steps(np.empty(config.num_examples), config.batch_size)
 
 
 def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:

@@ -99,8 +99,8 @@ def runs(config: Config) -> Runs:
     if not min(config.alphas) >= 1:
         raise InputError(f"--alphas {config.alphas}: the classifier sees alpha k units, and alpha is at least 1.")
     dataset = _load(config)
-    evaluation.check_labels(dataset)
-    training.count_steps(len(dataset.train.x), config.probe.batch_size)
+    evaluation.check_splits(dataset)
+    training.count_steps(dataset.train.x, config.probe.batch_size)
     knobs = config.hparams
     shared: dict[str, Any] = {
         "dataset": config.dataset, "num_epochs": config.num_epochs,
@@ -175,7 +175,7 @@ def probe_code(coded: Dataset, key: jax.Array, probe: Probe) -> evaluation.FineT
     scale = 1 / np.sqrt(np.square(coded.train.x).mean(dtype=np.float64))
     coded = over_splits(coded, lambda z: np.float32(scale) * z)
     model = AE(encoder=Identity(), decoder=Identity(), latent_dim=coded.train.x.shape[1])
-    num_steps = probe.num_epochs * training.count_steps(len(coded.train.x), probe.batch_size)
+    num_steps = probe.num_epochs * training.count_steps(coded.train.x, probe.batch_size)
     tx = adam(probe.lr, num_steps)
     return evaluation.fine_tune(
         model, {"encoder": {}}, coded, key, tx=tx, num_epochs=probe.num_epochs, batch_size=probe.batch_size

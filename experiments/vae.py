@@ -16,6 +16,7 @@ from aejax import data, evaluation, priors, training
 from aejax.checks import InputError
 from aejax.evaluation.apply import over_batches
 from aejax.methods import vae as method
+from aejax.posteriors import DiagonalGaussian
 from experiments import common, measures
 from experiments.common import Experiment, Reference, Trained
 
@@ -53,7 +54,7 @@ def measure(trained: Trained) -> dict[str, float]:
     metrics["active_units"] = evaluation.active_units(evaluation.embed(model, params, x))
     encode = partial(_encode, params, model=model)
     mean, logvar = jnp.split(jnp.asarray(over_batches(encode, x)), 2, axis=1)
-    z = np.asarray(method.reparameterise(z_key, mean, logvar))
+    z = np.asarray(DiagonalGaussian(mean, logvar).sample(z_key))
     return metrics | measures.against_prior(z, priors.StandardNormal(config.latent_dim), prior_key)
 
 

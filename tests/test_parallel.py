@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AxisType
+from jax.sharding import AxisType, PartitionSpec
 
 from aejax import parallel, training
+from aejax.algorithm import Player, play
 from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.methods.vae import VAE, vae
@@ -54,6 +55,32 @@ def test_placing_copies_what_others_can_write_to_and_shares_the_rest():
     assert float(placed[0]) == 1.0
     fixed = jnp.ones(100_000)
     assert parallel.place(fixed, where).unsafe_buffer_pointer() == fixed.unsafe_buffer_pointer()
+
+
+@pytest.mark.parametrize("way", ["pmap", "shard_map", "unchecked shard_map"])
+def test_what_is_gathered_is_all_rows_in_order_and_has_the_gradient_of_one_device(way):
+    """z = w x for x = 0, ..., 7, of weights 1, ..., 8: the loss (sum of weight z / 36 - 1)^2, by hand."""
+
+    def loss(params, x, key):
+        z = parallel.gather(params["w"] * x, parallel.AXIS)
+        weights = jnp.arange(1.0, 9.0)
+        return jnp.square((weights * z).sum() / 36 - 1), {"first": z[0]}
+
+    algo = play({"fit": Player(loss, ("w",), optax.sgd(0.1))}, [["fit"]], axis_name=parallel.AXIS)
+    state, x, key = algo.init({"w": jnp.float32(2.0)}), jnp.arange(8.0), jax.random.key(0)
+    if way == "pmap":
+        devices = jax.devices()[:4]
+        step = jax.pmap(algo.step, parallel.AXIS, in_axes=(None, 0, None), out_axes=None, devices=devices)
+        state, metrics = step(state, x.reshape(4, 2), key)
+    else:
+        mesh, spec = parallel.make_mesh(4), PartitionSpec
+        specs = {"in_specs": (spec(), spec(parallel.AXIS), spec()), "out_specs": spec()}
+        step = jax.shard_map(algo.step, mesh=mesh, check_vma=way == "shard_map", **specs)
+        state, metrics = jax.jit(step)(state, x, key)
+    mean = 168 / 36  # of x under the weights
+    np.testing.assert_allclose(metrics["fit/loss"], (2 * mean - 1) ** 2, rtol=1e-6)
+    np.testing.assert_allclose(state.params["w"], 2 - 0.1 * 2 * (2 * mean - 1) * mean, rtol=1e-6)
+    np.testing.assert_array_equal(parallel.gather(x, None), x)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
-"""Priors: densities against scipy and quadrature, samples against densities."""
+"""Priors: densities against scipy and quadrature, samples against densities; learned ones within their model."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,13 +8,47 @@ import pytest
 import scipy.integrate
 import scipy.stats
 from jax.test_util import check_grads
+from scipy.special import expit, log_softmax, logsumexp
 
-from aejax import priors
+from aejax import priors, training
 from aejax.checks import InputError
-from aejax.priors import GaussianMixture, StandardNormal, SwissRoll
+from aejax.data import Batch
+from aejax.methods.ae import AE
+from aejax.methods.vae import VAE, HParams, vae, vae_loss
+from aejax.nets import init_params
+from aejax.priors import GaussianMixture, LearnedMixture, StandardNormal, SwissRoll, VampPrior
 
 MIXTURE = GaussianMixture((1.0, 3.0), ((-1.0, 0.5), (1.0, 0.0)), (((0.5, 0.2), (0.2, 0.3)), ((0.2, -0.1), (-0.1, 0.4))))
-PLANE = {"normal": StandardNormal(2), "mixture": MIXTURE, "ring": GaussianMixture.ring(), "roll": SwissRoll()}
+MEANS, LOGVARS, LOGITS = (
+    np.random.default_rng(1).normal(0, scale, shape) for scale, shape in ((1, (3, 2)), (0.5, (3, 2)), (1, (3,)))
+)
+LOGVARS -= 1
+# Three pseudo-inputs of four pixels, and an encoder of them: means that depend on x, and log-variances that do too.
+PSEUDO, KERNEL = (np.random.default_rng(2).normal(0, 1, shape) for shape in ((3, 4), (4, 4)))
+BIAS = np.array([0.0, 0.0, -2.0, -2.0])
+
+
+class Learned:
+    """A learned prior within a linear VAE on four pixels, as one that can be sampled and has a density."""
+
+    def __init__(self, prior, params, likelihood="bernoulli"):
+        encoder = {"kernel": jnp.asarray(KERNEL, jnp.float32), "bias": jnp.asarray(BIAS, jnp.float32)}
+        params = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), params)
+        model = VAE(nn.Dense(4), nn.Dense(4), latent_dim=2, likelihood=likelihood, prior=prior)
+        bound = model.bind({"params": {"encoder": encoder, "prior": params}})
+        self.sample, self.log_prob = jax.jit(bound.sample_prior, static_argnums=1), bound.log_prior
+
+
+LEARNED = Learned(LearnedMixture(3), {"means": MEANS, "logvars": LOGVARS, "logits": LOGITS})
+VAMP = Learned(VampPrior(3), {"pseudo_inputs": PSEUDO})
+PLANE = {
+    "normal": StandardNormal(2),
+    "mixture": MIXTURE,
+    "ring": GaussianMixture.ring(),
+    "roll": SwissRoll(),
+    "learned": LEARNED,
+    "vamp": VAMP,
+}
 
 
 def grid(prior):
@@ -40,6 +75,27 @@ def test_mixture_is_the_sum_of_scipys_densities():
     with jax.enable_x64(True):
         got = MIXTURE.log_prob(jnp.asarray(z))
     np.testing.assert_allclose(got, np.log(sum(parts)), rtol=1e-10)
+
+
+def log_mixture(z, log_weights, means, logvars):
+    each = scipy.stats.norm(means, np.exp(logvars / 2)).logpdf(z[..., None, :]).sum(-1)
+    return logsumexp(log_weights + each, axis=-1)
+
+
+def test_the_learned_mixture_is_the_sum_of_scipys_densities():
+    z = np.random.default_rng(0).normal(0, 2, (3, 4, 2))
+    expected = log_mixture(z, log_softmax(LOGITS), MEANS, LOGVARS)
+    np.testing.assert_allclose(LEARNED.log_prob(jnp.asarray(z, jnp.float32)), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("likelihood", "squash"), [("bernoulli", expit), ("gaussian", lambda raw: raw)])
+def test_vampprior_is_the_mean_of_the_posteriors_at_its_pseudo_inputs(likelihood, squash):
+    """The pseudo-inputs lie in [0, 1] where the data do."""
+    z = np.random.default_rng(0).normal(0, 2, (3, 4, 2))
+    means, logvars = np.split(squash(PSEUDO) @ KERNEL + BIAS, 2, axis=1)
+    expected = log_mixture(z, -np.log(3), means, logvars)
+    prior = Learned(VampPrior(3), {"pseudo_inputs": PSEUDO}, likelihood)
+    np.testing.assert_allclose(prior.log_prob(jnp.asarray(z, jnp.float32)), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("roll", [SwissRoll(), SwissRoll(radius=3.0, turns=2.0, noise=0.07), SwissRoll(1.0, 1.0, 0.5)])
@@ -103,8 +159,70 @@ def test_moments_of_the_swiss_roll_by_hand():
 @pytest.mark.parametrize("name", PLANE)
 def test_scores_are_those_of_finite_differences(name):
     with jax.enable_x64(True):
-        z = PLANE[name].sample(jax.random.key(6), 4)
+        z = jnp.asarray(PLANE[name].sample(jax.random.key(6), 4), jnp.float64)
         check_grads(jax.jit(PLANE[name].log_prob), (z,), order=1)
+
+
+@pytest.mark.parametrize("prior", [LearnedMixture(4), VampPrior(4)])
+def test_a_learned_prior_is_a_group_that_training_moves(prior, digits):
+    """Its bound ends below that of the same steps with the prior at rest: its gradient goes the right way."""
+    model, data = VAE.dense(64, 2, hidden_dims=(16,), prior=prior), Batch(jnp.asarray(digits[:256]))
+    params = init_params(model, jax.random.key(0), data.x)
+    assert model.groups == ("encoder", "decoder", "prior")
+    assert set(params) == set(model.groups)
+    algo = vae(model, HParams(lr=1e-2))
+    *_, last = training.train(algo, algo.init(params), data, jax.random.key(1), batch_size=64, num_epochs=4)
+    moved = jax.tree.map(
+        lambda a, b: jnp.abs(a - b).reshape(4, -1).max(axis=1), last.state.params["prior"], params["prior"]
+    )
+    assert all((farthest > 1e-2).all() for farthest in jax.tree.leaves(moved))  # every component
+
+    def bound(prior):
+        return vae_loss({**last.state.params, "prior": prior}, data, jax.random.key(2), model=model)[0]
+
+    assert bound(last.state.params["prior"]) < bound(params["prior"])
+
+
+def test_a_model_without_a_prior_says_what_to_do():
+    model = AE.dense(4, 2, hidden_dims=())
+    params = init_params(model, jax.random.key(0), jnp.zeros((1, 4)))
+    for method, arguments in (("sample", (jax.random.key(0), 3)), ("log_prior", (jnp.zeros((1, 2)),))):
+        with pytest.raises(InputError, match=r"This AE has no prior .*AE\.dense\(\.\.\., prior='normal'\)"):
+            model.apply({"params": params}, *arguments, method=method)
+    advised = AE.dense(4, 2, hidden_dims=(), prior="normal")
+    assert advised.apply({"params": params}, jax.random.key(0), 3, method="sample").shape == (3, 4)
+
+
+def test_samples_of_the_model_have_the_moments_of_a_linear_decoder():
+    """x = A z + b of draws of the mixture: E x = A E z + b, and Cov x = A Cov z A'."""
+    model = AE.dense(3, 2, hidden_dims=(), likelihood="gaussian", prior=MIXTURE)
+    kernel, bias = np.array([[1.0, 0.5, -1.0], [0.0, 2.0, 1.0]]), np.array([3.0, 0.0, -1.0])
+    params = {"decoder": {"dense_0": {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}}}
+    x = np.asarray(model.apply({"params": params}, jax.random.key(7), 40_000, method="sample"), np.float64)
+    weights, means, covariances = np.array([0.25, 0.75]), np.array(MIXTURE.means), np.array(MIXTURE.covariances)
+    second = np.einsum("k,kij->ij", weights, covariances + means[:, :, None] * means[:, None, :])
+    mean = weights @ means
+    off = x - (mean @ kernel + bias)
+    assert (abs(off.mean(0)) < 4 * off.std(0) / 200).all()
+    products = off[:, :, None] * off[:, None, :]
+    expected = kernel.T @ (second - np.outer(mean, mean)) @ kernel
+    assert (abs(products.mean(0) - expected) < 4 * products.std(0) / 200).all()
+
+
+def test_learned_priors_that_cannot_be_are_refused():
+    x = jnp.zeros((1, 4))
+    for model, message in (
+        (AE.dense(4, 2, prior=VampPrior(3)), "AE.encode returns none such: use LearnedMixture"),
+        (VAE.dense(4, 2, prior=VampPrior(0)), "num_pseudo_inputs is 0"),
+        (VAE.dense(4, 2, prior=LearnedMixture(-1)), "num_components is -1"),
+        (VAE.dense(4, 2, prior=nn.Dense(3)), r"is a Dense; give one of \['mixture', 'normal'"),
+        (VAE.dense(4, 3, prior="swiss_roll"), "2 dimensions; latent_dim is 3"),
+        (VAE.dense(4, 3, prior=StandardNormal(2)), "2 dimensions; latent_dim is 3"),
+        (VAE.dense(4, 2, prior="vamp"), "Unknown prior 'vamp'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            init_params(model, jax.random.key(0), x)
+    init_params(AE.dense(4, 2, prior=LearnedMixture(3)), jax.random.key(0), x)  # as the first one is told
 
 
 def test_a_prior_is_a_static_argument():

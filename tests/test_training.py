@@ -8,9 +8,10 @@ import optax
 import pytest
 
 from aejax import parallel, training
-from aejax.algorithm import Player, play
+from aejax.algorithm import Player, Rule, play
 from aejax.checks import DivergedError, InputError
 from aejax.data import Batch
+from aejax.data.streams import epoch_order, num_examples, streams
 from aejax.methods.ae import AE, ae
 from aejax.nets import has_convolution, init_params
 
@@ -89,12 +90,15 @@ def test_evaluation_covers_every_example_once(batch_size):
 
 
 @pytest.mark.parametrize("batch_size", [2, 5])
-def test_evaluation_draws_the_noise_of_an_example_from_its_number(batch_size):
-    algo, state = one_player(report)
+def test_evaluation_draws_the_noise_of_a_batch_from_its_first_row(batch_size):
+    algo, state = one_player(lambda params, batch, key: (0.0 * params["w"], {"noise": jax.random.normal(key)}))
     state = state._replace(step=jnp.array(4))
     values = training.evaluate(algo, state, np.zeros(5, np.float32), KEY, batch_size=batch_size)
-    keys = [jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(KEY, i), 4), 0) for i in range(5)]
-    assert values["p/noise"] == pytest.approx(np.mean([jax.random.normal(key) for key in keys]), rel=1e-5)
+    starts = range(0, 5, batch_size)
+    keys = [jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(KEY, i), 4), 0) for i in starts]
+    sizes = [min(batch_size, 5 - i) for i in starts]
+    noise = np.average([jax.random.normal(key) for key in keys], weights=sizes)
+    assert values["p/noise"] == pytest.approx(noise, rel=1e-5)
 
 
 def test_evaluation_of_a_mapped_algorithm_and_of_a_state_on_eight_devices():
@@ -255,7 +259,7 @@ def test_a_lax_convolution_runs_outside_the_compiled_loop_on_cpu(lax_conv, monke
     monkeypatch.setattr(training, "_jit_chunk", None)
     chunks = run(algo, algo.init(params), data, batch_size=4, num_epochs=1)
     state, step, losses = algo.init(params), jax.jit(algo.step), []
-    for rows in training.epoch_order(DATA_KEY, 0, size=40, batch_size=4):
+    for rows in epoch_order(DATA_KEY, 0, streams(data, 4)):
         state, metrics = step(state, Batch(data.x[rows]), STEP_KEY)
         losses.append(metrics["recon/loss"])
     np.testing.assert_allclose(joined(chunks)["recon/loss"], losses, rtol=1e-6)
@@ -304,9 +308,71 @@ def test_divergence_names_the_losses_that_said_so():
 def test_parameters_that_are_not_finite_are_never_yielded():
     """The loss is finite, its step is not: the loss of the next one would say so."""
     algo, state = one_player(lambda params, x, key: (100.0 * jax.nn.sigmoid(params["w"]), {}), lr=1e38)
-    with pytest.raises(DivergedError) as error:
+    with pytest.raises(DivergedError, match="params is not finite after step 1: lower the learning rate") as error:
         run(algo, state, np.zeros(9, np.float32))
-    assert (error.value.step, error.value.term) == (2, "params")
+    assert (error.value.step, error.value.term) == (1, "params")
+
+
+def lost_at(step):
+    """A rule that counts steps, and once there makes its counter NaN; no loss sees it."""
+
+    def update(params, sums, key):
+        return {"count": jnp.where(params["count"] + 1 == step, jnp.nan, params["count"] + 1)}
+
+    players = {
+        "p": Player(fit_mean, ("w",), optax.sgd(0.1)),
+        "rule": Rule(lambda params, batch, key: ((), {}), update, ("count",)),
+    }
+    algo = play(players, [["p", "rule"]])
+    return algo, algo.init({"w": jnp.ones(()), "count": jnp.zeros(())})
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 9, 17, 20])
+def test_the_step_that_lost_the_state_is_found_within_its_chunk(step):
+    algo, state = lost_at(step)
+    with pytest.raises(DivergedError, match=f"params is not finite after step {step}:") as error:
+        run(algo, state, np.zeros(3, np.float32), num_epochs=40)
+    assert (error.value.step, error.value.term) == (step, "params")
+
+
+def test_an_optimiser_that_lost_its_state_is_told():
+    """One gradient of 1e25 puts the second moment at infinity, and nothing would move any more."""
+    spike = lambda params, x, key: (jnp.where(x.max() > 8, 1e25, 1.0) * params["w"], {})
+    algo = play({"p": Player(spike, ("w",), optax.adam(1e-3))}, [["p"]])
+    data = np.arange(9.0, dtype=np.float32) + 0.5
+    first = next(i for i, rows in enumerate(epoch_order(DATA_KEY, 0, streams(data, 3))) if 8 in rows)
+    with pytest.raises(DivergedError, match="the optimiser's state is not finite after step") as error:
+        run(algo, algo.init({"w": jnp.ones(())}), data)
+    assert error.value.step == first + 1
+
+
+def test_infinities_that_an_optimiser_begins_with_are_its_own():
+    tx = optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau())  # the best value so far is infinite
+    algo = play({"p": Player(fit_mean, ("w",), tx)}, [["p"]])
+    assert run(algo, algo.init({"w": jnp.ones(())}), np.zeros(9, np.float32))[-1].step == 6
+
+
+def test_a_metric_that_is_not_a_number_is_told_and_an_infinite_one_is_not():
+    def loss(params, x, key):
+        return fit_mean(params, x, key)[0], {
+            "inf": 1 / (0 * x.sum()),
+            "nan": jnp.where(params["w"] < 0.5, jnp.nan, 0.0),
+        }
+
+    algo, state = one_player(loss, lr=0.5)  # w is 1, then 0.5, then 0.25
+    with pytest.raises(DivergedError, match="p/nan is not finite at step 3") as error:
+        run(algo, state, np.zeros(9, np.float32))
+    assert (error.value.step, error.value.term) == (3, "p/nan")
+
+
+def test_at_the_first_step_the_data_are_named_and_not_the_rate():
+    data = Batch(np.array([[0.0, 255.0], [3.0, np.inf]], np.float32))
+    algo, state = one_player(lambda params, batch, key: (params["w"] * batch.x.mean(), {}))
+    with pytest.raises(DivergedError) as error:
+        run(algo, state, data, batch_size=2)
+    assert "before anything was learned" in str(error.value)
+    assert "x from 0 to inf" in str(error.value)
+    assert "lower" not in str(error.value)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
@@ -342,7 +408,7 @@ def test_a_mapped_algorithm_is_refused_under_jit():
 @pytest.mark.parametrize("data", [Batch(np.zeros(4), np.zeros(5)), Batch(np.zeros(4), np.float32(1.0)), Batch(None)])
 def test_data_without_one_length_in_common_are_refused(data):
     with pytest.raises(InputError, match="one length in common"):
-        training.num_examples(data)
+        num_examples(data)
 
 
 def test_an_evaluation_of_nothing_is_refused():

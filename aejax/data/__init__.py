@@ -13,9 +13,9 @@ import numpy as np
 
 from aejax.checks import InputError
 from aejax.data import files, prepared
-from aejax.data.arrays import Arrays, as_float32, check
+from aejax.data.arrays import Arrays, as_float32, check, check_examples
 
-__all__ = ["BINARIZE", "Batch", "Dataset", "binarize", "check", "flatten", "load", "threshold"]
+__all__ = ["BINARIZE", "Batch", "Dataset", "binarize", "check", "check_examples", "flatten", "load", "threshold"]
 
 TEST_FRACTION = 0.1  # of a set that has no test split
 BINARIZE = ("none", "stochastic", "threshold")

@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 
 from aejax.jacobian.segments import Block, Diagonal, Linear, Segment
+from aejax.precision import wide
 
 Array = jax.Array
 
@@ -266,11 +267,6 @@ def _compute(
 def sum_sq(x: Array, axis: int | None = None) -> Array:
     """Sum of squares, in float32 or wider."""
     return jnp.sum(jnp.square(x), axis=axis, dtype=wide(x.dtype))
-
-
-def wide(dtype: Any) -> Any:
-    """The type that numbers of a type are summed in: float32 for half precision."""
-    return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
 
 
 def _push(segment: Segment, x: Array, slope: Array | None, matrix: Array | None) -> Array:

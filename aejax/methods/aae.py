@@ -5,7 +5,7 @@ codes from draws of a prior; the encoder learns to fool it beside learning to re
 data, taken together, follow the prior.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,10 +16,13 @@ import optax
 
 from aejax import divergences, priors
 from aejax.algorithm import Algorithm, Metrics, Player, play
-from aejax.checks import InputError, check_positive
+from aejax.checks import InputError
 from aejax.data import Batch
+from aejax.factory import Method, Positive, check_data, factory, optimisers
 from aejax.methods.ae import AE, ae_loss
 from aejax.nets import MLP
+
+__all__ = ["AAE", "aae"]
 
 
 class AAE(AE):
@@ -47,11 +50,11 @@ class AAE(AE):
 class HParams(NamedTuple):
     """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""
 
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Learning rate of reconstruction."""
-    disc_lr: float = 1e-3
+    disc_lr: Positive = 1e-3
     """Learning rate of the discriminator."""
-    gen_lr: float = 1e-3
+    gen_lr: Positive = 1e-3
     """Learning rate of the encoder against the discriminator."""
 
 
@@ -96,10 +99,11 @@ def aae_gen_loss(params: Any, batch: Batch, key: jax.Array, *, model: AAE) -> tu
     return divergences.generator_loss(aae.discriminate(aae.encode(batch.x))).mean(), {}
 
 
+@factory
 def aae(
     model: AAE,
     hparams: HParams = HParams(),
-    tx: Callable[..., Any] = optax.adam,
+    tx: Callable[..., Any] | Mapping[str, Any] = optax.adam,
     *,
     prior: str | priors.Prior = "normal",
     axis_name: str | None = None,
@@ -111,8 +115,8 @@ def aae(
 
     Args:
       model: the module.
-      hparams: knobs; may hold traced values.
-      tx: learning rate -> optimiser; called for each player.
+      hparams: knobs; may hold traced values. Each may be given by its name too.
+      tx: learning rate -> optimiser, called for each player; or a dict of such by player.
       prior: a name of `aejax.priors`, or a prior.
       axis_name: as in `play`.
 
@@ -122,14 +126,18 @@ def aae(
     Raises:
       InputError: the prior is unknown, or its size is not the model's `latent_dim`.
     """
-    check_positive(lr=hparams.lr, disc_lr=hparams.disc_lr, gen_lr=hparams.gen_lr)
     if isinstance(prior, str):
         prior = priors.get(prior, model.latent_dim)
     if prior.latent_dim != model.latent_dim:
         raise InputError(f"The prior has {prior.latent_dim} dimensions; the model's latent_dim is {model.latent_dim}.")
+    txs = optimisers(tx, {"recon": hparams.lr, "disc": hparams.disc_lr, "gen": hparams.gen_lr})
     players = {
-        "recon": Player(partial(ae_loss, model=model), ("encoder", "decoder"), tx(hparams.lr)),
-        "disc": Player(partial(aae_disc_loss, model=model, prior=prior), ("discriminator",), tx(hparams.disc_lr)),
-        "gen": Player(partial(aae_gen_loss, model=model), ("encoder",), tx(hparams.gen_lr)),
+        "recon": Player(partial(ae_loss, model=model), model.groups, txs["recon"]),
+        "disc": Player(partial(aae_disc_loss, model=model, prior=prior), ("discriminator",), txs["disc"]),
+        "gen": Player(partial(aae_gen_loss, model=model), ("encoder",), txs["gen"]),
     }
-    return play(players, [["recon"], ["disc"], ["gen"]], axis_name=axis_name)
+    check = partial(check_data, model)
+    return play(players, [["recon"], ["disc"], ["gen"]], axis_name=axis_name, check=check)
+
+
+METHOD = Method(AAE, HParams, aae, year=2015)

@@ -4,18 +4,18 @@ Rumelhart, Hinton & Williams (1986); Bourlard & Kamp (1988) and Baldi & Hornik (
 minimum spans the principal subspace; Hinton & Salakhutdinov (2006) for the deep one.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import optax
 
 from aejax import likelihoods
-from aejax.algorithm import Algorithm, Metrics, Player, play
-from aejax.checks import check_positive
+from aejax.algorithm import Metrics
 from aejax.data import Batch
+from aejax.factory import Method, Positive, one_player
 from aejax.nets import Autoencoder
+
+__all__ = ["AE", "ae", "ae_loss"]
 
 
 class AE(Autoencoder):
@@ -25,7 +25,7 @@ class AE(Autoencoder):
 class HParams(NamedTuple):
     """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""
 
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Learning rate."""
 
 
@@ -55,20 +55,7 @@ def reconstruction(params: Any, z: jax.Array, x: jax.Array, *, model: AE) -> tup
     return recon, {"recon_nats": recon, "sse": likelihoods.sse(likelihood.mean(output), x).mean()}
 
 
-def ae(
-    model: AE, hparams: HParams = HParams(), tx: Callable[..., Any] = optax.adam, *, axis_name: str | None = None
-) -> Algorithm:
-    """The one-player game.
+ae = one_player("ae", ae_loss, AE, HParams)
 
-    Args:
-      model: the module.
-      hparams: knobs; may hold traced values.
-      tx: learning rate -> optimiser.
-      axis_name: as in `play`.
 
-    Returns:
-      Player `recon` moves `encoder` and `decoder`; one phase.
-    """
-    check_positive(lr=hparams.lr)
-    recon = Player(partial(ae_loss, model=model), ("encoder", "decoder"), tx(hparams.lr))
-    return play({"recon": recon}, [["recon"]], axis_name=axis_name)
+METHOD = Method(AE, HParams, ae, year=1986, noise_free=True)

@@ -5,28 +5,29 @@ linear autoencoder is a subspace, in any basis; with the squared weights it is t
 the singular values of the decoder tell the variance along each.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from aejax.algorithm import Algorithm, Metrics, Player, play
-from aejax.checks import InputError, check_non_negative, check_positive
+from aejax.algorithm import Metrics
+from aejax.checks import InputError
 from aejax.data import Batch
+from aejax.factory import Method, NonNegative, Positive, one_player
 from aejax.methods.ae import AE, ae_loss
 from aejax.nets import TiedMLP
+
+__all__ = ["ae_l2", "ae_l2_loss", "principal_directions"]
 
 
 class HParams(NamedTuple):
     """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""
 
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Learning rate."""
-    weight_decay: float = 1e-3
+    weight_decay: NonNegative = 1e-3
     """Weight of the squared weights against the reconstruction in nats."""
 
 
@@ -64,25 +65,7 @@ def ae_l2_loss(
     return recon + weight_decay * weights, {**metrics, "weights_sq": weights}
 
 
-def ae_l2(
-    model: AE, hparams: HParams = HParams(), tx: Callable[..., Any] = optax.adam, *, axis_name: str | None = None
-) -> Algorithm:
-    """The one-player game.
-
-    Args:
-      model: the module.
-      hparams: knobs; may hold traced values.
-      tx: learning rate -> optimiser.
-      axis_name: as in `play`.
-
-    Returns:
-      Player `recon` moves `encoder` and `decoder`; one phase.
-    """
-    check_positive(lr=hparams.lr)
-    check_non_negative(weight_decay=hparams.weight_decay)
-    loss = partial(ae_l2_loss, model=model, weight_decay=hparams.weight_decay)
-    recon = Player(loss, ("encoder", "decoder"), tx(hparams.lr))
-    return play({"recon": recon}, [["recon"]], axis_name=axis_name)
+ae_l2 = one_player("ae_l2", ae_l2_loss, AE, HParams)
 
 
 def principal_directions(params: Any, *, weight_decay: float) -> tuple[np.ndarray, np.ndarray]:
@@ -126,3 +109,6 @@ def squared_weights(params: Any, *, model: AE) -> jax.Array:
     kernels = _kernels(params["encoder"]) + _kernels(params["decoder"])
     total = sum((jnp.square(kernel).sum() for kernel in kernels), jnp.zeros(()))
     return 2 * total if isinstance(model.decoder, TiedMLP) else total
+
+
+METHOD = Method(AE, HParams, ae_l2, year=2019, noise_free=True)

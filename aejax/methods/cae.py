@@ -8,19 +8,20 @@ Published: one layer of sigmoids with tied weights, as `CAE.dense` has it. With 
 encoder can shrink and the decoder grow: the penalty vanishes and nothing is contracted.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Self
 
 import flax.linen as nn
 import jax
-import optax
 
 from aejax import jacobian as jac
-from aejax.algorithm import Algorithm, Metrics, Player, play
-from aejax.checks import InputError, check_non_negative, check_positive
+from aejax.algorithm import Metrics
+from aejax.checks import InputError
 from aejax.data import Batch
+from aejax.factory import Method, NonNegative, Positive, one_player
 from aejax.methods.ae import AE, reconstruction
+
+__all__ = ["CAE", "cae", "cae_loss"]
 
 
 class CAE(AE):
@@ -36,9 +37,9 @@ class CAE(AE):
 class HParams(NamedTuple):
     """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""
 
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Learning rate."""
-    contraction: float = 0.1
+    contraction: NonNegative = 0.1
     """Weight of the penalty against the reconstruction in nats."""
 
 
@@ -89,37 +90,15 @@ def cae_loss(
     return recon + contraction * penalty, {**metrics, "jacobian_sq": penalty}
 
 
-def cae(
-    model: CAE,
-    hparams: HParams = HParams(),
-    tx: Callable[..., Any] = optax.adam,
-    *,
-    jacobian: str = "auto",
-    memory_limit: int | None = None,
-    axis_name: str | None = None,
-) -> Algorithm:
-    """The one-player game.
-
-    Args:
-      model: the module.
-      hparams: knobs; may hold traced values.
-      tx: learning rate -> optimiser.
-      jacobian, memory_limit: as in `cae_loss`.
-      axis_name: as in `play`.
-
-    Returns:
-      Player `recon` moves `encoder` and `decoder`; one phase.
-
-    Raises:
-      InputError: unknown mode, or knobs that cannot be.
-    """
-    check_positive(lr=hparams.lr)
-    check_non_negative(contraction=hparams.contraction)
+def _check(model: CAE, *_: Any, jacobian: str, memory_limit: int | None) -> None:
     jac.check_mode(jacobian, modes=MODES)
     if memory_limit is not None and (jacobian == "hutchinson" or memory_limit <= 0):
         raise InputError(
             f"memory_limit is {memory_limit} with {jacobian!r}; it is a positive number of bytes, for the exact modes."
         )
-    loss = partial(cae_loss, model=model, contraction=hparams.contraction, jacobian=jacobian, memory_limit=memory_limit)
-    recon = Player(loss, ("encoder", "decoder"), tx(hparams.lr))
-    return play({"recon": recon}, [["recon"]], axis_name=axis_name)
+
+
+cae = one_player("cae", cae_loss, CAE, HParams, check=_check)
+
+
+METHOD = Method(CAE, HParams, cae, year=2011, noise_free=True)

@@ -5,33 +5,34 @@ the penalty of the CAE comes one on the Hessian, estimated as in the paper by th
 The penalty of the Jacobian is exact.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from aejax import corruption
 from aejax import jacobian as jac
-from aejax.algorithm import Algorithm, Metrics, Player, play
-from aejax.checks import InputError, check_non_negative, check_positive
+from aejax.algorithm import Metrics
+from aejax.checks import InputError
 from aejax.data import Batch
+from aejax.factory import Method, NonNegative, Positive, one_player
 from aejax.methods.ae import reconstruction
 from aejax.methods.cae import CAE
+
+__all__ = ["cae_h", "cae_h_loss"]
 
 
 class HParams(NamedTuple):
     """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""
 
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Learning rate."""
-    contraction: float = 0.1
+    contraction: NonNegative = 0.1
     """Weight of the squared norm of the Jacobian against the reconstruction in nats: the paper's lambda."""
-    gamma: float = 0.1
+    gamma: NonNegative = 0.1
     """Weight of the squared change of the Jacobian under noise."""
-    sigma: float = 0.1
+    sigma: Positive = 0.1
     """Standard deviation of that noise, in the units of x."""
 
 
@@ -75,34 +76,12 @@ def cae_h_loss(
     return recon + contraction * penalty + gamma * change, terms
 
 
-def cae_h(
-    model: CAE,
-    hparams: HParams = HParams(),
-    tx: Callable[..., Any] = optax.adam,
-    *,
-    num_samples: int = 4,
-    axis_name: str | None = None,
-) -> Algorithm:
-    """The one-player game.
-
-    Args:
-      model: the module.
-      hparams: knobs; may hold traced values.
-      tx: learning rate -> optimiser.
-      num_samples: draws of noise for each example.
-      axis_name: as in `play`.
-
-    Returns:
-      Player `recon` moves `encoder` and `decoder`; one phase.
-
-    Raises:
-      InputError: a weight, the deviation or the number of draws cannot be used.
-    """
-    check_positive(lr=hparams.lr, sigma=hparams.sigma)
-    check_non_negative(contraction=hparams.contraction, gamma=hparams.gamma)
+def _check(model: CAE, *_: Any, num_samples: int) -> None:
     if num_samples < 1:
         raise InputError(f"num_samples is {num_samples}; it has to be at least 1.")
-    weights = {"contraction": hparams.contraction, "gamma": hparams.gamma, "sigma": hparams.sigma}
-    loss = partial(cae_h_loss, model=model, num_samples=num_samples, **weights)
-    recon = Player(loss, ("encoder", "decoder"), tx(hparams.lr))
-    return play({"recon": recon}, [["recon"]], axis_name=axis_name)
+
+
+cae_h = one_player("cae_h", cae_h_loss, CAE, HParams, check=_check)
+
+
+METHOD = Method(CAE, HParams, cae_h, year=2011)

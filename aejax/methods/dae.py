@@ -6,32 +6,32 @@ the Gaussian likelihood, `(reconstruct(x) - x) / sigma^2` estimates the gradient
 Bengio, 2014).
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from aejax import corruption as corruptions
 from aejax import likelihoods
-from aejax.algorithm import Algorithm, Metrics, Player, play
-from aejax.checks import check_non_negative, check_positive
+from aejax.algorithm import Metrics
 from aejax.data import Batch
+from aejax.factory import Method, NonNegative, Positive, one_player
 from aejax.methods.ae import AE
+
+__all__ = ["dae", "dae_loss"]
 
 
 class HParams(NamedTuple):
     """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""
 
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Learning rate."""
     level: float = 0.3
     """Of the corruption: standard deviation (gaussian), or the share of components that it hits."""
-    corrupted: float = 1.0
+    corrupted: NonNegative = 1.0
     """Weight of the components that it hits; Gaussian noise hits all."""
-    intact: float = 1.0
+    intact: NonNegative = 1.0
     """Weight of the others; 0 is full emphasis on what was corrupted."""
 
 
@@ -72,39 +72,17 @@ def dae_loss(
     bound, likelihood = model.bind({"params": params}), likelihoods.get(model.likelihood)
     output = bound.decode(bound.encode(corrupt(key, x, level)))
     is_hit = corruptions.hits(corruption, jax.random.clone(key), x, level)
-    nats = likelihood.nll(output.reshape(-1, 1), x.reshape(-1, 1)).reshape(len(x), -1)  # of each component
+    nats = likelihood.nll_components(output, x).reshape(len(x), -1)
     weights = jnp.where(is_hit, corrupted, intact).reshape(len(x), -1)
     loss, recon = (weights * nats).sum(axis=1).mean(), nats.sum(axis=1).mean()
     return loss, {"recon_nats": recon, "sse": likelihoods.sse(likelihood.mean(output), x).mean()}
 
 
-def dae(
-    model: AE,
-    hparams: HParams = HParams(),
-    tx: Callable[..., Any] = optax.adam,
-    *,
-    corruption: str = "gaussian",
-    axis_name: str | None = None,
-) -> Algorithm:
-    """The one-player game.
-
-    Args:
-      model: the module.
-      hparams: knobs; may hold traced values.
-      tx: learning rate -> optimiser.
-      corruption: a name of `aejax.corruption.CORRUPTIONS`.
-      axis_name: as in `play`.
-
-    Returns:
-      Player `recon` moves `encoder` and `decoder`; one phase.
-
-    Raises:
-      InputError: unknown corruption, a level that it cannot have, or a negative weight.
-    """
-    check_positive(lr=hparams.lr)
+def _check(model: AE, hparams: HParams, *, corruption: str) -> None:
     corruptions.check_level(corruption, hparams.level)
-    check_non_negative(corrupted=hparams.corrupted, intact=hparams.intact)
-    lr, *knobs = hparams
-    noise = dict(zip(HParams._fields[1:], knobs, strict=True))
-    recon = Player(partial(dae_loss, model=model, corruption=corruption, **noise), ("encoder", "decoder"), tx(lr))
-    return play({"recon": recon}, [["recon"]], axis_name=axis_name)
+
+
+dae = one_player("dae", dae_loss, AE, HParams, check=_check)
+
+
+METHOD = Method(AE, HParams, dae, year=2008, inert=("intact",))  # Gaussian noise leaves no component intact

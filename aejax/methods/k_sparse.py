@@ -4,17 +4,16 @@ Makhzani & Frey (2013). The support is chosen, and then the model is linear: wit
 autoencoder, and the choice is one step of iterative hard thresholding. There is no penalty and no other non-linearity.
 """
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from aejax.algorithm import Algorithm, Player, play
-from aejax.checks import InputError, check_positive
+from aejax.checks import InputError
+from aejax.factory import Method, Positive, one_player
 from aejax.methods.ae import AE, ae_loss
+
+__all__ = ["KSparseAE", "k_sparse"]
 
 
 class KSparseAE(AE):
@@ -31,6 +30,7 @@ class KSparseAE(AE):
     alpha: float = 1.0
 
     def setup(self) -> None:
+        super().setup()
         _check(self)
 
     @classmethod
@@ -85,40 +85,28 @@ def keep_largest(z: jax.Array, k: int) -> jax.Array:
 class HParams(NamedTuple):
     """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""
 
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Learning rate."""
 
 
-def k_sparse(
-    model: KSparseAE, hparams: HParams = HParams(), tx: Callable[..., Any] = optax.adam, *, axis_name: str | None = None
-) -> Algorithm:
-    """The one-player game; its loss is `ae_loss` at the code of k units.
-
-    The paper's squared error is twice the Gaussian likelihood here, up to a constant: learning rates of plain gradient
-    descent differ by that factor. The paper begins with a large k and lowers it, so that fewer units die; here k is
-    that of the model, and a schedule is a series of runs, each from the parameters of the last.
-
-    Args:
-      model: the module; it holds k.
-      hparams: knobs; may hold traced values.
-      tx: learning rate -> optimiser.
-      axis_name: as in `play`.
-
-    Returns:
-      Player `recon` moves `encoder` and `decoder`; one phase.
-
-    Raises:
-      InputError: a k or an alpha that cannot be.
-    """
-    check_positive(lr=hparams.lr)
-    _check(model)
-    recon = Player(partial(ae_loss, model=model), ("encoder", "decoder"), tx(hparams.lr))
-    return play({"recon": recon}, [["recon"]], axis_name=axis_name)
-
-
-def _check(model: KSparseAE) -> None:
+def _check(model: KSparseAE, *_: Any) -> None:
     if not 1 <= model.k <= model.latent_dim or not model.alpha >= 1:
         raise InputError(
             f"k={model.k} and alpha={model.alpha} with {model.latent_dim} units; k has to be between 1 and the number"
             " of units, alpha at least 1."
         )
+
+
+k_sparse = one_player(
+    "k_sparse",
+    ae_loss,
+    KSparseAE,
+    HParams,
+    check=_check,
+    notes="""The paper's squared error is twice the Gaussian likelihood here, up to a constant: learning rates of plain
+gradient descent differ by that factor. The paper begins with a large k and lowers it, so that fewer units die; here k
+is that of the model, and a schedule is a series of runs, each from the parameters of the last.""",
+)
+
+
+METHOD = Method(KSparseAE, HParams, k_sparse, year=2013, noise_free=True, fields={"k": 3})

@@ -13,15 +13,17 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from aejax import corruption as corruptions
 from aejax import jacobian as jac
 from aejax import likelihoods
-from aejax.algorithm import Algorithm, Metrics, Player, play
-from aejax.checks import InputError, check_positive, nearest
+from aejax.algorithm import Metrics
+from aejax.checks import InputError
 from aejax.data import Batch
+from aejax.factory import Method, Positive, one_player
 from aejax.methods.ae import AE
+
+__all__ = ["linear_dae", "mdae", "mdae_loss"]
 
 Array = jax.Array
 
@@ -29,7 +31,7 @@ Array = jax.Array
 class HParams(NamedTuple):
     """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""
 
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Learning rate."""
     level: float = 0.3
     """Of the corruption: standard deviation (gaussian), or the share of components that it hits."""
@@ -37,9 +39,9 @@ class HParams(NamedTuple):
 
 # The root of the second derivative of the nll in the decoder's output: for Bernoulli sqrt(p (1 - p)) of logits, which
 # as a product has no infinite slope where p is 0 or 1.
-_ROOT_CURVATURE: dict[str, Callable[[Array], Array]] = {
-    "gaussian": jnp.ones_like,
-    "bernoulli": lambda logits: jnp.exp(0.5 * (jax.nn.log_sigmoid(logits) + jax.nn.log_sigmoid(-logits))),
+_ROOT_CURVATURE: dict[likelihoods.Likelihood, Callable[[Array], Array]] = {
+    likelihoods.Gaussian(): jnp.ones_like,
+    likelihoods.Bernoulli(): lambda logits: jnp.exp(0.5 * (jax.nn.log_sigmoid(logits) + jax.nn.log_sigmoid(-logits))),
 }
 
 
@@ -103,35 +105,12 @@ def mdae_loss(
     return recon + noise, {"recon_nats": recon, "noise_nats": noise, "sse": sse}
 
 
-def mdae(
-    model: AE,
-    hparams: HParams = HParams(),
-    tx: Callable[..., Any] = optax.adam,
-    *,
-    corruption: str = "masking",
-    axis_name: str | None = None,
-) -> Algorithm:
-    """The one-player game.
-
-    Args:
-      model: the module.
-      hparams: knobs; may hold traced values.
-      tx: learning rate -> optimiser.
-      corruption: a name of `aejax.corruption.CORRUPTIONS`.
-      axis_name: as in `play`.
-
-    Returns:
-      Player `recon` moves `encoder` and `decoder`; one phase.
-
-    Raises:
-      InputError: unknown corruption, a level that it cannot have, or a likelihood whose curvature is not known here.
-    """
-    check_positive(lr=hparams.lr)
+def _check(model: AE, hparams: HParams, *, corruption: str) -> None:
     corruptions.check_level(corruption, hparams.level)
     _curvature(model)
-    loss = partial(mdae_loss, model=model, corruption=corruption, level=hparams.level)
-    recon = Player(loss, ("encoder", "decoder"), tx(hparams.lr))
-    return play({"recon": recon}, [["recon"]], axis_name=axis_name)
+
+
+mdae = one_player("mdae", mdae_loss, AE, HParams, check=_check)
 
 
 def linear_dae(x: np.ndarray, corruption: str, level: float, *, latent_dim: int | None = None) -> dict[str, Any]:
@@ -239,7 +218,11 @@ def linear_denoising_sse(params: Any, moments: Moments) -> float:
 
 
 def _curvature(model: AE) -> Callable[[Array], Array]:
-    if model.likelihood not in _ROOT_CURVATURE:
-        known = nearest(model.likelihood, _ROOT_CURVATURE, what="ones")
-        raise InputError(f"The curvature of the likelihood {model.likelihood!r} is not known here. {known}")
-    return _ROOT_CURVATURE[model.likelihood]
+    likelihood = likelihoods.get(model.likelihood)
+    if likelihood not in _ROOT_CURVATURE:
+        known = " and ".join(map(str, _ROOT_CURVATURE))
+        raise InputError(f"The curvature of {likelihood} is not known here, only those of {known}.")
+    return _ROOT_CURVATURE[likelihood]
+
+
+METHOD = Method(AE, HParams, mdae, year=2014, noise_free=True)

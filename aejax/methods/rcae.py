@@ -5,26 +5,26 @@ the bridge from the denoising to the contractive autoencoder: what small Gaussia
 written as a penalty.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import optax
 
 from aejax import jacobian as jac
-from aejax.algorithm import Algorithm, Metrics, Player, play
-from aejax.checks import check_non_negative, check_positive
+from aejax.algorithm import Metrics
 from aejax.data import Batch
+from aejax.factory import Method, NonNegative, Positive, one_player
 from aejax.methods.ae import AE, reconstruction
+
+__all__ = ["rcae", "rcae_loss"]
 
 
 class HParams(NamedTuple):
     """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""
 
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Learning rate."""
-    contraction: float = 0.1
+    contraction: NonNegative = 0.1
     """Weight of the penalty against the reconstruction in nats."""
 
 
@@ -60,22 +60,7 @@ def rcae_loss(
     return recon + contraction * penalty, {**metrics, "reconstruction_jacobian_sq": penalty}
 
 
-def rcae(
-    model: AE, hparams: HParams = HParams(), tx: Callable[..., Any] = optax.adam, *, axis_name: str | None = None
-) -> Algorithm:
-    """The one-player game.
+rcae = one_player("rcae", rcae_loss, AE, HParams)
 
-    Args:
-      model: the module.
-      hparams: knobs; may hold traced values.
-      tx: learning rate -> optimiser.
-      axis_name: as in `play`.
 
-    Returns:
-      Player `recon` moves `encoder` and `decoder`; one phase.
-    """
-    check_positive(lr=hparams.lr)
-    check_non_negative(contraction=hparams.contraction)
-    loss = partial(rcae_loss, model=model, contraction=hparams.contraction)
-    recon = Player(loss, ("encoder", "decoder"), tx(hparams.lr))
-    return play({"recon": recon}, [["recon"]], axis_name=axis_name)
+METHOD = Method(AE, HParams, rcae, year=2014, noise_free=True)

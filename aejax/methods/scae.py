@@ -7,31 +7,31 @@ whatever its depth, and no Jacobian. The name is that of the method table of thi
 introduces it.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from aejax import corruption
-from aejax.algorithm import Algorithm, Metrics, Player, play
-from aejax.checks import check_non_negative, check_positive
+from aejax.algorithm import Metrics
 from aejax.data import Batch
+from aejax.factory import Method, NonNegative, Positive, one_player
 from aejax.likelihoods import sse
 from aejax.methods.ae import reconstruction
 from aejax.methods.cae import CAE
+
+__all__ = ["scae", "scae_loss"]
 
 
 class HParams(NamedTuple):
     """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""
 
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Learning rate."""
-    contraction: float = 0.1
+    contraction: NonNegative = 0.1
     """Weight of the penalty against the reconstruction in nats, as in the CAE."""
-    sigma: float = 0.1
+    sigma: Positive = 0.1
     """Standard deviation of the noise, in the units of x."""
 
 
@@ -71,22 +71,7 @@ def scae_loss(
     return recon + contraction * penalty, {**metrics, "shift_sq": penalty}
 
 
-def scae(
-    model: CAE, hparams: HParams = HParams(), tx: Callable[..., Any] = optax.adam, *, axis_name: str | None = None
-) -> Algorithm:
-    """The one-player game.
+scae = one_player("scae", scae_loss, CAE, HParams)
 
-    Args:
-      model: the module.
-      hparams: knobs; may hold traced values.
-      tx: learning rate -> optimiser.
-      axis_name: as in `play`.
 
-    Returns:
-      Player `recon` moves `encoder` and `decoder`; one phase.
-    """
-    check_positive(lr=hparams.lr, sigma=hparams.sigma)
-    check_non_negative(contraction=hparams.contraction)
-    loss = partial(scae_loss, model=model, contraction=hparams.contraction, sigma=hparams.sigma)
-    recon = Player(loss, ("encoder", "decoder"), tx(hparams.lr))
-    return play({"recon": recon}, [["recon"]], axis_name=axis_name)
+METHOD = Method(CAE, HParams, scae, year=2011)

@@ -19,14 +19,17 @@ from typing import Any, NamedTuple, Self
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 from jax.scipy.special import rel_entr
 
-from aejax.algorithm import Algorithm, Metrics, Player, play
-from aejax.checks import InputError, check_non_negative, check_positive, check_probability, nearest
+from aejax import parallel
+from aejax.algorithm import Metrics
+from aejax.checks import InputError, nearest
 from aejax.data import Batch
+from aejax.factory import Method, NonNegative, Positive, Probability, one_player
 from aejax.methods.ae import AE, reconstruction
 from aejax.methods.ae_l2 import squared_weights
+
+__all__ = ["SparseAE", "sparse_ae", "sparse_ae_loss"]
 
 
 class SparseAE(AE):
@@ -57,13 +60,13 @@ class SparseAE(AE):
 class HParams(NamedTuple):
     """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""
 
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Learning rate."""
-    sparsity: float = 3.0
+    sparsity: NonNegative = 3.0
     """Weight of the penalty against the reconstruction in nats; the penalty `l1` wants about a hundredth of it."""
-    rate: float = 0.1
+    rate: Probability = 0.1
     """The mean activation that the penalty `kl` asks of every unit; `l1` ignores it."""
-    weight_decay: float = 1.5e-3
+    weight_decay: NonNegative = 1.5e-3
     """Weight of the squared weights; without it, pixels that hardly vary keep their first weights."""
 
 
@@ -101,7 +104,7 @@ def sparse_ae_loss(
     model: SparseAE,
     sparsity: float | jax.Array = 3.0,
     rate: float | jax.Array = 0.1,
-    weight_decay: float | jax.Array = 0.0,
+    weight_decay: float | jax.Array = 1.5e-3,
     penalty: str = "kl",
     axis_name: str | None = None,
 ) -> tuple[jax.Array, Metrics]:
@@ -131,53 +134,28 @@ def sparse_ae_loss(
     _check_penalty(penalty)
     z = model.bind({"params": params}).encode(batch.x)
     recon, metrics = reconstruction(params, z, batch.x, model=model)
-    rates = z.mean(axis=0)
-    if axis_name is not None:
-        rates = jax.lax.pmean(rates, axis_name)
+    rates = parallel.gather(z, axis_name).mean(axis=0)
     value = rate_kl(rates, rate) if penalty == "kl" else jnp.abs(z).sum(axis=1).mean()
     weights = squared_weights(params, model=model)
     terms = {"sparsity": value, "mean_rate": rates.mean(), "weights_sq": weights}
     return recon + sparsity * value + weight_decay * weights, metrics | terms
 
 
-def sparse_ae(
-    model: SparseAE,
-    hparams: HParams = HParams(),
-    tx: Callable[..., Any] = optax.adam,
-    *,
-    penalty: str = "kl",
-    axis_name: str | None = None,
-) -> Algorithm:
-    """The one-player game.
-
-    Args:
-      model: the module.
-      hparams: knobs; may hold traced values.
-      tx: learning rate -> optimiser.
-      penalty: as in `sparse_ae_loss`.
-      axis_name: as in `play`; the rates are averaged over it too.
-
-    Returns:
-      Player `recon` moves `encoder` and `decoder`; one phase.
-
-    Raises:
-      InputError: unknown penalty, `kl` on a code that is not of sigmoids, or knobs that cannot be.
-    """
-    check_positive(lr=hparams.lr)
-    check_non_negative(sparsity=hparams.sparsity, weight_decay=hparams.weight_decay)
-    check_probability(rate=hparams.rate)
+def _check(model: SparseAE, *_: Any, penalty: str) -> None:
     _check_penalty(penalty)
     if penalty == "kl" and model.code_activation is not nn.sigmoid:
         raise InputError(
             "The penalty 'kl' compares rates, which are between 0 and 1: it wants code_activation=nn.sigmoid."
             " For other codes there is 'l1'."
         )
-    knobs = {"sparsity": hparams.sparsity, "rate": hparams.rate, "weight_decay": hparams.weight_decay}
-    loss = partial(sparse_ae_loss, model=model, penalty=penalty, axis_name=axis_name, **knobs)
-    recon = Player(loss, ("encoder", "decoder"), tx(hparams.lr))
-    return play({"recon": recon}, [["recon"]], axis_name=axis_name)
+
+
+sparse_ae = one_player("sparse_ae", sparse_ae_loss, SparseAE, HParams, coupled=True, check=_check)
 
 
 def _check_penalty(penalty: str) -> None:
     if penalty not in PENALTIES:
         raise InputError(f"Unknown penalty {penalty!r}. {nearest(penalty, PENALTIES, what='penalties')}")
+
+
+METHOD = Method(SparseAE, HParams, sparse_ae, year=2008, noise_free=True)

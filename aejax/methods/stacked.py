@@ -11,7 +11,7 @@ one stage after the other, `stacked(model, layers=(0,))` first and each next one
 `unrolled` goes on with all layers as one deep autoencoder, and `aejax.evaluation.fine_tune` with a classifier on top.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple, Self
 
@@ -22,10 +22,13 @@ import optax
 from aejax import corruption as corruptions
 from aejax import likelihoods
 from aejax.algorithm import Algorithm, Metrics, Player, play
-from aejax.checks import InputError, check_positive
+from aejax.checks import InputError
 from aejax.data import Batch
+from aejax.factory import Method, Positive, check_data, factory, optimisers
 from aejax.methods.ae import AE, ae_loss
 from aejax.nets import MLP, Conv, ConvTranspose, TiedMLP
+
+__all__ = ["StackedAE", "layer_loss", "stacked", "unrolled"]
 
 
 class StackedAE(AE):
@@ -59,9 +62,10 @@ class StackedAE(AE):
         The inner likelihood is Bernoulli for sigmoids, and Gaussian for other activations.
         """
         encoder = tuple(MLP((width,), final_activation=activation) for width in (*hidden_dims, latent_dim))
+        outputs = cls.decoder_shape((data_dim,), tied=tied, **fields)
         decoder = tuple(
             TiedMLP(layer) if tied else MLP((width,))
-            for layer, width in zip(encoder, (data_dim, *hidden_dims), strict=True)
+            for layer, width in zip(encoder, (*outputs, *hidden_dims), strict=True)
         )
         fields = {"inner_likelihood": _likelihood(activation), **fields}
         return cls(encoder=encoder, decoder=decoder, latent_dim=latent_dim, **fields)
@@ -83,7 +87,8 @@ class StackedAE(AE):
         decoder: list[nn.Module] = []
         for width, stride in zip(features, strides, strict=True):
             encoder.append(nn.Sequential((Conv(width, stride), activation)))
-            decoder.append(ConvTranspose(shape[2], shape[:2], stride))
+            channels = shape[2] if decoder else cls.decoder_shape(shape, **fields)[2]
+            decoder.append(ConvTranspose(channels, shape[:2], stride))
             shape = (-(-shape[0] // stride), -(-shape[1] // stride), width)
         encoder.append(nn.Sequential((_flat, MLP((latent_dim,), final_activation=activation))))
         decoder.append(nn.Sequential((MLP((shape[0] * shape[1] * shape[2],)), _Shaped(shape))))
@@ -93,7 +98,13 @@ class StackedAE(AE):
     @property
     def groups(self) -> tuple[str, ...]:
         """The parameter groups, `encoder_0`, `decoder_0`, `encoder_1`, ..."""
-        return tuple(group for i in range(len(self.encoder)) for group in _groups(i))
+        return tuple(group for i in range(len(self.encoder)) for group in self.layer_groups(i))
+
+    def layer_groups(self, layer: int) -> tuple[str, ...]:
+        """Those of one layer; a learned variance belongs to the first one, which reconstructs the data."""
+        own = likelihoods.get(self.likelihood).own_parameter
+        extra = (own,) if own is not None and layer == 0 else ()
+        return (f"encoder_{layer}", f"decoder_{layer}", *extra)
 
     def features(self, x: jax.Array, layer: int) -> jax.Array:
         """What encoder `layer` takes: x for the first one, else the code of the one below, `[B, ...]`."""
@@ -107,13 +118,13 @@ class StackedAE(AE):
     def decode(self, z: jax.Array, *condition: jax.Array) -> jax.Array:
         for decoder in self.decoder[:0:-1]:
             z = likelihoods.get(self.inner_likelihood).mean(decoder(z))
-        return self.decoder[0](z)
+        return self.with_own_parameter(self.decoder[0](z))
 
 
 class HParams(NamedTuple):
     """Real-valued knobs; each may be traced, so that `vmap` sweeps it."""
 
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Learning rate."""
     level: float = 0.25
     """Of the corruption: standard deviation (gaussian), or the share of components that it hits."""
@@ -151,15 +162,18 @@ def layer_loss(
     h = bound.features(batch.x, layer)
     h_tilde = h if corruption is None else corruptions.get(corruption)(key, h, level)
     output = bound.decoder[layer](bound.encoder[layer](h_tilde))
+    if layer == 0:
+        output = bound.with_own_parameter(output)
     likelihood = likelihoods.get(model.likelihood if layer == 0 else model.inner_likelihood)
     recon = likelihood.nll(output, h).mean()
     return recon, {"recon_nats": recon, "sse": likelihoods.sse(likelihood.mean(output), h).mean()}
 
 
+@factory
 def stacked(
     model: StackedAE,
     hparams: HParams = HParams(),
-    tx: Callable[..., Any] = optax.adam,
+    tx: Callable[..., Any] | Mapping[str, Any] = optax.adam,
     *,
     corruption: str | None = "masking",
     layers: tuple[int, ...] | None = None,
@@ -169,8 +183,8 @@ def stacked(
 
     Args:
       model: the module.
-      hparams: knobs; may hold traced values.
-      tx: learning rate -> optimiser, called once a layer.
+      hparams: knobs; may hold traced values. Each may be given by its name too.
+      tx: learning rate -> optimiser, called once a layer; or a dict of such by player.
       corruption: a name of `aejax.corruption.CORRUPTIONS`; None for stacked plain autoencoders.
       layers: which are trained, counted from 0; all by default.
       axis_name: as in `play`.
@@ -181,20 +195,29 @@ def stacked(
     Raises:
       InputError: unknown corruption, a level that it cannot have, or a layer that is not there.
     """
-    check_positive(lr=hparams.lr)
     if corruption is not None:
         corruptions.check_level(corruption, hparams.level)
     count = len(model.encoder)
     chosen = tuple(range(count)) if layers is None else layers
     if not chosen or not all(0 <= layer < count for layer in chosen):
         raise InputError(f"layers={layers}; the stack has the layers {list(range(count))}.")
-    loss = partial(layer_loss, model=model, corruption=corruption, level=hparams.level)
-    players = {f"layer_{i}": Player(partial(loss, layer=i), _groups(i), tx(hparams.lr)) for i in sorted(chosen)}
-    return play(players, [[name] for name in players], axis_name=axis_name)
+    names = {f"layer_{i}": i for i in sorted(chosen)}
+    txs = optimisers(tx, dict.fromkeys(names, hparams.lr))
+    loss = partial(layer_loss, model=model, corruption=corruption)
+    players = {
+        name: Player(partial(loss, layer=i), model.layer_groups(i), txs[name], knobs={"level": hparams.level})
+        for name, i in names.items()
+    }
+    return play(players, [[name] for name in players], axis_name=axis_name, check=partial(check_data, model))
 
 
+@factory
 def unrolled(
-    model: StackedAE, hparams: HParams = HParams(), tx: Callable[..., Any] = optax.adam, *, axis_name: str | None = None
+    model: StackedAE,
+    hparams: HParams = HParams(),
+    tx: Callable[..., Any] | Mapping[str, Any] = optax.adam,
+    *,
+    axis_name: str | None = None,
 ) -> Algorithm:
     """The stack as one deep autoencoder, on clean data; its level is not used.
 
@@ -204,13 +227,9 @@ def unrolled(
     Returns:
       Player `recon` moves all groups; one phase.
     """
-    check_positive(lr=hparams.lr)
-    recon = Player(partial(ae_loss, model=model), model.groups, tx(hparams.lr))
-    return play({"recon": recon}, [["recon"]], axis_name=axis_name)
-
-
-def _groups(layer: int) -> tuple[str, str]:
-    return f"encoder_{layer}", f"decoder_{layer}"
+    txs = optimisers(tx, {"recon": hparams.lr})
+    recon = Player(partial(ae_loss, model=model), model.groups, txs["recon"])
+    return play({"recon": recon}, [["recon"]], axis_name=axis_name, check=partial(check_data, model))
 
 
 def _likelihood(activation: Callable[[jax.Array], jax.Array]) -> str:
@@ -226,3 +245,6 @@ class _Shaped(nn.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return x.reshape(x.shape[0], *self.shape)
+
+
+METHOD = Method(StackedAE, HParams, stacked, year=2007)

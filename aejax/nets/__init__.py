@@ -1,6 +1,6 @@
 """Networks: dense and convolutional encoders, decoders and discriminators, the same parameters on every backend."""
 
-from aejax.nets.autoencoder import Autoencoder, inputs
+from aejax.nets.autoencoder import Autoencoder, check_labels, inputs
 from aejax.nets.checks import check_module, check_rows
 from aejax.nets.conv import Conv, ConvDecoder, ConvEncoder, ConvTranspose, has_convolution
 from aejax.nets.doors import from_equinox, from_nnx
@@ -15,6 +15,7 @@ __all__ = [
     "ConvEncoder",
     "ConvTranspose",
     "TiedMLP",
+    "check_labels",
     "check_module",
     "check_rows",
     "from_equinox",

@@ -36,10 +36,11 @@ def check_networks(model: Autoencoder) -> None:
     for name in ("encoder", "decoder"):
         value = getattr(model, name)
         where = f"{type(model).__name__}.{name}"
-        _check_foreign(where, value)
-        if not isinstance(value, nn.Module):
-            what = f"the class {value.__name__}, not yet called" if isinstance(value, type) else type(value).__name__
-            raise InputError(f"{where} is {what}; a Linen module is wanted, such as nets.MLP((256, 2)).")
+        for net in value if isinstance(value, tuple) else (value,):  # a stack has one for each layer
+            _check_foreign(where, net)
+            if not isinstance(net, nn.Module):
+                what = f"the class {net.__name__}, not yet called" if isinstance(net, type) else type(net).__name__
+                raise InputError(f"{where} is {what}; a Linen module is wanted, such as nets.MLP((256, 2)).")
     check_module(model)
 
 

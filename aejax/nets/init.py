@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax import likelihoods
+from aejax import likelihoods, priors
 from aejax.checks import InputError
 from aejax.nets.autoencoder import Autoencoder, inputs
 from aejax.nets.checks import check_networks, check_rows
@@ -42,6 +42,8 @@ def init_params(model: Autoencoder, key: jax.Array, data: Any, *, output_bias: b
     """
     check_networks(model)
     likelihoods.get(model.likelihood)
+    if model.prior is not None:
+        priors.get(model.prior, model.latent_dim)
     arrays = inputs(model, data)
     _check_data(arrays[0])
     row = tuple(array[:1] for array in arrays)
@@ -157,9 +159,9 @@ def _check_data(x: Any) -> None:
 
 
 def _check_shapes(model: Autoencoder, variables: Any, row: tuple[Any, ...]) -> None:
-    shape, name = row[0].shape[1:], type(model).__name__
+    shape, name, likelihood = row[0].shape[1:], type(model).__name__, likelihoods.get(model.likelihood)
     z = jax.eval_shape(lambda: model.apply(variables, *row, method="embed"))
-    x_hat = jax.eval_shape(lambda: model.apply(variables, *row))
+    x_hat = jax.eval_shape(lambda: model.apply(variables, *row, method="reconstruct"))
     if z.ndim > 2 and z.shape[1:-1] == shape[:-1]:
         raise InputError(
             f"The encoder maps examples of shape {shape} to {z.shape[1:]}, along the last axis alone: a dense network"
@@ -171,7 +173,10 @@ def _check_shapes(model: Autoencoder, variables: Any, row: tuple[Any, ...]) -> N
             f" returns {model.code_size(model.latent_dim)} numbers."
         )
     if x_hat.shape != (1, *shape):
-        message = f"The decoder returns {x_hat.shape[1:]} for an example of shape {shape}."
+        message = (
+            f"The decoder returns {likelihood.outputs(x_hat.shape[1:])} for an example of shape {shape};"
+            f" {likelihood} wants {likelihood.outputs(shape)}."
+        )
         if x_hat.ndim == 2 and shape == (model.latent_dim,):
             message += f" The size of the data comes first: {name}.dense({model.latent_dim}, {x_hat.shape[1]})."
         raise InputError(message)

@@ -1,13 +1,17 @@
-"""Batched application against the model applied to everything at once."""
+"""Batched application against the model applied to everything at once; with labels, against a linear model by hand."""
+
+from functools import partial
 
 import jax
 import numpy as np
 import pytest
+from conditioned import ConditionedVAE, WithClass, linear_model
 
 from aejax.checks import InputError
-from aejax.evaluation import embed, reconstruct, reconstruction_sse
+from aejax.data import Batch
+from aejax.evaluation import call, embed, over_batches, reconstruct, reconstruction_sse
 from aejax.methods.ae import AE
-from aejax.nets import init_params
+from aejax.nets import check_labels, init_params
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +49,52 @@ def test_refuses_no_examples(trained):
     model, params, x = trained
     with pytest.raises(InputError, match="no examples"):
         embed(model, params, x[:0])
+    with pytest.raises(InputError, match="as many rows"):
+        over_batches(partial(call, model, params, "embed"), x, x[:3])
+
+
+def test_a_batch_stands_for_x_and_its_labels_are_used_only_where_the_model_takes_them(trained):
+    model, params, x = trained
+    np.testing.assert_array_equal(embed(model, params, Batch(x, np.full(len(x), 99))), embed(model, params, x))
+
+
+def test_a_conditioned_model_sees_the_label_of_each_example():
+    model, params, batch, _, (to_mean, b, w) = linear_model()
+    x, y = np.float64(batch.x), batch.y
+    z = (x - b[y]) @ to_mean
+    x_hat = z @ w.T + b[y]
+    np.testing.assert_allclose(embed(model, params, batch, batch_size=7), z, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(reconstruct(model, params, batch, batch_size=7), x_hat, rtol=1e-4, atol=1e-5)
+    sse = np.square(x - x_hat).sum(1).mean()
+    np.testing.assert_allclose(reconstruction_sse(model, params, batch, batch_size=7), sse, rtol=1e-5)
+    draws = model.apply({"params": params}, jax.random.key(0), 3, np.array([0, 1, 2]), method="sample")
+    z = model.apply({"params": params}, jax.random.key(0), 3, method="sample_prior")
+    np.testing.assert_allclose(draws, z @ w.T + b, rtol=1e-4, atol=1e-5)
+    with pytest.raises(InputError, match="sample\\(key, 3, y\\)"):
+        model.apply({"params": params}, jax.random.key(0), 3, method="sample")
+
+
+def test_labels_that_are_missing_or_unknown_are_refused_and_the_advice_ends_well():
+    model, params, batch, _, _ = linear_model()
+    names = np.array(["a", "b", "c"])[batch.y]
+    one_hot = np.eye(3, dtype=int)[batch.y]
+    for y, message in (
+        (None, "none came: give Batch\\(x, y\\)"),
+        (batch.y[:-1], "as many rows"),
+        (batch.y - 1, "from -1 to 1; .* labels from 0 to 2: drop the rows below 0"),
+        (batch.y + 7, "from 7 to 9; .*: build it with num_classes=10"),
+        (batch.y + 0.5, "dtype float64; .* np.unique\\(y, return_inverse=True\\)\\[1\\] numbers"),
+        (names, "dtype <U1"),
+        (one_hot, r"shape \(40, 3\); .*: y.argmax\(axis=1\)"),
+        (batch.y[:, None], r"shape \(40, 1\); .*: y.ravel\(\)"),
+        (np.zeros((40, 2), int), r"one integer for each example, \[B\]\.$"),
+    ):
+        for function in (embed, reconstruct, reconstruction_sse):
+            with pytest.raises(InputError, match=message):
+                function(model, params, batch._replace(y=y))
+    expected = embed(model, params, batch)
+    for y in (np.unique(names, return_inverse=True)[1], one_hot.argmax(axis=1), batch.y[:, None].ravel()):
+        np.testing.assert_array_equal(embed(model, params, batch._replace(y=y)), expected)
+    check_labels(ConditionedVAE(WithClass(4), WithClass(6), 2, num_classes=10), batch.y + 7)
+    check_labels(AE.dense(6, 2), batch.y - 1)  # not conditioned on classes
+    jax.jit(lambda y: check_labels(model, y))(batch.y + 7)  # traced: no value yet

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from conditioned import linear_model
 from scipy.special import ellipe
 from scipy.stats import ortho_group
 
@@ -33,6 +34,20 @@ def test_the_spectrum_of_a_sigmoid_layer_by_hand():
     found = spectra(*encoder(np.diag([4.0, 1.0]), code_activation=nn.sigmoid), x)
     slope = lambda u: np.exp(-u) / (1 + np.exp(-u)) ** 2
     np.testing.assert_allclose(found, [[1.0, 0.25], [slope(1.0), 4 * slope(4.0)]], rtol=2e-5)
+
+
+def test_of_a_conditioned_encoder_the_label_of_each_example_counts():
+    """z = W x + shift of the class: the shift drops out of spectra and curves, and counts between classes."""
+    model, params, batch, _, (to_mean, b, _) = linear_model()
+    singular = np.linalg.svd(to_mean, compute_uv=False)
+    np.testing.assert_allclose(spectra(model, params, batch), np.tile(singular, (40, 1)), rtol=1e-5)
+    ratios = contraction_curve(model, params, batch, [0.5, 2.0], KEY, num_directions=3)
+    np.testing.assert_allclose(ratios[0], ratios[1], rtol=1e-4)
+    assert singular[-1] * 0.1 < ratios[0] < singular[0]
+    x = np.float64(batch.x)
+    z = (x - b[batch.y]) @ to_mean
+    pairs = [np.linalg.norm(z[i] - z[j]) / np.linalg.norm(x[i] - x[j]) for i in range(40) for j in range(i)]
+    assert pair_contraction(model, params, batch)[0] == pytest.approx(np.mean(pairs), rel=1e-5)
 
 
 def test_effective_rank_counts():

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conditioned import linear_model
 from sklearn.linear_model import LogisticRegression
 
 from aejax import evaluation
@@ -139,6 +140,8 @@ def test_what_cannot_be_fine_tuned_is_refused():
     ):
         with pytest.raises(InputError, match=message):
             evaluation.fine_tune(model, params, bad, KEY, **options)
+    with pytest.raises(InputError, match="ConditionedVAE sees the labels"):
+        evaluation.fine_tune(linear_model()[0], params, dataset, KEY, **options)
     huge = options | {"tx": optax.sgd(1e38), "num_epochs": 5}
     with pytest.raises(DivergedError):
         evaluation.fine_tune(model, params, dataset, KEY, **huge)

@@ -1,16 +1,21 @@
 """Importance-sampled likelihoods against linear-Gaussian models, whose likelihood is a Gaussian that scipy knows."""
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conditioned import linear_model
 from scipy.stats import multivariate_normal
 
 from aejax.checks import InputError
 from aejax.evaluation import nll
 from aejax.methods.ae import AE
 from aejax.methods.vae import VAE
+from aejax.posteriors import DiagonalGaussian, noise
+from aejax.priors import GaussianMixture, LearnedMixture
 
 D, Z, N = 6, 2, 40
 
@@ -68,13 +73,95 @@ def test_standard_error_is_the_spread_over_keys():
     np.testing.assert_allclose(np.mean([run.std_error for run in runs]), spread, rtol=0.3)  # chi(59): 9 % a deviation
 
 
-def test_memory_bound_and_padding_do_not_change_the_result():
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
+def test_memory_bound_and_padding_do_not_change_the_result(impl):
     model, params, x, _, _ = _model(mean_error=0.3)
-    whole = nll(model, params, x, jax.random.key(2), num_samples=20)
+    key = jax.random.key(2, impl=impl)
+    whole = nll(model, params, x, key, num_samples=20)
     for max_rows in (7, 90):
-        part = nll(model, params, x, jax.random.key(2), num_samples=20, max_rows=max_rows)
+        part = nll(model, params, x, key, num_samples=20, max_rows=max_rows)
         np.testing.assert_allclose(part.nll_nats, whole.nll_nats, rtol=1e-6)
         np.testing.assert_allclose(part.ess, whole.ess, rtol=1e-4)
+
+
+def test_of_a_conditioned_model_it_is_the_likelihood_given_the_label():
+    model, params, batch, truth, _ = linear_model()
+    result = nll(model, params, batch, jax.random.key(0), num_samples=7)
+    np.testing.assert_allclose(result.nll_nats, -truth.mean(), rtol=1e-5)
+    np.testing.assert_allclose(result.ess, 7, rtol=1e-4)
+    wrong = nll(model, params, batch._replace(y=(batch.y + 1) % 3), jax.random.key(0), num_samples=7)
+    assert wrong.nll_nats > result.nll_nats + 5  # the class means are 3 apart in each of six dimensions
+    with pytest.raises(InputError, match="conditioned on labels, and none came"):
+        nll(model, params, batch.x, jax.random.key(0))
+    with pytest.raises(InputError, match="from 0 to 3; ConditionedVAE has num_classes=3"):
+        nll(model, params, batch._replace(y=np.arange(40) % 4), jax.random.key(0))
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_mixture_prior_and_linear_decoder_are_a_mixture_in_data_space(learned):
+    """p(x) = sum_k pi_k N(W m_k + b, W S_k W' + I), by a posterior that is right for N(0, I) only, and wider."""
+    model, params, x, _, _ = _model(logvar_error=0.5)
+    weights, means, variances = np.array([0.3, 0.7]), np.array([[1.0, -0.5], [-0.5, 0.5]]), np.array([[0.5, 1.0]] * 2)
+    if learned:
+        prior = LearnedMixture(2)
+        params["prior"] = {"means": means, "logvars": np.log(variances), "logits": np.log(weights) + 7}
+        params = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), params)
+    else:
+        diagonals = tuple(tuple(map(tuple, np.diag(v).tolist())) for v in variances)
+        prior = GaussianMixture(tuple(weights), tuple(map(tuple, means.tolist())), diagonals)
+    w, b = (np.asarray(params["decoder"][name], np.float64) for name in ("kernel", "bias"))
+    parts = [
+        pi * multivariate_normal(m @ w + b, w.T @ np.diag(v) @ w + np.eye(D)).pdf(x)
+        for pi, m, v in zip(weights, means, variances, strict=True)
+    ]
+    result = nll(model.clone(prior=prior), params, x, jax.random.key(3), num_samples=3000)
+    assert result.std_error < 0.005
+    np.testing.assert_allclose(result.nll_nats, -np.log(sum(parts)).mean(), atol=4 * result.std_error)
+
+
+class Slanted(NamedTuple):
+    """A linear flow, mean + L noise, which only draws: `scale` belongs to no example."""
+
+    mean: jax.Array  # [B, Z]
+    scale: jax.Array  # [Z, Z]
+
+    @property
+    def mode(self):
+        return self.mean
+
+    def sample_and_log_prob(self, key):
+        standard = noise(key, self.mean.shape)
+        log_q = DiagonalGaussian(jnp.zeros_like(standard), jnp.zeros_like(standard)).log_prob(standard)
+        return self.mean + standard @ self.scale.T, log_q - jnp.linalg.slogdet(self.scale)[1]
+
+
+class FlowVAE(VAE):
+    """A linear encoder whose posterior has a full covariance, the same for every x."""
+
+    def setup(self):
+        self.scale = self.param("scale", nn.initializers.zeros, (Z, Z))
+
+    def encode(self, x):
+        return Slanted(self.encoder(x)[:, :Z], self.scale)
+
+
+def test_a_posterior_that_only_draws_with_its_density_is_enough():
+    """W without orthogonal columns: the exact posterior is N(M^-1 W'(x - b), M^-1), M = W'W + I, not diagonal."""
+    rng = np.random.default_rng(3)
+    w, b, x = rng.normal(size=(D, Z)), rng.normal(size=D), rng.normal(size=(N, D)).astype(np.float32)
+    covariance = np.linalg.inv(w.T @ w + np.eye(Z))
+    to_mean = w @ covariance
+    params = {
+        "encoder": {"kernel": np.pad(to_mean, ((0, 0), (0, Z))), "bias": np.pad(-b @ to_mean, (0, Z))},
+        "decoder": {"kernel": w.T, "bias": b},
+        "scale": np.linalg.cholesky(covariance),
+    }
+    params = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), params)
+    model = FlowVAE(encoder=nn.Dense(2 * Z), decoder=nn.Dense(D), latent_dim=Z, likelihood="gaussian")
+    result = nll(model, params, x, jax.random.key(0), num_samples=7, max_rows=100)
+    truth = multivariate_normal(b, w @ w.T + np.eye(D)).logpdf(x.astype(np.float64))
+    np.testing.assert_allclose(result.nll_nats, -truth.mean(), rtol=1e-5)
+    np.testing.assert_allclose(result.ess, 7, rtol=1e-4)
 
 
 def test_bernoulli_likelihood_by_enumeration_of_z():
@@ -101,5 +188,7 @@ def test_refuses_what_cannot_be_estimated():
     with pytest.raises(InputError, match="num_samples=0"):
         nll(model, params, x, jax.random.key(0), num_samples=0)
     ae = AE(encoder=nn.Dense(2 * Z), decoder=nn.Dense(D), latent_dim=2 * Z)
-    with pytest.raises(InputError, match=r"AE\.encode does not return"):
+    with pytest.raises(InputError, match=r"AE\.encode returns one array, which has no density"):
         nll(ae, params, x, jax.random.key(0))
+    with pytest.raises(InputError, match="This VAE has no prior"):
+        nll(model.clone(prior=None), params, x, jax.random.key(0))

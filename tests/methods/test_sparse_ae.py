@@ -39,7 +39,7 @@ def test_the_loss_by_hand():
     model = SparseAE.dense(6, 4, likelihood="gaussian")
     x = jax.random.uniform(KEY, (5, 6))
     params = init_params(model, jax.random.key(1), x)
-    loss, metrics = sparse_ae_loss(params, Batch(x), KEY, model=model, sparsity=3.0, rate=0.2)
+    loss, metrics = sparse_ae_loss(params, Batch(x), KEY, model=model, sparsity=3.0, rate=0.2, weight_decay=0.0)
     (w, b), (v, c) = (
         (np.float64(params[group]["dense_0"]["kernel"]), np.float64(params[group]["dense_0"]["bias"]))
         for group in ("encoder", "decoder")
@@ -51,7 +51,7 @@ def test_the_loss_by_hand():
     np.testing.assert_allclose(metrics["sparsity"], kl, rtol=1e-5)
     np.testing.assert_allclose(metrics["mean_rate"], z.mean(), rtol=1e-5)
     np.testing.assert_allclose(loss - metrics["recon_nats"], 3.0 * kl, rtol=1e-4)
-    loss, metrics = sparse_ae_loss(params, Batch(x), KEY, model=model, sparsity=0.5, penalty="l1")
+    loss, metrics = sparse_ae_loss(params, Batch(x), KEY, model=model, sparsity=0.5, weight_decay=0.0, penalty="l1")
     np.testing.assert_allclose(metrics["sparsity"], z.sum(axis=1).mean(), rtol=1e-5)
     np.testing.assert_allclose(loss - metrics["recon_nats"], 0.5 * z.sum(axis=1).mean(), rtol=1e-4)
     decayed, metrics = sparse_ae_loss(params, Batch(x), KEY, model=model, sparsity=0.0, weight_decay=0.7)
@@ -74,7 +74,7 @@ def test_without_a_weight_it_is_the_plain_autoencoder():
     model = SparseAE.dense(6, 4)
     x = jax.random.uniform(KEY, (5, 6))
     params = init_params(model, jax.random.key(1), x)
-    loss, metrics = sparse_ae_loss(params, Batch(x), KEY, model=model, sparsity=0.0)
+    loss, metrics = sparse_ae_loss(params, Batch(x), KEY, model=model, sparsity=0.0, weight_decay=0.0)
     plain, terms = ae_loss(params, Batch(x), KEY, model=model)
     np.testing.assert_array_equal(loss, plain)
     np.testing.assert_array_equal(metrics["sse"], terms["sse"])
@@ -93,22 +93,20 @@ def test_a_heavy_weight_brings_every_unit_to_its_rate(kind, digits):
     np.testing.assert_allclose(rates, np.full(6, 0.15), rtol=0.02)
 
 
-def test_the_rates_are_those_of_all_devices():
-    """Two shards under a mapped axis: the penalty is that of both together, and not the mean of their penalties."""
+def test_the_rates_are_those_of_all_devices_and_so_is_their_gradient():
+    """Two shards: the penalty is that of both together, and not the mean of their penalties; the step likewise."""
     model = SparseAE.dense(6, 4)
     x = jax.random.uniform(KEY, (8, 6)) * jnp.repeat(jnp.array([0.1, 4.0]), 4)[:, None]
     params = init_params(model, jax.random.key(1), x)
-    whole = sparse_ae(model, tx=optax.sgd).evaluate(_state(model, params), Batch(x), KEY)
-    mapped = sparse_ae(model, tx=optax.sgd, axis_name="shards")
-    shards = jax.vmap(mapped.evaluate, (None, 0, None), axis_name="shards")
-    found = shards(_state(model, params), Batch(x.reshape(2, 4, 6)), KEY)
-    jax.tree.map(lambda f, w: np.testing.assert_allclose(f, np.full(2, w), rtol=1e-5), found, whole)
+    knobs = HParams(lr=0.1, sparsity=30.0)
+    whole = sparse_ae(model, knobs, optax.sgd)
+    mapped = sparse_ae(model, knobs, optax.sgd, axis_name="shards")
+    state, metrics = jax.jit(whole.step)(whole.init(params), Batch(x), KEY)
+    step = jax.pmap(mapped.step, "shards", in_axes=(None, 0, None), out_axes=None, devices=jax.devices()[:2])
+    found = step(mapped.init(params), Batch(x.reshape(2, 4, 6)), KEY)
+    jax.tree.map(lambda f, w: np.testing.assert_allclose(f, w, rtol=1e-4, atol=1e-6), found, (state, metrics))
     apart = [sparse_ae_loss(params, Batch(half), KEY, model=model)[1]["sparsity"] for half in (x[:4], x[4:])]
-    assert np.mean(apart) > 1.01 * whole["recon/sparsity"]
-
-
-def _state(model, params):
-    return sparse_ae(model, tx=optax.sgd).init(params)
+    assert np.mean(apart) > 1.01 * metrics["recon/sparsity"]
 
 
 def test_what_cannot_be_is_refused():

@@ -1,0 +1,110 @@
+"""Counts: Poisson and negative binomial."""
+
+import dataclasses
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import betaln, gammaln
+
+from aejax.likelihoods.base import Likelihood, Support, blocks
+from aejax.precision import widen
+
+Array = jax.Array
+
+_LARGEST = 2.0**24  # float32 cannot tell larger counts from their neighbours
+_TURN = math.log(_LARGEST)
+_DISPERSIONS = (1e-4, 1e4)
+
+
+def _mean_of(log_mean: Array) -> Array:
+    """`exp` up to 2^24 and its tangent from there, so that any output has a finite mean and slope."""
+    below = jnp.exp(jnp.minimum(log_mean, _TURN))
+    return below + _LARGEST * jnp.maximum(log_mean - _TURN, 0.0)
+
+
+def _log_mean_of(log_mean: Array) -> Array:
+    """The logarithm of that."""
+    return jnp.minimum(log_mean, _TURN) + jnp.log1p(jnp.maximum(log_mean - _TURN, 0.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Poisson(Likelihood):
+    """Independent counts: the output is the logarithm of their rates.
+
+    A decoder that is given a library size adds its logarithm. From a rate of 2^24 on, `exp` goes on as its tangent, so
+    that the output may have any size.
+
+    Example:
+      >>> round(float(Poisson().nll(jnp.zeros((1, 1)), jnp.full((1, 1), 2.0))[0]), 4)  # 1 + log 2!
+      1.6931
+    """
+
+    @property
+    def support(self) -> Support:
+        return Support(0.0, math.inf, 1.0)
+
+    def nll_components(self, output: Array, x: Array) -> Array:
+        chex.assert_equal_shape([output, x])
+        output, x = widen(output), widen(x)
+        return _mean_of(output) - x * _log_mean_of(output) + gammaln(x + 1)
+
+    def mean(self, output: Array) -> Array:
+        return _mean_of(widen(output))
+
+    def sample(self, key: Array, output: Array) -> Array:
+        """A draw of x; `jax.random.poisson` takes threefry keys only."""
+        rate = self.mean(output)
+        return jax.random.poisson(key, rate).astype(rate.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class NegativeBinomial(Likelihood):
+    """Independent counts whose variance is `mean + mean^2 / dispersion`.
+
+    The output holds two blocks along its last axis: the logarithm of the means (as in `Poisson`; a decoder that is
+    given a library size adds its logarithm here) and numbers whose softplus is the dispersion. That is kept between
+    1e-4 and 1e4, as the code of DCA has it: without bounds it runs off where the counts are all zero, or no more spread
+    than Poisson's.
+
+    Example:
+      >>> output = jnp.array([[0.0, 0.5413248]])  # mean 1, dispersion 1: geometric, p = 1/2
+      >>> round(float(NegativeBinomial().nll(output, jnp.full((1, 1), 2.0))[0]), 4)  # 3 log 2
+      2.0794
+
+    Reference: Eraslan, Simon, Mircea, Mueller & Theis (2019), "Single-cell RNA-seq denoising using a deep count
+    autoencoder" (DCA); for library sizes Lopez, Regier, Cole, Jordan & Yosef (2018), scVI.
+    """
+
+    @property
+    def support(self) -> Support:
+        return Support(0.0, math.inf, 1.0)
+
+    @property
+    def numbers(self) -> int:
+        return 2
+
+    def nll_components(self, output: Array, x: Array) -> Array:
+        raw, dispersion = self._split(output)
+        chex.assert_equal_shape([raw, x])
+        x = widen(x)
+        log_ratio = _log_mean_of(raw) - jnp.log(dispersion)
+        # Gamma(x + r) / (Gamma(r) x!) through the beta function, which keeps its digits where r is large.
+        log_ways = -betaln(dispersion, x + 1) - jnp.log(x + dispersion)
+        return dispersion * jax.nn.softplus(log_ratio) + x * jax.nn.softplus(-log_ratio) - log_ways
+
+    def mean(self, output: Array) -> Array:
+        return _mean_of(self._split(output)[0])
+
+    def sample(self, key: Array, output: Array) -> Array:
+        """A draw of x, Poisson with a gamma-distributed rate; `jax.random.poisson` takes threefry keys only."""
+        raw, dispersion = self._split(output)
+        gamma_key, poisson_key = jax.random.split(key)
+        rate = jax.random.gamma(gamma_key, dispersion) * _mean_of(raw) / dispersion
+        return jax.random.poisson(poisson_key, rate).astype(rate.dtype)
+
+    def _split(self, output: Array) -> tuple[Array, Array]:
+        """The logarithm of the mean, before it is bent, and the dispersion."""
+        both = blocks(self, output, 2)
+        return both[..., 0, :], jnp.clip(jax.nn.softplus(both[..., 1, :]), *_DISPERSIONS)

@@ -1,0 +1,233 @@
+"""What changes while a game is played: knobs, optimisers that want the value, starts, refreshes; and refusals."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from aejax import parallel, schedules, training
+from aejax.algorithm import Player, Refresh, play, transform_batch
+from aejax.checks import InputError
+from aejax.sweep import sweep
+
+KEY = jax.random.key(0)
+DEVICES = min(8, jax.device_count())
+
+
+def pull(params, batch, key, weight=1.0):
+    """The mean of the batch is the minimum."""
+    return weight * 0.5 * jnp.mean((params["w"] - batch) ** 2), {"weight": jnp.asarray(weight, jnp.float32)}
+
+
+def still(params, batch, key):
+    return 0.0 * params["w"], {}
+
+
+def last(algo, params, data, **options):
+    options = {"batch_size": 8, "num_epochs": 3} | options
+    return list(training.train(algo, algo.init(params), data, KEY, **options))[-1].state
+
+
+def compiled(function, *args):
+    return jax.jit(function).lower(*args).compile()
+
+
+def noisy_game(rate=0.5):
+    algo = play({"p": Player(pull, ("w",), optax.sgd(rate))}, [["p"]])
+    return transform_batch(algo, lambda key, x: x + jax.random.normal(key, x.shape))
+
+
+START = {"w": jnp.ones(()), "ema": jnp.float32(8.0)}
+
+
+# --- knobs ------------------------------------------------------------------------------------------------------------
+
+
+def knobbed(weight):
+    return play({"p": Player(pull, ("w",), optax.sgd(0.5), knobs={"weight": weight})}, [["p"]])
+
+
+def test_a_knob_has_the_value_of_its_step_and_evaluation_the_final_one():
+    algo = knobbed(schedules.Ramp(0.0, 2.0, 4))
+    chunks = list(training.train(algo, algo.init(START), np.zeros(8, np.float32), KEY, batch_size=8, num_epochs=6))
+    weights = np.concatenate([chunk.metrics["p/weight"] for chunk in chunks])
+    np.testing.assert_array_equal(weights, [0.0, 0.5, 1.0, 1.5, 2.0, 2.0])
+    w = np.prod([1 - 0.5 * weight for weight in weights])
+    assert float(chunks[-1].state.params["w"]) == pytest.approx(w)
+    assert training.evaluate(algo, algo.init(START), np.zeros(8, np.float32), KEY)["p/weight"] == 2.0
+
+
+def test_a_longer_run_begins_as_the_shorter_one():
+    algo, data = knobbed(schedules.Ramp(0.0, 2.0, 4)), np.zeros(8, np.float32)
+    longer = list(training.train(algo, algo.init(START), data, KEY, batch_size=8, num_epochs=5, boundary=3))
+    assert float(next(c for c in longer if c.step == 3).state.params["w"]) == float(
+        last(algo, START, data, num_epochs=3).params["w"]
+    )
+
+
+@pytest.mark.parametrize("kind", schedules.WEIGHTS)
+def test_schedules_of_weights_are_swept(kind):
+    class Knobs(NamedTuple):
+        weight: Any
+
+    settings = [Knobs(kind()), Knobs(kind()._replace(stop=0.25))]
+    data = np.zeros(8, np.float32)
+    result = sweep(
+        lambda h: knobbed(h.weight), lambda key: START, data,
+        hparams=settings, seeds=[0], batch_size=4, num_epochs=2, strategy="vmap",
+    )  # fmt: skip
+    for i, setting in enumerate(settings):
+        w = np.prod([1 - 0.5 * float(setting.weight(step)) for step in range(4)])  # all data are zero
+        np.testing.assert_allclose(result.state(i, 0).params["w"], w, rtol=1e-5)
+
+
+# --- optimisers that want the value -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["jit", "shard_map"])
+def test_lbfgs_gets_value_gradient_and_function(way):
+    """A quadratic of one number: the line search ends at its minimum, the mean of the data, within a few steps."""
+    axis = None if way == "jit" else parallel.AXIS
+    algo = play({"p": Player(pull, ("w",), optax.lbfgs())}, [["p"]], axis_name=axis)
+    data = np.arange(8.0, dtype=np.float32)
+    state = last(algo, {"w": jnp.zeros(())}, data, num_epochs=4, parallel=way, devices=1 if way == "jit" else 2)
+    assert float(state.params["w"]) == pytest.approx(3.5, rel=1e-3)
+
+
+def test_reduce_on_plateau_gets_the_value():
+    plateau = optax.contrib.reduce_on_plateau(factor=0.5, patience=1, accumulation_size=1)
+    flat = lambda params, x, key: (0.0 * params["w"] + 1.0, {})
+    algo = play({"p": Player(flat, ("w",), optax.chain(optax.sgd(1.0), plateau))}, [["p"]])
+    state = last(algo, {"w": jnp.ones(())}, np.zeros(8, np.float32), num_epochs=6)
+    assert float(state.opt_states["p"][1].scale) < 0.5
+
+
+# --- starts and refreshes ---------------------------------------------------------------------------------------------
+
+
+def refreshed(every=3):
+    """w goes half of the way to a target, which every few steps becomes the mean of all data plus w, and a draw."""
+    loss = lambda params, x, key: (0.5 * (params["w"] - jax.lax.stop_gradient(params["target"])) ** 2, {})
+
+    def update(params, data, key):
+        return {"target": data.mean() + params["w"] + jax.random.normal(key)}
+
+    def start(params, data, key):
+        return {**params, "w": data.max()}
+
+    return play(
+        {"p": Player(loss, ("w",), optax.sgd(0.5))},
+        [["p"]],
+        start=start,
+        refreshes=[Refresh(update, ("target",), every)],
+    )
+
+
+DATA = np.array([1.0, 2.0, 3.0, 6.0], np.float32)
+TARGET = {"w": jnp.zeros(()), "target": jnp.zeros(())}
+
+
+def by_hand(num_steps, step_key, every=3):
+    w, target = 6.0, 0.0
+    for step in range(num_steps):
+        if step % every == 0:
+            key = jax.random.fold_in(jax.random.fold_in(step_key, step), 2**30 + 2**29)
+            target = 3.0 + w + float(jax.random.normal(key))
+        w = (w + target) / 2
+    return w
+
+
+def test_a_start_and_refreshes_by_hand_in_train_fit_and_sweep_and_resumed():
+    algo, step_key = refreshed(), jax.random.split(KEY)[1]
+    params = algo.start(TARGET, DATA, KEY)
+    assert float(params["w"]) == 6.0
+    whole = last(algo, params, DATA, batch_size=2, num_epochs=5)  # 10 steps
+    assert float(whole.params["w"]) == pytest.approx(by_hand(10, step_key), rel=1e-5)
+
+    fitted, _ = jax.jit(partial(training.fit, algo, batch_size=2, num_epochs=5))(
+        algo.init(params), jnp.asarray(DATA), KEY
+    )
+    np.testing.assert_allclose(fitted.params["w"], whole.params["w"], rtol=1e-6)
+
+    for stop in (1, 2, 3, 4, 6):  # before, at and behind a refresh
+        chunks = training.train(algo, algo.init(params), DATA, KEY, batch_size=2, num_epochs=5, boundary=stop)
+        half = jax.tree.map(np.asarray, next(chunk.state for chunk in chunks if chunk.step == stop))
+        resumed = list(training.train(algo, half, DATA, KEY, batch_size=2, num_epochs=5))[-1].state
+        np.testing.assert_array_equal(resumed.params["w"], whole.params["w"])
+
+    class Nothing(NamedTuple):
+        lr: float = 0.5
+
+    for strategy in ("vmap", "sequential"):
+        result = sweep(
+            lambda h: refreshed(), lambda key: TARGET, DATA,
+            hparams=Nothing(), seeds=[0, 1], batch_size=2, num_epochs=5, strategy=strategy,
+        )  # fmt: skip
+        for i in range(2):
+            train_key = jax.random.split(jax.random.key(i), 3)[1]
+            expected = by_hand(10, jax.random.split(train_key)[1])
+            assert float(result.state(0, i).params["w"]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("way", ["jit", "shard_map", "pmap"])
+def test_refreshes_on_several_devices(way):
+    params, one = {"w": jnp.float32(6.0), "target": jnp.zeros(())}, refreshed()
+    algo = one if way == "jit" else one._replace(axis_name=parallel.AXIS)
+    expected = last(one, params, DATA, batch_size=2, num_epochs=3)
+    found = last(algo, params, DATA, batch_size=2, num_epochs=3, parallel=way, devices=2)
+    np.testing.assert_allclose(found.params["w"], expected.params["w"], rtol=1e-6)
+
+
+def test_starts_and_refreshes_see_transformed_data():
+    algo = transform_batch(refreshed(), lambda key, x: 10 * x)
+    assert float(algo.start(TARGET, DATA, KEY)["w"]) == 60.0
+    new = algo.refreshes[0].update(TARGET, DATA, KEY)["target"]
+    assert float(new) == pytest.approx(30.0 + float(jax.random.normal(KEY)), rel=1e-6)
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_loss_returns_is_checked():
+    def step(loss, groups=("w",), tx=None):
+        algo = play({"p": Player(loss, groups, tx or optax.sgd(1.0))}, [["p"]])
+        return algo.step(algo.init({"w": jnp.ones(2)}), jnp.zeros(8), KEY)
+
+    with pytest.raises(InputError, match=r"p/each has shape \(8,\); metrics are scalars: take its mean"):
+        step(lambda p, b, k: (p["w"].sum(), {"each": b}))
+    with pytest.raises(InputError, match=r"p/loss has shape \(2,\)"):
+        step(lambda p, b, k: (p["w"], {}))
+    with pytest.raises(InputError, match=r"The loss of 'p' returns a .*; wanted is \(scalar, metrics\)"):
+        step(lambda p, b, k: p["w"].sum())
+    with pytest.raises(InputError, match="moves no group"):
+        step(still, groups=())
+    with pytest.raises(InputError, match=r"has tx='adam'; an optimiser is wanted, such as optax.adam\(1e-3\)"):
+        step(still, tx=optax.adam)
+    algo = noisy_game()
+    with pytest.raises(InputError, match="came inside"):
+        algo.init({"params": {"w": jnp.ones(())}})
+    with pytest.raises(InputError, match=r"params have \[\]"):
+        algo.init({})
+    with pytest.raises(InputError, match=r"The state is a dict without step and params; use algo.init\(params\)"):
+        training.train(algo, {"w": jnp.ones(())}, np.zeros(8, np.float32), KEY, batch_size=2, num_epochs=1)
+
+
+def test_train_evaluate_and_sweep_ask_the_algorithm_about_the_data():
+    def check(data):
+        if data.max() > 1:
+            raise InputError("too large")
+
+    algo = play({"p": Player(pull, ("w",), optax.sgd(0.5))}, [["p"]], check=check)
+    state, bad = algo.init(START), np.full(8, 2.0, np.float32)
+    with pytest.raises(InputError, match="too large"):
+        training.train(algo, state, bad, KEY, batch_size=2, num_epochs=1)
+    with pytest.raises(InputError, match="too large"):
+        training.evaluate(algo, state, bad, KEY)
+    with pytest.raises(InputError, match="too large"):
+        sweep(lambda h: algo, lambda key: START, bad, hparams=schedules.Ramp(), seeds=[0], batch_size=2, num_epochs=1)
+    halved = transform_batch(algo, lambda key, x: x / 2)
+    training.evaluate(halved, state, bad, KEY)  # what the method sees is in range
