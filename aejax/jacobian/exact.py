@@ -8,7 +8,7 @@ in the Gram matrix of the first kernel; for a reconstruction it meets at the cod
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -264,37 +264,39 @@ def _fit(
     f: Function, example: Sequence[Any], mode: str, batch_size: int, count: int, memory_limit: int | None
 ) -> tuple[_Way, int]:
     """The cheapest way that a limit on the bytes of `count` examples allows, and how many of them go at a time."""
-    way = _choose(f, example, mode, batch_size, None if memory_limit is None else math.inf)
-    if memory_limit is None or way.common + count * way.each <= memory_limit:
+    check_mode(mode)
+    if mode != "auto" and memory_limit is None:
+        return _Way(mode), count
+    traced = trace(f, *example)
+    if not traced.segments:
+        return _Way("auto", traced), count
+    if memory_limit is None:
+        return _choose(traced, mode, batch_size, math.inf), count
+    traced = traced._replace(segments=_weighed(traced.segments, example[0]))
+    way = _choose(traced, mode, batch_size, math.inf)
+    if way.common + count * way.each <= memory_limit:
         return way, count
-    assert way.traced is not None
     # A loop keeps the results of all, and adds up the gradient of what they share.
-    results = 2 * way.traced.itemsize * (way.traced.segments[0].inputs + way.traced.segments[-1].outputs)
-    left = memory_limit - way.common - 2 * way.traced.fixed - count * results
-    way = _choose(f, example, mode, batch_size, left)
+    results = 2 * traced.itemsize * (traced.segments[0].inputs + traced.segments[-1].outputs)
+    left = memory_limit - way.common - 2 * traced.fixed - count * results
+    way = _choose(traced, mode, batch_size, left)
     return way, max(1, min(count, left // way.each))
 
 
-def _choose(f: Function, example: Sequence[Any], mode: str, batch_size: int, limit: float | None) -> _Way:
+def _choose(traced: Trace, mode: str, batch_size: int, limit: float) -> _Way:
     """The cheapest way within a limit on the bytes of one example."""
-    check_mode(mode)
-    if mode != "auto" and limit is None:
-        return _Way(mode)
-    traced = trace(f, *example)
-    if not traced.segments:
-        return _Way("auto", traced)
-    segments = traced.segments if limit is None else _weighed(traced.segments, example[0])
-    most, unit = math.inf if limit is None else limit - _COPIES * traced.own, _COPIES * traced.itemsize
+    segments, unit, own = traced.segments, _COPIES * traced.itemsize, _COPIES * traced.own
+    most = limit - own
     numbers = sum(s.elements if isinstance(s, Block) else s.inputs + s.outputs for s in segments)
     if mode == "auto":
         term = chain.plan(segments, batch_size, most / unit - 2 * numbers)
         each = unit * (2 * numbers + term.numbers)
         if each <= most:
-            return _Way("auto", traced, term, each=each + _COPIES * traced.own, common=unit * term.common)
+            return _Way("auto", traced, term, each=each + own, common=unit * term.common)
         mode = _cheaper(traced)
     vectors = segments[0].inputs if mode == "forward" else segments[-1].outputs
     if unit * numbers * (1 + vectors) <= most:
-        return _Way(mode, traced, each=unit * numbers * (1 + vectors) + _COPIES * traced.own)
+        return _Way(mode, traced, each=unit * numbers * (1 + vectors) + own)
     at_once = int(most // (unit * numbers)) - 1
     if at_once < 1:
         what = "row" if mode == "reverse" else "column"
@@ -303,19 +305,19 @@ def _choose(f: Function, example: Sequence[Any], mode: str, batch_size: int, lim
             f" {2 * unit * numbers}. Allow at least {2 * unit * numbers - int(most)} bytes more."
         )
     at_once = -(-vectors // -(-vectors // at_once))  # in chunks of about one size
-    return _Way(mode, traced, at_once=at_once, each=unit * numbers * (1 + at_once) + _COPIES * traced.own)
+    return _Way(mode, traced, at_once=at_once, each=unit * numbers * (1 + at_once) + own)
 
 
-def _weighed(segments: Sequence[Segment], x: Array) -> list[Segment]:
+def _weighed(segments: Sequence[Segment], x: Array) -> tuple[Segment, ...]:
     """The segments, with the numbers that blocks compute for a vector where those are more than for the value."""
     weighed, at = [], jax.ShapeDtypeStruct((x.size,), x.dtype)
     for segment in segments:
         if isinstance(segment, Block):
-            numbers = count_vector(segment.apply, at, push=segment.has_jvp, pull=segment.has_vjp)
+            numbers = count_vector(segment.apply, at, backward=segment.has_vjp)
             segment = segment._replace(elements=max(segment.elements, numbers))
         weighed.append(segment)
         at = jax.eval_shape(segment.apply, at)
-    return weighed
+    return tuple(weighed)
 
 
 def _cheaper(traced: Trace) -> str:

@@ -14,7 +14,7 @@ Function = Callable[..., Array]
 
 
 def checked(f: Function, x: Any) -> Function:
-    """f, which refuses to return anything but one array of real floating numbers.
+    """f, refused where it has no derivatives at x: there, and when it returns what has none.
 
     Args:
       f: `(x, *own) -> y`.
@@ -25,11 +25,11 @@ def checked(f: Function, x: Any) -> Function:
     """
     if not hasattr(x, "dtype"):
         raise InputError(
-            f"x is a {type(x).__name__}; a Jacobian is taken at one array of floating numbers. Join several"
+            f"x is a {type(x).__name__}; derivatives are taken at one array of floating numbers. Join several"
             " (jax.flatten_util.ravel_pytree), and give what is not differentiated behind x."
         )
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise InputError(f"x has the dtype {x.dtype}; a Jacobian is taken at floating numbers. Cast: x.astype(float).")
+        raise InputError(f"x has the dtype {x.dtype}; derivatives are taken at floating numbers: x.astype(float).")
 
     def only_real(*arguments: Any) -> Array:
         y = f(*arguments)
@@ -40,7 +40,7 @@ def checked(f: Function, x: Any) -> Function:
 
 
 def _check_result(y: Any) -> None:
-    wanted = "a Jacobian is that of one array of real floating numbers."
+    wanted = "derivatives are those of one array of real floating numbers."
     if not jax.tree_util.all_leaves([y]):
         raise InputError(
             f"f returns a {type(y).__name__} of {len(jax.tree.leaves(y))} arrays; {wanted} Join them:"
@@ -51,7 +51,8 @@ def _check_result(y: Any) -> None:
         raise InputError(f"f returns {dtype}; {wanted} jnp.stack([y.real, y.imag]) has the same norm.")
     if not jnp.issubdtype(dtype, jnp.floating):
         raise InputError(
-            f"f returns {dtype}; {wanted} Leave out what rounds or compares, or cast: y.astype(float) has the norm zero."
+            f"f returns {dtype}; {wanted} Leave out what rounds or compares, or cast it, y.astype(float), which makes"
+            " it a constant."
         )
 
 

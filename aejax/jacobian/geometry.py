@@ -121,7 +121,8 @@ def path_length(decode: Callable[[Array], Array], points: Array) -> Array:
       >>> float(path_length(lambda z: 2 * z, jnp.array([[0.0, 0.0], [3.0, 4.0], [3.0, 5.0]])))
       12.0
     """
-    return jnp.sum(jax.vmap(lambda step: optax.safe_norm(step, 0.0))(_steps(decode, points)))
+    steps = _steps(checked(decode, points), points)
+    return jnp.sum(jax.vmap(lambda step: optax.safe_norm(step, 0.0))(steps))
 
 
 def shortest_path(
@@ -153,7 +154,8 @@ def shortest_path(
       more steps are needed, or more points.
 
     Raises:
-      InputError: the codes differ in shape, there are fewer than 3 points, or `num_steps` is negative.
+      InputError: a code, or what it decodes to, is not one array of real floating numbers; the codes differ in shape;
+        there are fewer than 3 points, or `num_steps` is negative.
 
     Example:
       >>> polar = lambda z: z[0] * jnp.array([jnp.cos(z[1]), jnp.sin(z[1])])
@@ -163,6 +165,7 @@ def shortest_path(
 
     Reference: Shao, Kumar & Fletcher (2018), Algorithm 1, the same energy (up to its constant) by gradient descent.
     """
+    decode = checked(checked(decode, z_a), z_b)
     if z_a.shape != z_b.shape:
         raise InputError(f"The ends have the shapes {list(z_a.shape)} and {list(z_b.shape)}; they are two codes.")
     if num_points < 3 or num_steps < 0:

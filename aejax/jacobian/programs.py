@@ -10,6 +10,8 @@ import jax.numpy as jnp
 
 Array = jax.Array
 
+_VIEWS = frozenset({"broadcast_in_dim", "expand_dims", "reshape", "squeeze", "transpose"})  # made where they are read
+
 
 def has_jvp(eqns: Sequence[Any]) -> bool:
     """Whether forward mode goes through a program: it has no rule for the backward pass alone."""
@@ -65,6 +67,8 @@ def count(eqn: Any) -> tuple[int, int]:
         features = params["dimension_numbers"].rhs_spec[0]
         kernel = eqn.invars[1].aval
         return outputs * kernel.size // kernel.shape[features], outputs
+    if name.startswith("select_and_"):  # the places of the largest, which XLA writes out
+        return 0, outputs + 2 * max(v.aval.size for v in eqn.invars)
     inner = [count(e) for jaxpr in _programs(eqn) for e in jaxpr.eqns]
     if inner:
         times = params.get("length", 1)
@@ -73,18 +77,17 @@ def count(eqn: Any) -> tuple[int, int]:
     return 0, outputs
 
 
-def count_vector(apply: Callable[[Array], Array], x: jax.ShapeDtypeStruct, *, push: bool, pull: bool) -> int:
-    """Numbers that are computed to lead one vector through a function by the ways that are open, the dearer of them."""
+def count_vector(apply: Callable[[Array], Array], x: jax.ShapeDtypeStruct, *, backward: bool) -> int:
+    """Numbers that are computed to lead one vector back through a function, or forward."""
+    side = jax.eval_shape(apply, x) if backward else x
 
-    def pushed(x: Array, vectors: Array) -> Array:
+    def through(x: Array, vectors: Array) -> Array:
+        if backward:
+            return jax.vmap(jax.vjp(apply, x)[1])(vectors)[0]
         return jax.vmap(lambda v: jax.jvp(apply, (x,), (v,))[1])(vectors)
 
-    def pulled(x: Array, vectors: Array) -> Array:
-        return jax.vmap(jax.vjp(apply, x)[1])(vectors)[0]
+    def total(num: int) -> int:
+        program = jax.make_jaxpr(through)(x, jax.ShapeDtypeStruct((num, *side.shape), side.dtype))
+        return sum(count(eqn)[1] for eqn in program.eqns if eqn.primitive.name not in _VIEWS)
 
-    def total(way: Callable[..., Array], side: jax.ShapeDtypeStruct, num: int) -> int:
-        vectors = jax.ShapeDtypeStruct((num, *side.shape), side.dtype)
-        return sum(count(eqn)[1] for eqn in jax.make_jaxpr(way)(x, vectors).eqns)
-
-    ways = [(pushed, x)] * push + [(pulled, jax.eval_shape(apply, x))] * pull
-    return max([total(way, side, 2) - total(way, side, 1) for way, side in ways], default=0)
+    return total(2) - total(1)

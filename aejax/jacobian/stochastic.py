@@ -64,7 +64,8 @@ def hutchinson_sq(
       mode: `reverse`, probes of the output through `vjp`; or `forward`, probes of the input through `jvp`.
 
     Raises:
-      InputError: x, or what f returns, is not one floating array; unknown probe or mode, fewer than one probe, or more orthogonal probes than C.
+      InputError: x, or what f returns, is not one array of real floating numbers; unknown probe or mode, fewer than one
+        probe, or more orthogonal probes than C.
 
     Example:
       >>> hutchinson_sq(lambda x: x**2, jnp.array([1.0, 2.0]), jax.random.key(0)).value  # signs: exact on diagonals
@@ -89,9 +90,7 @@ def hutchinson_sq(
     return Estimate(jnp.mean(samples), _standard_error(samples, population=side.size if is_frame else None))
 
 
-def hutchpp_sq(
-    f: Function, x: Array, key: Array, *own: Any, num_probes: int, mode: str = "reverse"
-) -> Estimate:
+def hutchpp_sq(f: Function, x: Array, key: Array, *own: Any, num_probes: int, mode: str = "reverse") -> Estimate:
     """Squared Frobenius norm of the Jacobian of f at one example: exact on its leading directions, sampled elsewhere.
 
     With S Gaussian, G of random signs and Q an orthonormal basis of the columns of `A S`, the estimate is
@@ -116,7 +115,8 @@ def hutchpp_sq(
       mode: `reverse`, where A is `J J^T`, or `forward`, where it is `J^T J`; each takes `jvp` and `vjp` both.
 
     Raises:
-      InputError: x, or what f returns, is not one floating array; unknown mode, fewer than 4 products, or so many that Q would be larger than J.
+      InputError: x, or what f returns, is not one array of real floating numbers; unknown mode, fewer than 4 products,
+        or so many that Q would be larger than J.
 
     Example:
       >>> f = lambda x: jnp.full(5, x.sum())  # a Jacobian of rank one: 5 x 3 ones
