@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 Array = jax.Array
 
-_VIEWS = frozenset({"broadcast_in_dim", "expand_dims", "reshape", "squeeze", "transpose"})  # made where they are read
+# Made where they are read.
+_VIEWS = frozenset({"broadcast_in_dim", "expand_dims", "pad", "reshape", "slice", "squeeze", "transpose"})
 
 
 def has_jvp(eqns: Sequence[Any]) -> bool:
