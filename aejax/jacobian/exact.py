@@ -156,8 +156,7 @@ def embedding_difference_sq(model: Autoencoder, params: Any, x: Any, y: Any) -> 
       `[B]`.
     """
     bound = model.bind({"params": params})
-    embed = lambda v, *own: _single(bound.embed)(v, *own)
-    return jax.vmap(partial(_difference, embed))(inputs(model, x), inputs(model, y))
+    return jax.vmap(partial(_difference, _single(bound.embed)))(inputs(model, x), inputs(model, y))
 
 
 def difference_sq(f: Function, x: Array, y: Array, *own: Any) -> Array:
@@ -190,8 +189,8 @@ def _difference(f: Function, one: tuple[Array, ...], other: tuple[Array, ...]) -
     traced = trace(f, x, *own)
     if not traced.segments:
         return jnp.zeros((), chain.wide(x.dtype))
-    if list(map(type, traced.segments)) == [Linear, Diagonal]:
-        layer = traced.segments[0]
+    layer, activation = traced.segments if len(traced.segments) == 2 else (None, None)
+    if isinstance(layer, Linear) and isinstance(activation, Diagonal):
         change = _slope(traced, x) - _slope(trace(f, y, *others) if others else traced, y)
         lengths = chain.sum_sq(layer.kernel, axis=0)
         return jnp.matmul(jnp.square(change.astype(lengths.dtype)), lengths, precision=layer.precision)

