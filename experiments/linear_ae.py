@@ -74,10 +74,6 @@ class DecayedConfig(ae.Config):
     """Real-valued knobs."""
 
 
-def build_decayed(config: DecayedConfig, model: Any, tx: Any, axis_name: str | None) -> Any:
-    return ae_l2.ae_l2(model, config.hparams, tx, axis_name=axis_name)
-
-
 def runs(config: Config) -> study.Runs:
     """Every row with every seed.
 
@@ -169,8 +165,8 @@ def _matrix(params: Any) -> np.ndarray:
     return first @ second
 
 
-EXPERIMENT = Experiment(
-    "linear_ae", DecayedConfig, ae.build_model, build_decayed, "recon/loss", measure_decayed, lambda trained: {}
+EXPERIMENT = registered.experiment(
+    "linear_ae", DecayedConfig, method="ae_l2", measure=measure_decayed, draw=lambda trained: {}
 )
 _plain = ae.EXPERIMENT._replace(measure=measure_plain, draw=lambda trained: {})
 _denoising = dae.EXPERIMENT._replace(measure=measure_denoising, draw=lambda trained: {})
