@@ -14,6 +14,7 @@ from aejax import (
     nets,
     parallel,
     plots,
+    posteriors,
     priors,
     schedules,
     sweep,
@@ -35,7 +36,7 @@ from aejax.methods.rcae import rcae, rcae_loss
 from aejax.methods.scae import scae, scae_loss
 from aejax.methods.sparse_ae import SparseAE, sparse_ae, sparse_ae_loss
 from aejax.methods.stacked import StackedAE, layer_loss, stacked, unrolled
-from aejax.methods.vae import VAE, reparameterise, vae, vae_loss
+from aejax.methods.vae import VAE, vae, vae_loss
 from aejax.nets import MLP, Autoencoder, init_params
 from aejax.training import Chunk, evaluate, fit, train
 
@@ -87,11 +88,11 @@ __all__ = [
     "parallel",
     "play",
     "plots",
+    "posteriors",
     "principal_directions",
     "priors",
     "rcae",
     "rcae_loss",
-    "reparameterise",
     "scae",
     "scae_loss",
     "schedules",

@@ -26,7 +26,7 @@ def check(finetune: Any, dataset: Dataset, **rates: float) -> None:
         raise InputError("--finetune.lrs needs at least one rate.")
     check_positive(**{f"finetune.{name}": lr for name, lr in rates.items()})
     check_non_negative(**{"finetune.momentum": finetune.momentum})
-    evaluation.check_labels(dataset)
+    evaluation.check_splits(dataset)
     training.count_steps(dataset.train.x, finetune.batch_size)
 
 

@@ -99,7 +99,7 @@ def runs(config: Config) -> Runs:
     if not min(config.alphas) >= 1:
         raise InputError(f"--alphas {config.alphas}: the classifier sees alpha k units, and alpha is at least 1.")
     dataset = _load(config)
-    evaluation.check_labels(dataset)
+    evaluation.check_splits(dataset)
     training.count_steps(dataset.train.x, config.probe.batch_size)
     knobs = config.hparams
     shared: dict[str, Any] = {

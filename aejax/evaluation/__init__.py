@@ -1,10 +1,10 @@
 """What a model is worth: reconstruction, probes, likelihood, contraction, and the codes against their prior."""
 
-from aejax.evaluation.apply import embed, reconstruct, reconstruction_sse
+from aejax.evaluation.apply import call, embed, over_batches, reconstruct, reconstruction_sse
 from aejax.evaluation.codes import MMDTest, active_units, code_mmd, moment_gaps
 from aejax.evaluation.contraction import contraction_curve, effective_rank, pair_contraction, spectra
 from aejax.evaluation.embedding import continuity, neighborhood_hit, trustworthiness
-from aejax.evaluation.finetune import FineTuned, check_labels, classifier_error, classifier_loss, fine_tune, saturation
+from aejax.evaluation.finetune import FineTuned, check_splits, classifier_error, classifier_loss, fine_tune, saturation
 from aejax.evaluation.likelihood import NLL, nll
 from aejax.evaluation.probes import knn, linear_probe
 from aejax.evaluation.sparsity import dead_units, filter_sharpness, lifetime_sparsity, population_sparsity
@@ -14,7 +14,8 @@ __all__ = [
     "FineTuned",
     "MMDTest",
     "active_units",
-    "check_labels",
+    "call",
+    "check_splits",
     "classifier_error",
     "classifier_loss",
     "code_mmd",
@@ -31,6 +32,7 @@ __all__ = [
     "moment_gaps",
     "neighborhood_hit",
     "nll",
+    "over_batches",
     "pair_contraction",
     "population_sparsity",
     "reconstruct",

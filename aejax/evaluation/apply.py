@@ -14,36 +14,60 @@ from jax.typing import ArrayLike
 
 from aejax import likelihoods
 from aejax.checks import InputError
-from aejax.nets import Autoencoder
+from aejax.data import Batch
+from aejax.nets import Autoencoder, inputs
 
 BATCH_SIZE = 256
 
 
-def embed(model: Autoencoder, params: Any, x: ArrayLike, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
+@partial(jax.jit, static_argnames=("model", "method"))
+def call(model: Autoencoder, params: Any, method: str, *arrays: ArrayLike) -> Any:
+    """`model.method(*arrays)` at these parameters, compiled.
+
+    Args:
+      model: any `Autoencoder`.
+      params: by group.
+      method: the name of one of its maps, such as `decode`.
+      arrays: what it takes.
+
+    Returns:
+      What it returns; `over_batches(partial(call, model, params, method), *arrays)` for arrays of any length.
+    """
+    return getattr(model.bind({"params": params}), method)(*arrays)
+
+
+def embed(model: Autoencoder, params: Any, data: ArrayLike | Batch, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
     """The codes of all examples, without noise.
 
     Args:
       model: any `Autoencoder`.
       params: by group.
-      x: `[N, ...]` what the model takes.
+      data: x, `[N, ...]`, what the model takes; or `Batch(x, y)`, which a conditioned model needs.
       batch_size: examples at once; bounds the memory, does not change the result.
 
     Returns:
       `[N, Z]` float.
+
+    Raises:
+      InputError: no examples, or a conditioned model without labels, or with some that it does not know.
     """
-    return over_batches(partial(_apply, params, model=model, method="embed"), x, batch_size=batch_size)
+    return over_batches(partial(call, model, params, "embed"), *inputs(model, data), batch_size=batch_size)
 
 
-def reconstruct(model: Autoencoder, params: Any, x: ArrayLike, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
+def reconstruct(
+    model: Autoencoder, params: Any, data: ArrayLike | Batch, *, batch_size: int = BATCH_SIZE
+) -> np.ndarray:
     """x_hat of all examples in data space, `[N, ...] -> [N, ...]`; arguments as in `embed`."""
-    return over_batches(partial(_apply, params, model=model, method="reconstruct"), x, batch_size=batch_size)
+    return over_batches(partial(call, model, params, "reconstruct"), *inputs(model, data), batch_size=batch_size)
 
 
-def reconstruction_sse(model: Autoencoder, params: Any, x: ArrayLike, *, batch_size: int = BATCH_SIZE) -> float:
+def reconstruction_sse(
+    model: Autoencoder, params: Any, data: ArrayLike | Batch, *, batch_size: int = BATCH_SIZE
+) -> float:
     """Squared error of the reconstruction: sum over pixels, mean over images. The metric `test_sse`.
 
     Args:
-      model, params, x, batch_size: as in `embed`; x in the units of the data, so pixels in [0, 1] for the published
+      model, params, data, batch_size: as in `embed`; x in the units of the data, so pixels in [0, 1] for the published
         figures of MNIST.
 
     Returns:
@@ -51,31 +75,39 @@ def reconstruction_sse(model: Autoencoder, params: Any, x: ArrayLike, *, batch_s
 
     Reference: Hinton & Salakhutdinov (2006), figure 2, where PCA with 30 components has 13.87 on MNIST.
     """
-    return float(over_batches(partial(_sse, params, model=model), x, batch_size=batch_size).mean(dtype=np.float64))
+    each = over_batches(partial(_sse, params, model=model), *inputs(model, data), batch_size=batch_size)
+    return float(each.mean(dtype=np.float64))
 
 
-def over_batches(
-    function: Callable[[np.ndarray], jax.Array], x: ArrayLike, *, batch_size: int = BATCH_SIZE
-) -> np.ndarray:
-    """`function(x)` for a function of batches `[B, ...] -> [B, ...]` that treats examples one by one.
+def over_batches(function: Callable[..., jax.Array], *arrays: ArrayLike, batch_size: int = BATCH_SIZE) -> np.ndarray:
+    """`function(*arrays)` for a function of batches `[B, ...] -> [B, ...]` that treats examples one by one.
 
     Args:
       function: jitted; it sees one shape only.
-      x: `[N, ...]`.
+      arrays: `[N, ...]` each.
       batch_size: the B that it sees, or N where that is smaller.
 
     Returns:
       `[N, ...]` on the host.
 
     Raises:
-      InputError: there are no examples.
+      InputError: there are no examples, or not as many in each array.
     """
-    x = np.asarray(x)
-    if not x.ndim or not len(x):
-        raise InputError(f"Data of shape {x.shape} hold no examples.")
-    size = min(batch_size, len(x))
-    parts = [function(pad(x[start : start + size], size)) for start in range(0, len(x), size)]
-    return np.concatenate([np.asarray(part) for part in parts])[: len(x)]
+    columns = [np.asarray(a) for a in arrays]
+    count = num_rows(*columns)
+    size = min(batch_size, count)
+    parts = [function(*(pad(c[start : start + size], size) for c in columns)) for start in range(0, count, size)]
+    return np.concatenate([np.asarray(part) for part in parts])[:count]
+
+
+def num_rows(*arrays: np.ndarray) -> int:
+    """How many examples there are; `InputError` for none, and for arrays that do not agree."""
+    shapes = [np.shape(a) for a in arrays]
+    if len({shape[:1] for shape in shapes}) != 1:
+        raise InputError(f"Data of shapes {shapes}; they need as many rows as each other.")
+    if 0 in shapes[0][:1] or not shapes[0]:
+        raise InputError(f"Data of shape {shapes[0]} hold no examples.")
+    return shapes[0][0]
 
 
 def pad(x: np.ndarray, size: int) -> np.ndarray:
@@ -83,11 +115,6 @@ def pad(x: np.ndarray, size: int) -> np.ndarray:
     return x if len(x) == size else np.concatenate([x, np.repeat(x[-1:], size - len(x), axis=0)])
 
 
-@partial(jax.jit, static_argnames=("model", "method"))
-def _apply(params: Any, x: jax.Array, *, model: Autoencoder, method: str) -> jax.Array:
-    return getattr(model.bind({"params": params}), method)(x)
-
-
 @partial(jax.jit, static_argnames="model")
-def _sse(params: Any, x: jax.Array, *, model: Autoencoder) -> jax.Array:
-    return likelihoods.sse(_apply(params, x, model=model, method="reconstruct"), x)
+def _sse(params: Any, x: jax.Array, *condition: jax.Array, model: Autoencoder) -> jax.Array:
+    return likelihoods.sse(call(model, params, "reconstruct", x, *condition), x)

@@ -11,17 +11,18 @@ from jax.typing import ArrayLike
 
 from aejax import jacobian
 from aejax.checks import InputError, check_positive
-from aejax.evaluation.apply import embed, over_batches
-from aejax.nets import Autoencoder
+from aejax.data import Batch
+from aejax.evaluation.apply import call, embed, over_batches
+from aejax.nets import Autoencoder, inputs
 
 
-def spectra(model: Autoencoder, params: Any, x: ArrayLike, *, batch_size: int = 20) -> np.ndarray:
+def spectra(model: Autoencoder, params: Any, data: ArrayLike | Batch, *, batch_size: int = 20) -> np.ndarray:
     """Singular values of the Jacobian of `model.embed` at each example.
 
     Args:
       model: any `Autoencoder`.
       params: by group.
-      x: `[N, ...]` what the model takes, of D numbers each.
+      data: x, `[N, ...]`, what the model takes, of D numbers each; or `Batch(x, y)`, for a conditioned model.
       batch_size: Jacobians, of Z x D numbers each, that are held at once.
 
     Returns:
@@ -29,7 +30,7 @@ def spectra(model: Autoencoder, params: Any, x: ArrayLike, *, batch_size: int = 
 
     Reference: Rifai et al. (2011), section 5.3, where their mean over examples is the picture of the local dimension.
     """
-    return over_batches(partial(_singular_values, params, model=model), x, batch_size=batch_size)
+    return over_batches(partial(_singular_values, params, model=model), *inputs(model, data), batch_size=batch_size)
 
 
 def effective_rank(s: ArrayLike) -> np.ndarray:
@@ -53,7 +54,7 @@ def effective_rank(s: ArrayLike) -> np.ndarray:
 def contraction_curve(
     model: Autoencoder,
     params: Any,
-    x: ArrayLike,
+    data: ArrayLike | Batch,
     radii: Sequence[float] | np.ndarray,
     key: jax.Array,
     *,
@@ -66,8 +67,7 @@ def contraction_curve(
     encoder is asked about them all the same, as in the paper.
 
     Args:
-      model, params: as in `spectra`.
-      x: `[N, ...]`, of D numbers each.
+      model, params, data: as in `spectra`.
       radii: `[R]`, positive, in data units.
       key: consumed.
       num_directions: for each example.
@@ -85,37 +85,41 @@ def contraction_curve(
         raise InputError(f"num_directions is {num_directions}; it takes at least one.")
     for i, radius in enumerate(radii):
         check_positive(**{f"radii[{i}]": radius})
-    x = np.asarray(x)
-    repeated = np.repeat(x, num_directions, axis=0)
+    z = np.repeat(embed(model, params, data), num_directions, axis=0)
+    repeated, *condition = (np.repeat(np.asarray(a), num_directions, axis=0) for a in inputs(model, data))
     u = np.asarray(jax.random.normal(key, repeated.shape)).reshape(len(repeated), -1)
     u = (u / np.linalg.norm(u, axis=1, keepdims=True)).reshape(repeated.shape)
-    z = np.repeat(embed(model, params, x), num_directions, axis=0)
-    shifts = [embed(model, params, repeated + r * u) - z for r in radii]
+    embedded = partial(over_batches, partial(call, model, params, "embed"))
+    shifts = [embedded(repeated + r * u, *condition) - z for r in radii]
     return np.array(
         [np.linalg.norm(dz, axis=1).mean(dtype=np.float64) / r for dz, r in zip(shifts, radii, strict=True)]
     )
 
 
-def pair_contraction(model: Autoencoder, params: Any, x: ArrayLike) -> tuple[float, float]:
+def pair_contraction(model: Autoencoder, params: Any, data: ArrayLike | Batch) -> tuple[float, float]:
     """What becomes of the distances between examples: `(ratio, distance)`.
 
     Args:
-      model, params: as in `spectra`.
-      x: `[N, ...]`, at least two that differ; all N (N - 1) / 2 pairs are taken, but those of the same inputs.
+      model, params, data: as in `spectra`; at least two x that differ; all N (N - 1) / 2 pairs are taken, but those of
+        the same x.
 
     Returns:
       The mean over pairs of `|embed(a) - embed(b)| / |a - b|`, and that of `|a - b|`.
     """
     from scipy.spatial.distance import pdist
 
-    x = np.asarray(x)
+    x = np.asarray(inputs(model, data)[0])
     before = pdist(x.reshape(len(x), -1).astype(np.float64))
-    after = pdist(embed(model, params, x).astype(np.float64))
+    after = pdist(embed(model, params, data).astype(np.float64))
     before, after = before[before > 0], after[before > 0]
     return float(np.mean(after / before)), float(before.mean())
 
 
 @partial(jax.jit, static_argnames="model")
-def _singular_values(params: Any, x: jax.Array, *, model: Autoencoder) -> jax.Array:
+def _singular_values(params: Any, x: jax.Array, *condition: jax.Array, model: Autoencoder) -> jax.Array:
     embed = model.bind({"params": params}).embed
-    return jax.vmap(lambda v: jacobian.singular_values(lambda v: embed(v[None])[0], v))(jnp.asarray(x))
+
+    def of_one(x: jax.Array, *own: jax.Array) -> jax.Array:
+        return jacobian.singular_values(lambda v: embed(v[None], *(a[None] for a in own))[0], x)
+
+    return jax.vmap(of_one)(jnp.asarray(x), *condition)

@@ -63,12 +63,15 @@ def fine_tune(
       The classifier of the best epoch, and its errors.
 
     Raises:
-      InputError: a split or its labels are missing, or there are fewer than two classes.
+      InputError: a split or its labels are missing, there are fewer than two classes, or the model is conditioned on
+        labels, which its code would then give away.
       DivergedError: the loss became infinite or NaN.
 
     Reference: the protocol behind the errors of Vincent et al. (2010) and Rifai et al. (2011), table 1.
     """
-    train, validation, test = check_labels(dataset)
+    if model.takes_labels:
+        raise InputError(f"{type(model).__name__} sees the labels; fine-tune an encoder of x alone, such as an AE's.")
+    train, validation, test = check_splits(dataset)
     num_classes = 1 + int(train.y.max())
     latent_dim = model.latent_dim
     classifier = {"kernel": jnp.zeros((latent_dim, num_classes)), "bias": jnp.zeros((1, num_classes))}
@@ -139,7 +142,7 @@ def saturation(codes: ArrayLike, *, low: float = 0.05, high: float = 0.95) -> fl
     return float(np.mean((codes < low) | (codes > high)))
 
 
-def check_labels(dataset: Dataset) -> tuple[Batch, Batch, Batch]:
+def check_splits(dataset: Dataset) -> tuple[Batch, Batch, Batch]:
     """The three splits of a set that `fine_tune` can use; `InputError` where it cannot, as told there."""
     if dataset.validation is None:
         raise InputError(f"{dataset.name} was loaded without a validation split, which chooses the epoch; ask for one.")

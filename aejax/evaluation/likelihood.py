@@ -9,10 +9,11 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 
-from aejax import likelihoods
 from aejax.checks import InputError
-from aejax.evaluation.apply import pad
-from aejax.nets import Autoencoder
+from aejax.data import Batch
+from aejax.evaluation.apply import call, num_rows, pad
+from aejax.nets import Autoencoder, inputs
+from aejax.posteriors import Posterior
 
 
 class NLL(NamedTuple):
@@ -27,23 +28,25 @@ class NLL(NamedTuple):
 def nll(
     model: Autoencoder,
     params: Any,
-    x: ArrayLike,
+    data: ArrayLike | Batch,
     key: jax.Array,
     *,
     num_samples: int = 5000,
     max_rows: int = 1024,
 ) -> NLL:
-    """Negative log-likelihood of a VAE with a standard normal prior: the metric `test_nll_nats`.
+    """Negative log-likelihood of a model whose posterior and prior have densities: the metric `test_nll_nats`.
 
     `L_k` is the mean over examples of `log 1/k sum_j p(x|z_j) p(z_j) / q(z_j|x)`, with z_j from the encoder's
     posterior q. It grows with k towards the log-likelihood, from the ELBO at k = 1. Every `L_k` uses as many whole
     groups of k samples as there are. Sample j of example i draws from `fold_in(fold_in(key, i), j)`: neither `max_rows`
-    nor the examples behind it change its noise.
+    nor the examples behind it change its noise. That holds for threefry keys only, whose draws under `vmap` are those
+    of each key alone, so a key of another kind is made into one.
 
     Args:
-      model: `encode(x) -> (mean, logvar)`, `decode(z)` and a `likelihood`.
+      model: `encode(x)` returns a posterior that has `sample_and_log_prob`; `nll` and `log_prior` are its own.
       params: by group.
-      x: `[N, ...]`; for the published figures of MNIST binarised, which is the caller's business.
+      data: x, `[N, ...]`, or `Batch(x, y)` for a conditioned model, whose likelihood is then that of x given y; for the
+        published figures of MNIST x is binarised, which is the caller's business.
       key: consumed.
       num_samples: K, samples per example.
       max_rows: how often the decoder runs at once; bounds the memory.
@@ -52,35 +55,39 @@ def nll(
       `NLL(nll_nats, std_error, ess, curve)`.
 
     Raises:
-      InputError: no examples, fewer than one sample, or an encoder without (mean, logvar).
+      InputError: no examples, fewer than one sample, labels missing or unknown, an encoder without a posterior that has
+        a density, or a model without a prior.
 
     Reference: Burda, Grosse & Salakhutdinov (2016), equation 8; they report k = 5000.
     """
-    x = np.asarray(x)
-    if not x.ndim or not len(x):
-        raise InputError(f"Data of shape {x.shape} hold no examples.")
+    arrays = tuple(map(np.asarray, inputs(model, data)))
+    count = num_rows(*arrays)
     if num_samples < 1 or max_rows < 1:
         raise InputError(f"num_samples={num_samples} and max_rows={max_rows}; both have to be at least 1.")
-    size = min(len(x), 128, max_rows)
+    size = min(count, 128, max_rows)
     chunk = -(-num_samples // -(-num_samples // (max_rows // size)))  # equal chunks, the last one hardly padded
     ks = _curve_points(num_samples)
-    parts = []
-    for start in range(0, len(x), size):
-        batch = pad(x[start : start + size], size)
-        posterior = _encode(params, batch, model=model)
-        if not isinstance(posterior, tuple):
-            raise InputError(f"{type(model).__name__}.encode does not return (mean, logvar): a likelihood needs a VAE.")
+    parts, key = [], _threefry(key)
+    for start in range(0, count, size):
+        batch = [pad(a[start : start + size], size) for a in arrays]
+        posterior = call(model, params, "encode", *batch)
+        if not hasattr(posterior, "sample_and_log_prob"):
+            what = "array" if isinstance(posterior, jax.Array) else type(posterior).__name__
+            raise InputError(
+                f"{type(model).__name__}.encode returns one {what}, which has no density: a likelihood takes a"
+                " posterior, such as aejax.posteriors.DiagonalGaussian(mean, logvar)."
+            )
         weights = [
-            _log_weights(params, batch, *posterior, key, start, first, model=model, chunk=chunk)
+            _log_weights(params, posterior, key, start, first, *batch, model=model, chunk=chunk)
             for first in range(0, num_samples, chunk)
         ]
         parts.append(jax.device_get(_summarise(weights, ks=ks)))
-    curve, ess = (np.concatenate(part, dtype=np.float64)[: len(x)] for part in zip(*parts, strict=True))
+    curve, ess = (np.concatenate(part, dtype=np.float64)[:count] for part in zip(*parts, strict=True))
     bounds = -curve.mean(axis=0)
     variances = np.maximum(1 / ess - 1 / num_samples, 0.0)  # of each log-mean weight, to first order
     return NLL(
         nll_nats=float(bounds[-1]),
-        std_error=float(np.sqrt(variances.sum()) / len(x)) if num_samples > 1 else float("nan"),
+        std_error=float(np.sqrt(variances.sum()) / count) if num_samples > 1 else float("nan"),
         ess=float(ess.mean()),
         curve={k: float(bound) for k, bound in zip(ks, bounds, strict=True)},
     )
@@ -91,36 +98,36 @@ def _curve_points(num_samples: int) -> tuple[int, ...]:
     return (*ks, num_samples)
 
 
-@partial(jax.jit, static_argnames="model")
-def _encode(params: Any, x: jax.Array, *, model: Any) -> tuple[jax.Array, jax.Array]:
-    return model.apply({"params": params}, x, method="encode")
+def _threefry(key: jax.Array) -> jax.Array:
+    """The key itself, or a threefry key drawn from one of another kind."""
+    if jax.random.key_impl(key) == "threefry2x32":
+        return key if key.ndim == 0 else jax.random.wrap_key_data(key)
+    return jax.random.wrap_key_data(jax.random.bits(key, (2,), "uint32"), impl="threefry2x32")
 
 
 @partial(jax.jit, static_argnames=("model", "chunk"))
 def _log_weights(
     params: Any,
-    x: jax.Array,
-    mean: jax.Array,
-    logvar: jax.Array,
+    posterior: Posterior,
     key: jax.Array,
     start: Any,
     first: Any,
-    *,
-    model: Any,
+    x: jax.Array,
+    *condition: jax.Array,
+    model: Autoencoder,
     chunk: int,
 ) -> jax.Array:
     """`[B, chunk]`: log p(x|z) + log p(z) - log q(z|x) for samples `first, first + 1, ...` of each example."""
 
-    def draw(i: jax.Array, j: jax.Array) -> jax.Array:
-        return jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, i), j), mean.shape[1:], mean.dtype)
+    def own_key(i: jax.Array, j: jax.Array) -> jax.Array:
+        return jax.random.fold_in(jax.random.fold_in(key, i), j)
 
-    rows, columns = start + jnp.arange(len(x)), first + jnp.arange(chunk)
-    noise = jax.vmap(jax.vmap(draw, (None, 0)), (0, None))(rows, columns)  # [B, chunk, Z]
-    z = mean[:, None] + jnp.exp(0.5 * logvar)[:, None] * noise
-    output = model.apply({"params": params}, z.reshape(-1, z.shape[-1]), method="decode")
-    nll = likelihoods.get(model.likelihood).nll(output, jnp.repeat(x, chunk, axis=0)).reshape(len(x), chunk)
-    # The constants of the two normals cancel.
-    return 0.5 * jnp.sum(jnp.square(noise) - jnp.square(z) + logvar[:, None], axis=-1) - nll
+    bound, rows, columns = model.bind({"params": params}), start + jnp.arange(len(x)), first + jnp.arange(chunk)
+    keys = jax.vmap(jax.vmap(own_key, (None, 0)), (0, None))(rows, columns)  # [B, chunk]
+    z, log_q = jax.vmap(posterior.sample_and_log_prob, 1, 1)(keys)  # [B, chunk, Z], [B, chunk]
+    z = z.reshape(-1, z.shape[-1])
+    log_joint = bound.log_prior(z) - bound.nll(z, *(jnp.repeat(a, chunk, axis=0) for a in (x, *condition)))
+    return log_joint.reshape(log_q.shape) - log_q
 
 
 @partial(jax.jit, static_argnames="ks")

@@ -1,58 +1,45 @@
 """The variational autoencoder.
 
 Kingma & Welling, "Auto-Encoding Variational Bayes", ICLR 2014; `beta` after Higgins et al., ICLR 2017. The posterior
-is a diagonal Gaussian, the prior N(0, I), and the bound is estimated from one sample for each example.
+is a diagonal Gaussian, the prior that of the model, by default N(0, I), and the bound is estimated from one sample for
+each example.
 """
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
 
-from aejax import divergences, likelihoods
+from aejax import likelihoods, posteriors, priors
 from aejax.algorithm import Algorithm, Metrics, Player, play
 from aejax.checks import check_non_negative, check_positive
 from aejax.data import Batch
-from aejax.nets import Autoencoder
+from aejax.nets import Autoencoder, inputs
 
 
 class VAE(Autoencoder):
-    """An encoder that returns mean and log-variance of the posterior, side by side, and a decoder."""
+    """An encoder that returns mean and log-variance of the posterior, side by side, and a decoder.
+
+    Attributes:
+      prior: as in `Autoencoder`; N(0, I) by default.
+    """
+
+    prior: str | priors.Prior | priors.LearnedPrior | None = "normal"
 
     @classmethod
     def code_size(cls, latent_dim: int) -> int:
         return 2 * latent_dim
 
-    def encode(self, x: jax.Array, *condition: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """(mean, logvar) of the posterior: `[B, ...] -> [B, Z], [B, Z]`."""
-        mean, logvar = jnp.split(self.encoder(x, *condition), 2, axis=-1)
-        return mean, logvar
+    def encode(self, x: jax.Array, *condition: jax.Array) -> posteriors.DiagonalGaussian:
+        """The posterior, of means and log-variances `[B, Z]`."""
+        return posteriors.DiagonalGaussian(*jnp.split(self.encoder(x, *condition), 2, axis=-1))
 
     def embed(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         """The posterior mean: `[B, ...] -> [B, Z]`."""
-        return self.encode(x, *condition)[0]
-
-
-def reparameterise(key: jax.Array, mean: jax.Array, logvar: jax.Array) -> jax.Array:
-    """A draw from the diagonal Gaussian, differentiable in its parameters: `mean + exp(logvar / 2) * noise`.
-
-    Args:
-      key: consumed.
-      mean: `[..., Z]`.
-      logvar: `[..., Z]`.
-
-    Returns:
-      `[..., Z]`.
-
-    Raises:
-      AssertionError: the two shapes differ.
-    """
-    chex.assert_equal_shape([mean, logvar])
-    return mean + jnp.exp(0.5 * logvar) * jax.random.normal(key, mean.shape, mean.dtype)
+        return self.encode(x, *condition).mode
 
 
 class HParams(NamedTuple):
@@ -64,33 +51,58 @@ class HParams(NamedTuple):
     """Weight of the KL term; 1 is the bound itself."""
 
 
+class Terms(NamedTuple):
+    """The terms of the bound, of each example."""
+
+    recon: jax.Array  # [B] -log p(x|z), nats
+    kl: jax.Array  # [B] nats
+    sse: jax.Array  # [B] squared error of the decoded sample
+    z: jax.Array  # [B, Z] the sample
+
+
+def terms(model: Autoencoder, params: Any, batch: Batch, key: jax.Array, *, closed: bool = True) -> Terms:
+    """One draw from the posterior of each example, and what it is worth.
+
+    Args:
+      model: any whose `encode` returns a posterior, conditioned ones too.
+      params: by group.
+      batch: `x` `[B, ...]`, and `y` where the model is conditioned.
+      key: consumed.
+      closed: as in `posteriors.sample_and_kl`; without it, `-(recon + kl)` are log importance weights.
+    """
+    bound, (x, *condition) = model.bind({"params": params}), inputs(model, batch)
+    z, kl = posteriors.sample_and_kl(bound.encode(x, *condition), key, bound, closed=closed)
+    if type(model).nll is Autoencoder.nll:  # one pass through the decoder for both
+        likelihood, output = likelihoods.get(model.likelihood), bound.decode(z, *condition)
+        recon, x_hat = likelihood.nll(output, x), likelihood.mean(output)
+    else:
+        recon, x_hat = bound.nll(z, x, *condition), bound.generate(z, *condition)
+    return Terms(recon, kl, likelihoods.sse(x_hat, x), z)
+
+
 @partial(jax.jit, static_argnames=("model",))
 def vae_loss(
-    params: Any, batch: Batch, key: jax.Array, *, model: VAE, beta: float | jax.Array = 1.0
+    params: Any, batch: Batch, key: jax.Array, *, model: Autoencoder, beta: float | jax.Array = 1.0
 ) -> tuple[jax.Array, Metrics]:
     """The negative evidence lower bound, its KL term weighted by beta, in nats per example.
 
     Args:
-      params: `{"encoder": ..., "decoder": ...}`.
-      batch: `x` `[B, ...]`.
+      params: `{"encoder": ..., "decoder": ...}`, and `prior` where that is learned.
+      batch: `x` `[B, ...]`, and `y` where the model is conditioned.
       key: consumed.
       model: static.
       beta: weight of the KL term.
 
     Returns:
-      `mean(recon + beta * kl)` over the batch, and the means `recon_nats`, `kl_nats` (unweighted), `bound_nats` (the
-      negative bound itself, whatever beta: `recon_nats + kl_nats`) and `sse` (of the decoded sample).
+      `mean(recon + beta * kl)` over the batch, and the means `recon_nats`, `kl_nats` (unweighted; in closed form for
+      N(0, I), elsewhere estimated from the one sample), `bound_nats` (the negative bound itself, whatever beta:
+      `recon_nats + kl_nats`) and `sse` (of the decoded sample).
 
-    Reference: equation 10, with L = 1 and the KL in closed form.
+    Reference: equation 10, with L = 1 and the KL in closed form; equation 8 where there is none.
     """
-    vae = model.bind({"params": params})
-    likelihood = likelihoods.get(model.likelihood)
-    mean, logvar = vae.encode(batch.x)
-    output = vae.decode(reparameterise(key, mean, logvar))
-    recon = likelihood.nll(output, batch.x).mean()
-    kl = divergences.gaussian_kl(mean, logvar).mean()
-    sse = likelihoods.sse(likelihood.mean(output), batch.x).mean()
-    return recon + beta * kl, {"recon_nats": recon, "kl_nats": kl, "bound_nats": recon + kl, "sse": sse}
+    each = terms(model, params, batch, key)
+    recon, kl = each.recon.mean(), each.kl.mean()
+    return recon + beta * kl, {"recon_nats": recon, "kl_nats": kl, "bound_nats": recon + kl, "sse": each.sse.mean()}
 
 
 def vae(
@@ -105,9 +117,9 @@ def vae(
       axis_name: as in `play`.
 
     Returns:
-      Player `elbo` moves `encoder` and `decoder`; one phase.
+      Player `elbo` moves `encoder` and `decoder`, and `prior` where that is learned; one phase.
     """
     check_positive(lr=hparams.lr)
     check_non_negative(beta=hparams.beta)
-    elbo = Player(partial(vae_loss, model=model, beta=hparams.beta), ("encoder", "decoder"), tx(hparams.lr))
+    elbo = Player(partial(vae_loss, model=model, beta=hparams.beta), model.groups, tx(hparams.lr))
     return play({"elbo": elbo}, [["elbo"]], axis_name=axis_name)

@@ -1,6 +1,6 @@
 """Networks: dense and convolutional encoders, decoders and discriminators, the same parameters on every backend."""
 
-from aejax.nets.autoencoder import Autoencoder, check_module, init_params, inputs
+from aejax.nets.autoencoder import Autoencoder, check_labels, check_module, init_params, inputs
 from aejax.nets.conv import Conv, ConvDecoder, ConvEncoder, ConvTranspose, has_convolution
 from aejax.nets.mlp import MLP, TiedMLP
 
@@ -12,6 +12,7 @@ __all__ = [
     "ConvEncoder",
     "ConvTranspose",
     "TiedMLP",
+    "check_labels",
     "check_module",
     "has_convolution",
     "init_params",

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from aejax import likelihoods
+from aejax import likelihoods, priors
 from aejax.checks import InputError
 from aejax.nets.conv import ConvDecoder, ConvEncoder
 from aejax.nets.mlp import MLP, TiedMLP
@@ -24,12 +24,14 @@ class Autoencoder(nn.Module):
       decoder: any Linen module, `[B, Z] -> [B, ...]`, returning logits (Bernoulli) or the mean (Gaussian).
       latent_dim: Z, the size of the code.
       likelihood: what the decoder's output means, `bernoulli` or `gaussian`.
+      prior: over codes: a name of `aejax.priors`, one of its priors, or a learned one, which becomes the group `prior`.
     """
 
     encoder: nn.Module
     decoder: nn.Module
     latent_dim: int
     likelihood: str = "bernoulli"
+    prior: str | priors.Prior | priors.LearnedPrior | None = None
 
     takes_labels: ClassVar[bool] = False  # True: every map takes y behind its first argument, and so do the networks
 
@@ -92,7 +94,11 @@ class Autoencoder(nn.Module):
 
     def __call__(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         """Touches every submodule, so that `init` creates them all: `[B, ...] -> [B, ...]`."""
-        return self.decode(self.embed(x, *condition), *condition)
+        z = self.embed(x, *condition)
+        if isinstance(self.prior, priors.LearnedPrior):
+            self.prior(x, z)
+            self.log_prior(z)  # a prior that does not go with the model is refused here, by `init_params`
+        return self.decode(z, *condition)
 
     def encode(self, x: jax.Array, *condition: jax.Array) -> Any:
         """What the encoder makes of x: by default z, `[B, ...] -> [B, Z]`."""
@@ -114,10 +120,55 @@ class Autoencoder(nn.Module):
         """x_hat, in data space: `[B, ...] -> [B, ...]`."""
         return self.generate(self.embed(x, *condition), *condition)
 
+    def nll(self, z: jax.Array, x: jax.Array, *condition: jax.Array) -> jax.Array:
+        """-log p(x|z), in nats per example: `[B, Z], [B, ...] -> [B]`."""
+        return likelihoods.get(self.likelihood).nll(self.decode(z, *condition), x)
+
+    def log_prior(self, z: jax.Array) -> jax.Array:
+        """log p(z), in nats: `[B, Z] -> [B]`."""
+        prior = self._known_prior()
+        return prior.log_prob(z, self) if isinstance(prior, priors.LearnedPrior) else prior.log_prob(z)
+
+    def sample_prior(self, key: jax.Array, n: int) -> jax.Array:
+        """Independent draws from the prior, `[n, Z]`; the key is consumed."""
+        prior = self._known_prior()
+        return prior.sample(key, n, self) if isinstance(prior, priors.LearnedPrior) else prior.sample(key, n)
+
+    def sample(self, key: jax.Array, n: int, *condition: jax.Array) -> jax.Array:
+        """Draws from the model: codes from the prior, and the means of the data that they stand for, `[n, ...]`.
+
+        Args:
+          key: consumed.
+          n: how many; static.
+          condition: `[n, ...]`, where the model is conditioned.
+
+        Raises:
+          InputError: the model has no prior, or lacks its condition.
+        """
+        if self.takes_labels and not condition:
+            raise InputError(f"{type(self).__name__} is conditioned on labels: sample(key, {n}, y), y of {n} rows.")
+        return self.generate(self.sample_prior(key, n), *condition)
+
+    @property
+    def has_normal_prior(self) -> bool:
+        """Whether the prior is N(0, I), for which closed forms are known."""
+        own = type(self).log_prior is not Autoencoder.log_prior
+        return not own and isinstance(self._known_prior(), priors.StandardNormal)
+
     @property
     def groups(self) -> tuple[str, ...]:
         """The parameter groups that learning to reconstruct moves."""
-        return ("encoder", "decoder")
+        learned = ("prior",) if isinstance(self.prior, priors.LearnedPrior) else ()
+        return ("encoder", "decoder", *learned)
+
+    def _known_prior(self) -> priors.Prior | priors.LearnedPrior:
+        if self.prior is None:
+            name = type(self).__name__
+            raise InputError(
+                f"This {name} has no prior over its codes: build it with one, {name}.dense(..., prior='normal'),"
+                " or decode codes of your own with `generate`."
+            )
+        return priors.get(self.prior, self.latent_dim)
 
 
 def inputs(model: Autoencoder, data: Any) -> tuple[Any, ...]:
@@ -128,14 +179,48 @@ def inputs(model: Autoencoder, data: Any) -> tuple[Any, ...]:
       data: `x` `[B, ...]`, or a `Batch`.
 
     Raises:
-      InputError: the model is conditioned, and the data bring no labels.
+      InputError: the model is conditioned, and the data bring no labels, or, on the host, labels that it does not know.
     """
     x, y = (data.x, data.y) if hasattr(data, "_fields") else (data, None)
     if not model.takes_labels:
         return (x,)
     if y is None:
         raise InputError(f"{type(model).__name__} is conditioned on labels, and none came: give Batch(x, y).")
+    if np.shape(y)[:1] != np.shape(x)[:1]:
+        raise InputError(f"x has shape {np.shape(x)} and y {np.shape(y)}; they need as many rows as each other.")
+    check_labels(model, y)
     return (x, y)
+
+
+def check_labels(model: Autoencoder, y: Any) -> None:
+    """Refuses labels that a model conditioned on classes does not know; traced ones pass, for they have no value yet.
+
+    Args:
+      model: one with a field `num_classes` takes y `[B]`, integers from 0 to below that; others any y.
+      y: what the model would be conditioned on.
+
+    Raises:
+      InputError: the shape, the dtype, or a label outside of the classes.
+    """
+    num_classes, name = getattr(model, "num_classes", None), type(model).__name__
+    if num_classes is None or isinstance(y, jax.core.Tracer):
+        return
+    y = np.asarray(y)
+    if y.ndim != 1:
+        is_one_hot = y.ndim == 2 and y.shape[1] == num_classes > 1
+        advice = ": y.argmax(axis=1)" if is_one_hot else ": y.ravel()" if y.ndim and y.size == len(y) else ""
+        raise InputError(f"y has shape {y.shape}; {name} takes one integer for each example, [B]{advice}.")
+    if y.dtype.kind not in "iu":
+        raise InputError(
+            f"y has dtype {y.dtype}; {name} takes integers from 0 to {num_classes - 1}:"
+            " np.unique(y, return_inverse=True)[1] numbers labels of any kind (those of all splits together)."
+        )
+    if len(y) and not (y.min() >= 0 and y.max() < num_classes):
+        advice = f"build it with num_classes={int(y.max()) + 1}" if y.min() >= 0 else "drop the rows below 0"
+        raise InputError(
+            f"y holds labels from {y.min()} to {y.max()}; {name} has num_classes={num_classes}, so labels from 0 to"
+            f" {num_classes - 1}: {advice}."
+        )
 
 
 def init_params(model: Autoencoder, key: jax.Array, x: jax.Array | np.ndarray) -> dict[str, Any]:
@@ -155,6 +240,8 @@ def init_params(model: Autoencoder, key: jax.Array, x: jax.Array | np.ndarray) -
     """
     check_module(model)
     likelihoods.get(model.likelihood)
+    if model.prior is not None:
+        priors.get(model.prior, model.latent_dim)
     variables = jax.jit(model.init)(key, x[:1])
     extra = sorted(set(variables) - {"params"})
     if extra:

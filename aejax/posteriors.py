@@ -1,0 +1,115 @@
+"""Posterior distributions q(z|x): what the encoder of a latent-variable model returns.
+
+A posterior is a pytree of arrays, so it leaves `jit`. Those with a density in closed form have `log_prob(z)`; those
+with a closed-form KL from N(0, I) have `kl_standard_normal()`; flows may have neither, and are worth a bound and a
+likelihood all the same, since what these take is a draw together with its density.
+"""
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from aejax import divergences
+from aejax.priors import sum_last
+
+if TYPE_CHECKING:
+    from aejax.nets import Autoencoder
+
+Array = jax.Array
+
+
+class Posterior(Protocol):
+    """What every posterior offers. A key is one for the whole batch, or one for each example, `[B]`; see `noise`."""
+
+    @property
+    def mode(self) -> Array:
+        """The representation of x, without noise: `[B, Z]`."""
+
+    def sample(self, key: Array) -> Array:
+        """A draw for each example, `[B, Z]`, differentiable in the posterior; the key is consumed."""
+
+    def sample_and_log_prob(self, key: Array) -> tuple[Array, Array]:
+        """What `sample` draws, and its log-density in nats: `[B, Z], [B]`."""
+
+
+class DiagonalGaussian(NamedTuple):
+    """N(mean, diag(exp(logvar))).
+
+    Example:
+      >>> mean, logvar = q = DiagonalGaussian(jnp.zeros((1, 2)), jnp.zeros((1, 2)))
+      >>> round(float(q.log_prob(jnp.zeros((1, 2)))[0]), 4)  # -log(2 pi)
+      -1.8379
+    """
+
+    mean: Array  # [..., Z]
+    logvar: Array  # [..., Z], log of the variances
+
+    @property
+    def mode(self) -> Array:
+        return self.mean
+
+    def sample(self, key: Array) -> Array:
+        return self._place(noise(key, self.mean.shape, self.mean.dtype))
+
+    def sample_and_log_prob(self, key: Array) -> tuple[Array, Array]:
+        standard = noise(key, self.mean.shape, self.mean.dtype)
+        return self._place(standard), self._density(standard)
+
+    def log_prob(self, z: Array) -> Array:
+        """Log-density in nats: `[..., Z] -> [...]`, z of the shape of mean."""
+        chex.assert_equal_shape([z, self.mean])
+        return self._density((z - self.mean) * jnp.exp(-0.5 * self.logvar))
+
+    def kl_standard_normal(self) -> Array:
+        """KL from this posterior to N(0, I), in nats per example: `[B]`."""
+        return divergences.gaussian_kl(self.mean, self.logvar)
+
+    def _place(self, standard: Array) -> Array:
+        chex.assert_equal_shape(self)
+        return self.mean + jnp.exp(0.5 * self.logvar) * standard
+
+    def _density(self, standard: Array) -> Array:
+        return -0.5 * sum_last(jnp.square(standard) + self.logvar + math.log(2 * math.pi))
+
+
+def noise(key: Array, shape: tuple[int, ...], dtype: Any = float) -> Array:
+    """Standard normal numbers, from one key, or from one for each example.
+
+    Posteriors draw through this, so that `evaluation.nll` can give every example a key of its own.
+
+    Args:
+      key: consumed; a key, or an array of keys `[B]` (of `jax.random.key`).
+      shape: `(B, ...)`.
+      dtype: of the numbers.
+    """
+    if key.ndim and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        chex.assert_shape(key, shape[:1])
+        return jax.vmap(lambda own: jax.random.normal(own, shape[1:], dtype))(key)
+    return jax.random.normal(key, shape, dtype)
+
+
+def sample_and_kl(
+    posterior: Posterior, key: Array, model: "Autoencoder", *, closed: bool = True
+) -> tuple[Array, Array]:
+    """A draw for each example, and the KL from the posterior to the prior of the model.
+
+    Args:
+      posterior: of B examples.
+      key: consumed.
+      model: bound to its parameters; asked for its prior.
+      closed: take the KL in closed form where there is one. Importance weights, as of the IWAE, need the estimate.
+
+    Returns:
+      z `[B, Z]`, and nats per example `[B]`: in closed form for a diagonal Gaussian against N(0, I), elsewhere the
+      estimate from that one draw, `log q(z|x) - log p(z)`, which may be negative.
+
+    Raises:
+      InputError: the model has no prior.
+    """
+    if closed and model.has_normal_prior and hasattr(posterior, "kl_standard_normal"):
+        return posterior.sample(key), posterior.kl_standard_normal()
+    z, log_q = posterior.sample_and_log_prob(key)
+    return z, log_q - model.log_prior(z)
