@@ -151,7 +151,7 @@ def _order_cost(sizes, order):
 def test_the_plan_of_a_deep_decoder_goes_out_from_the_code():
     """Kernels alone, each varying with the example: the classical chain, against all orders by brute force."""
     sizes = [4, 30, 60, 20, 50]
-    blocks = [Block(a, b, lambda v: v, False, True, a * b, 0) for a, b in itertools.pairwise(sizes)]
+    blocks = [Block(a, b, lambda v: v, False, True, True, a * b, 0) for a, b in itertools.pairwise(sizes)]
     term = chain.plan(blocks)
     # A block pushes or pulls without being formed: r vectors cost r a b, as a product would.
     best = min(_order_cost(sizes, order) for order in itertools.permutations([1, 2, 3]))
