@@ -9,6 +9,8 @@ import math
 from functools import partial
 from typing import Any
 
+import jax
+
 from aejax import evaluation
 from aejax.methods import aae as method
 from experiments import common, measures, registered
@@ -34,7 +36,9 @@ def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) 
 
 def measure(trained: Trained) -> dict[str, float]:
     z = evaluation.embed(trained.model, trained.state.params, trained.dataset.test.x)
-    metrics = measures.standard(trained) | measures.against_prior(trained, z, trained.measure_key)
+    draw_key, test_key = jax.random.split(trained.measure_key)
+    draws = measures.prior_draws(trained, draw_key, len(z))
+    metrics = measures.standard(trained) | measures.against_prior(z, draws, test_key)
     if trained.config.prior == "normal":
         metrics["code_mean_max"], metrics["code_var_dev"] = evaluation.moment_gaps(z)
     return metrics | {"disc_loss": measures.final_mean(trained, "disc/loss")}
@@ -44,9 +48,7 @@ def reference(config: Config) -> dict[str, Reference]:
     return {"disc_loss": Reference(2 * math.log(2), "in theory: 2 log 2, where the discriminator cannot tell")}
 
 
-EXPERIMENT = registered.experiment(
-    "aae", Config, build_algorithm=build_algorithm, measure=measure, reference=reference
-)
+EXPERIMENT = registered.experiment("aae", Config, build_algorithm=build_algorithm, measure=measure, reference=reference)
 run = partial(common.run, EXPERIMENT)
 
 

@@ -20,7 +20,7 @@ from aejax import parallel as par
 from aejax.algorithm import Algorithm, transform_batch
 from aejax.checks import InputError
 from aejax.data.streams import streams
-from experiments.config import Config, check, from_dict, is_recipe, later, to_dict
+from experiments.config import Config, check, from_dict
 from experiments.history import History
 from experiments.inputs import (
     EVALUATION_BATCH,
@@ -71,7 +71,7 @@ class Experiment(NamedTuple):
     config: type[Config]
     build_model: Callable[[Any, Spec], nets.Autoencoder]  # (config, spec)
     build_algorithm: Callable[..., Algorithm]  # (config, model, tx, axis_name); tx an `Optimizers`
-    monitor: str | None  # the validation metric whose lowest value is the best checkpoint; None: the first player's loss
+    monitor: str | None  # metric whose lowest validation value is the best checkpoint; None: the first player's loss
     measure: Callable[[Trained], dict[str, float]]
     draw: Callable[[Trained], "dict[str, Figure]"]
     # metric -> published figure; only where the recipe is the paper's
@@ -249,7 +249,7 @@ def _init(algo: Algorithm, model: nets.Autoencoder, key: jax.Array, example: Any
 
 
 def _check_evaluation(experiment: Experiment, algo: Algorithm, state: Any, feed: Feed, key: jax.Array) -> str:
-    """The metric to monitor, from a trace of the evaluation on what is held out, or without that on what is trained on."""
+    """The metric to monitor, from a trace of the evaluation on what is held out, or else on what is trained on."""
     part, sizes = (feed.train, feed.batch_size) if feed.held_out is None else (feed.held_out, evaluation_batch(feed))
     algo.check(part)
     names: list[str] = []  # as the players come; what leaves a trace is sorted
@@ -307,8 +307,8 @@ def _build_algorithm(
     return transform_batch(algo, binarize) if config.binarize == "stochastic" else algo
 
 
-def build_model(config: Any, spec: Spec, module: type[nets.Autoencoder], **fields: Any) -> Any:
-    """The module of a configuration: `fields`, and those of its fields that the Config has too, such as `likelihood`."""
+def build_model(config: Any, spec: Spec, module: type[Any], **fields: Any) -> Any:
+    """The module of a configuration: `fields`, and those of its own that the Config has too, such as `likelihood`."""
     known = {field.name for field in dataclasses.fields(module)} - {"latent_dim"}
     own = {name: getattr(config, name) for name in known if hasattr(config, name)}
     if "num_classes" in known:

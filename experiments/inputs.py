@@ -66,10 +66,11 @@ def check_labels(dataset: data.Dataset, model: nets.Autoencoder, spec: Spec) -> 
                 f"The {name} split of {dataset.name} has no labels, and {type(model).__name__} is conditioned on them."
                 " Bring a .npz file with x and y (and y_test beside x_test), or use a labelled set such as digits."
             )
-        if split.y.min() < 0 or split.y.max() >= (spec.num_classes or 0):
+        known = spec.num_classes or 0
+        if split.y.min() < 0 or split.y.max() >= known:
             raise InputError(
                 f"The {name} labels of {dataset.name} go from {split.y.min()} to {split.y.max()};"
-                f" {type(model).__name__} knows those of the training split, numbered from 0 to {spec.num_classes - 1}"
+                f" {type(model).__name__} knows those of the training split, numbered from 0 to {known - 1}"
                 " at most. Number the classes from 0, and keep only examples of classes that are trained on."
             )
 
@@ -106,12 +107,14 @@ def _first(batch: data.Batch, count: int | None, what: str) -> data.Batch:
 
 def binarize(key: jax.Array, tree: Any) -> Any:
     """Stochastic binarisation of every `Batch` of a tree, each with a draw of its own; the key is consumed."""
-    batches, structure = jax.tree.flatten(tree, is_leaf=lambda node: isinstance(node, data.Batch))
+    is_batch = lambda node: isinstance(node, data.Batch)
+    batches, structure = jax.tree.flatten(tree, is_leaf=is_batch)
     for each in batches:
-        if not isinstance(each, data.Batch):
+        if not is_batch(each):
             raise InputError(f"--binarize stochastic draws the x of a Batch; the feed holds a {type(each).__name__}.")
     keys = [key] if len(batches) == 1 else jax.random.split(key, len(batches))
-    return structure.unflatten([data.binarize(own, batch) for own, batch in zip(keys, batches, strict=True)])
+    drawn = [data.binarize(own, batch) for own, batch in zip(keys, batches, strict=True)]
+    return jax.tree.unflatten(structure, drawn)
 
 
 def binarized(dataset: data.Dataset, key: jax.Array) -> data.Dataset:

@@ -24,7 +24,7 @@ from aejax.checks import InputError, check_positive
 from aejax.data import Dataset
 from aejax.methods import ae_l2
 from aejax.methods.mdae import linear_dae, linear_denoising_sse, second_moments
-from experiments import ae, common, dae, measures, study
+from experiments import ae, common, dae, measures, registered, study
 from experiments.common import Experiment, Trained
 
 if TYPE_CHECKING:

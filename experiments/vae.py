@@ -20,12 +20,13 @@ from aejax.posteriors import DiagonalGaussian
 from aejax.schedules import Ramp
 from experiments import common, measures, registered
 from experiments.common import Optimizers, Reference, Trained
+from experiments.config import is_recipe, later
 from experiments.inputs import Spec, fed
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(common.Config):
-    warmup_epochs: int = common.later(0)
+    warmup_epochs: int = later(0)
     """Epochs in which beta rises in a straight line from 0 (validation has its final value); 0 for none."""
     nll_samples: int = 100
     """Importance samples per test image for test_nll_nats; 0 leaves it out. Papers use 5000."""
@@ -62,7 +63,8 @@ def measure(trained: Trained) -> dict[str, float]:
     encode = partial(_encode, params, model=model)
     mean, logvar = jnp.split(jnp.asarray(over_batches(encode, *nets.inputs(model, test))), 2, axis=1)
     z = np.asarray(DiagonalGaussian(mean, logvar).sample(z_key))
-    return metrics | measures.against_prior(trained, z, prior_key)
+    draw_key, test_key = jax.random.split(prior_key)
+    return metrics | measures.against_prior(z, measures.prior_draws(trained, draw_key, len(z)), test_key)
 
 
 @partial(jax.jit, static_argnames="model")
@@ -75,7 +77,7 @@ def reference(config: Config) -> dict[str, Reference]:
     recipe = Config(
         dataset="mnist", hidden_dims=(500,), latent_dim=20, num_epochs=10, binarize="stochastic", validation=0.0
     )
-    if common.is_recipe(config, recipe):
+    if is_recipe(config, recipe):
         return {"test_bound_nats": Reference(104, "Flax's VAE example, about; on the fixed binarisation")}
     return {}
 

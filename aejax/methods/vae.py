@@ -121,5 +121,5 @@ def vae(
     """
     check_positive(lr=hparams.lr)
     check_non_negative(beta=hparams.beta)
-    elbo = Player(partial(vae_loss, model=model, beta=hparams.beta), model.groups, tx(hparams.lr))
+    elbo = Player(partial(vae_loss, model=model), model.groups, tx(hparams.lr), knobs={"beta": hparams.beta})
     return play({"elbo": elbo}, [["elbo"]], axis_name=axis_name)

@@ -8,7 +8,7 @@ from small_run import contents
 
 from aejax.checks import InputError
 from experiments import ae, folder
-from experiments.common import to_dict
+from experiments.config import to_dict
 from experiments.folder import RunFolder, default_path, open_folder
 
 CONFIG = ae.Config()
