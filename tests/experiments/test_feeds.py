@@ -2,24 +2,24 @@
 
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from small_run import arguments, check_same, contents
+from small_run import check_same, contents
 
 from aejax import data, evaluation, nets
-from aejax.algorithm import Player, Rule, play
+from aejax.algorithm import Player, play
 from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.methods import vae as method
-from aejax.methods.ae import AE
-from experiments import ae, common, inputs, measures, registered, vae
-from experiments.inputs import Feed, Spec
+from experiments import ae, common, inputs, registered, vae
+from experiments.inputs import Feed
 
 
 class Joined(nn.Module):
@@ -45,7 +45,7 @@ class Conditioned(method.VAE):
 
 CONDITIONED = registered.experiment(
     "vae", vae.Config, build_model=lambda config, spec: common.build_model(config, spec, Conditioned),
-    measure=lambda trained: measures.standard(trained) | vae.measure(trained),
+    measure=vae.measure,
 )  # fmt: skip
 CONFIG = vae.Config(hidden_dims=(8,), batch_size=512, num_epochs=2, nll_samples=2)
 
@@ -70,7 +70,7 @@ def test_a_conditioned_model_gets_the_labels_everywhere(call, conditioned):
     assert metrics["test_sse"] == pytest.approx(evaluation.reconstruction_sse(model, state.params, dataset.test))
     shuffled = Batch(dataset.test.x, np.roll(dataset.test.y, 1))
     assert metrics["test_sse"] != pytest.approx(evaluation.reconstruction_sse(model, state.params, shuffled), rel=1e-4)
-    assert {p.name for p in (common.Path("run") / "figures").iterdir()} >= {"styles.png", "reconstructions.png"}
+    assert {p.name for p in Path("run/figures").iterdir()} >= {"styles.png", "reconstructions.png"}
 
 
 def test_models_without_labels_are_not_given_them():
@@ -102,12 +102,11 @@ def test_labels_that_are_missing_or_unknown_are_refused_before_the_first_step(ca
     assert message in outcome.err
     assert outcome.err.count("\n") == 1
     assert contents(tmp_path) == before
-    assert call("--dataset", "faces.npz", "--batch-size", 100, "--num-epochs", 1).code == 0  # the AE does not mind
+    config = ae.Config(dataset="faces.npz", hidden_dims=(8,), batch_size=100)
+    assert common.prepare(ae.EXPERIMENT, config, shapes_only=True).num_steps > 0  # others do not mind
 
 
 def test_a_folder_from_before_the_number_of_classes_opens(finished, tmp_path):
-    import shutil
-
     shutil.copytree(finished, tmp_path / "old")
     file = tmp_path / "old" / "config.json"
     saved = json.loads(file.read_text())
@@ -125,18 +124,17 @@ def few_and_many(config, dataset):
     train, held_out = dataset.train, dataset.validation
     few = Batch(train.x[:40], train.y[:40])
     held_out = Streams(held_out, Batch(held_out.x))
-    return Feed(Streams(few, Batch(train.x)), held_out, Streams(8, config.batch_size))
+    return Feed(Streams(few, Batch(train.x)), held_out, Streams(16, config.batch_size))
 
 
 def build_of_streams(config, model, tx, axis_name):
-    """Reconstructs both streams; tells the range of what it saw, and how many labels."""
+    """Reconstructs both streams; tells whether it saw grey pixels, and how many labels."""
 
     def loss(params, batch, key):
         bound = model.bind({"params": params})
         errors = [jnp.square(bound.reconstruct(x) - x).mean() for x in (batch.few.x, batch.many.x)]
-        grey = jnp.mean([0.0]) if batch.few.x is None else jnp.abs(batch.few.x * (1 - batch.few.x)).max()
-        same = (batch.few.x[:1] == batch.many.x[:1]).mean()
-        return sum(errors), {"grey": grey, "labels": (batch.few.y >= 0).sum() * 1.0, "same": same}
+        grey = sum(jnp.abs(x * (1 - x)).max() for x in (batch.few.x, batch.many.x))
+        return sum(errors), {"grey": grey, "labels": jnp.sum(batch.few.y >= 0, dtype=jnp.float32)}
 
     return play({"both": Player(loss, model.groups, tx(1e-3))}, [["both"]], axis_name=axis_name)
 
@@ -152,7 +150,7 @@ SMALL = ae.Config(hidden_dims=(8,), batch_size=485, num_epochs=2)  # 3 steps of 
 def test_a_feed_of_two_streams_is_trained_on(binarize):
     result = common.run(TWO, dataclasses.replace(SMALL, binarize=binarize))
     (row,) = result.history
-    assert (row["step"], row["both/labels"], row["val/both/labels"]) == (6, 8, 162)
+    assert (row["step"], row["both/labels"], row["val/both/labels"]) == (6, 16, 162)
     assert (row["both/grey"] > 0) == (binarize == "none")
     assert (row["val/both/grey"] > 0) == (binarize == "none")
 
