@@ -38,7 +38,8 @@ def experiment(name: str, config: type[Config], *, method: str | None = None, **
 def build_algorithm(
     build: Callable[..., Algorithm], config: Any, model: nets.Autoencoder, tx: Any, axis_name: str | None
 ) -> Algorithm:
-    """`build(model, config.hparams, tx, ...)` with those of its keywords that the Config has."""
-    known = [name for name, each in inspect.signature(build).parameters.items() if each.kind is each.KEYWORD_ONLY]
-    own = {name: getattr(config, name) for name in known if hasattr(config, name)}
+    """`build(model, config.hparams, tx, ...)` with those of its keywords, knobs apart, that the Config has."""
+    parameters = inspect.signature(build).parameters.items()
+    keywords = {name for name, each in parameters if each.kind is each.KEYWORD_ONLY} - set(config.hparams._fields)
+    own = {name: getattr(config, name) for name in keywords if hasattr(config, name)}
     return build(model, config.hparams, tx, **{**own, "axis_name": axis_name})
