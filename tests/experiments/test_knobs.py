@@ -3,16 +3,22 @@
 import dataclasses
 import json
 import re
+from pathlib import Path
 
 import jax
 import numpy as np
 import optax
 import pytest
 from scipy.special import xlogy
-from small_run import EXPERIMENT
+from small_run import EXPERIMENT, read
 
 from aejax.algorithm import Player, play
 from experiments import ae, common, registered, sparse, vae
+
+
+def rows(path):
+    return [json.loads(line) for line in Path(path, "metrics.jsonl").read_text().splitlines()]
+
 
 DESCENT = EXPERIMENT._replace(optimizer=optax.sgd)
 
@@ -38,10 +44,9 @@ def test_the_advice_of_a_run_that_diverged_ends_well(call, outlier, case):
     advice = re.search(r"clip the gradients \((--clip 1) on the command line", outcome.err).group(1).split()
     outcome = call("--workdir", "clipped", *flags, *advice, experiment=experiment)
     assert (outcome.code, outcome.err) == (0, "")
-    assert "clip" not in json.loads(open("run/config.json").read())["config"]
-    assert json.loads(open("clipped/config.json").read())["config"]["clip"] == 1.0
-    rows = [json.loads(line) for line in open("clipped/metrics.jsonl")]
-    assert all(np.isfinite(list(row.values())).all() for row in rows)
+    assert "clip" not in read(Path("run/config.json"))["config"]
+    assert read(Path("clipped/config.json"))["config"]["clip"] == 1.0
+    assert all(np.isfinite(list(row.values())).all() for row in rows("clipped"))
 
 
 def test_gradients_are_scaled_down_to_the_norm_and_smaller_ones_left_alone():
@@ -70,31 +75,30 @@ def test_beta_rises_over_the_epochs_asked_for_and_a_longer_run_is_the_continuati
         for i, num_epochs in enumerate(epochs):
             resume = ["--resume"] if i else []
             assert call("--workdir", path, "--num-epochs", num_epochs, *WARM, *resume, experiment=VAE).code == 0
-    check_same_parameters("whole", "grown")
+    ours, theirs = common.load("whole")[2], common.load("grown")[2]
+    assert jax.tree.all(jax.tree.map(np.array_equal, ours, theirs))
     config = vae.Config(hidden_dims=(8,), batch_size=485, num_epochs=6, warmup_epochs=3)
     config = dataclasses.replace(config, hparams=vae.method.HParams(beta=2.0))
     ready = common.prepare(VAE, config)
     batch = jax.tree.map(lambda v: v[:485], ready.feed.train)
     for step, beta in ((0, 0.0), (3, 2 / 3), (9, 2.0), (17, 2.0)):
         _, terms = ready.algorithm.step(ready.state._replace(step=np.int32(step)), batch, jax.random.key(0))
-        total = terms["elbo/recon_nats"] + beta * terms["elbo/kl_nats"]
-        assert terms["elbo/loss"] == pytest.approx(total, rel=1e-6)
-    terms = ready.algorithm.evaluate(ready.state, batch, jax.random.key(0))  # the final weight: best is best by that
-    assert terms["elbo/loss"] == pytest.approx(terms["elbo/recon_nats"] + 2.0 * terms["elbo/kl_nats"], rel=1e-6)
+        assert weight_of_kl(terms) == pytest.approx(beta, abs=1e-3)
+    terms = ready.algorithm.evaluate(ready.state, batch, jax.random.key(0))
+    assert weight_of_kl(terms) == pytest.approx(2.0, abs=1e-3)  # the final one: the best state is the best by that
 
 
-def check_same_parameters(ours, theirs):
-    ours, theirs = common.load(ours)[2], common.load(theirs)[2]
-    assert jax.tree.all(jax.tree.map(np.array_equal, ours, theirs))
+def weight_of_kl(terms):
+    loss, recon, kl = (float(terms[f"elbo/{name}"]) for name in ("loss", "recon_nats", "kl_nats"))
+    return (loss - recon) / kl
 
 
 def test_the_best_state_of_the_sparse_experiment_is_that_of_the_loss_that_is_trained(call):
     """Of the whole validation split, which is one batch: rates are means over it, by hand in float64."""
-    config = sparse.Config(num_epochs=60, latent_dim=16, batch_size=485)
     measured = sparse.EXPERIMENT._replace(measure=lambda trained: {}, draw=lambda trained: {})
     flags = ("--num-epochs", 60, "--latent-dim", 16, "--batch-size", 485, "--hidden-dims", "--hparams.lr", 0.01)
     assert call("--workdir", "run", *flags, experiment=measured).code == 0
-    config, model, state = common.load("run")
+    config, _, state = common.load("run")
     x = common.load_data(config).validation.x.astype(np.float64)
     encoder, decoder = (jax.tree.map(np.float64, state.params[group]["dense_0"]) for group in ("encoder", "decoder"))
     z = 1 / (1 + np.exp(-(x @ encoder["kernel"] + encoder["bias"])))
@@ -104,8 +108,8 @@ def test_the_best_state_of_the_sparse_experiment_is_that_of_the_loss_that_is_tra
     weights = sum((layer["kernel"] ** 2).sum() for layer in (encoder, decoder))
     recon = 0.5 * ((x - x_hat) ** 2 + np.log(2 * np.pi)).sum(axis=1).mean()
     loss = recon + config.hparams.sparsity * divergence + config.hparams.weight_decay * weights
-    (row,) = (json.loads(line) for line in open("run/metrics.jsonl"))
-    assert row["val/recon/sparsity"] == pytest.approx(divergence, rel=1e-4)
+    (row,) = rows("run")
+    assert row["val/recon/sparsity"] == pytest.approx(divergence, abs=1e-5)
     assert row["val/recon/loss"] == pytest.approx(loss, rel=1e-5)
     of_one = (xlogy(rate, rate / z) + xlogy(1 - rate, (1 - rate) / (1 - z))).sum(axis=1).mean()
     assert of_one > 1.5 * divergence  # what it would be, example by example
