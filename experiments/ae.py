@@ -7,17 +7,15 @@ Many runs beside the published figures are `experiments.linear_ae`, `experiments
 
 import dataclasses
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
-import flax.linen as nn
 import numpy as np
 
 from aejax.methods import ae as method
-from experiments import common, measures
-from experiments.common import Experiment, Reference, Trained
+from experiments import common, measures, registered
+from experiments.common import Reference, Trained
 
 Activation = Literal["relu", "tanh", "sigmoid", "softplus", "gelu"]
-ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "sigmoid": nn.sigmoid, "softplus": nn.softplus, "gelu": nn.gelu}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,24 +30,6 @@ class Config(common.Config):
     """Whether dense layers have biases."""
     hparams: method.HParams = method.HParams()
     """Real-valued knobs."""
-
-
-def build_model(config: Config, shape: tuple[int, ...], module: type[method.AE] = method.AE) -> Any:
-    if config.net == "conv":
-        return common.build_model(config, shape, module)
-    return common.build_model(
-        config,
-        shape,
-        module,
-        activation=ACTIVATIONS[config.activation],
-        code_activation=None if config.code == "linear" else ACTIVATIONS[config.code],
-        tied=config.tied,
-        use_bias=config.use_bias,
-    )
-
-
-def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) -> Any:
-    return method.ae(model, config.hparams, tx, axis_name=axis_name)
 
 
 def is_linear(config: Config) -> bool:
@@ -79,7 +59,7 @@ def reference(config: Config) -> dict[str, Reference]:
     return {}
 
 
-EXPERIMENT = Experiment("ae", Config, build_model, build_algorithm, "recon/loss", measure, measures.pictures, reference)
+EXPERIMENT = registered.experiment("ae", Config, measure=measure, reference=reference)
 run = partial(common.run, EXPERIMENT)
 
 

@@ -10,8 +10,7 @@ from functools import partial
 from typing import Any, Literal
 
 from aejax.methods import cae as method
-from experiments import ae, common, measures
-from experiments.common import Experiment
+from experiments import ae, common, registered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,16 +25,12 @@ class Config(ae.Config):
     """Real-valued knobs."""
 
 
-def build_model(config: Config, shape: tuple[int, ...]) -> Any:
-    return ae.build_model(config, shape, method.CAE)
-
-
 def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) -> Any:
     limit = None if config.memory_mib is None else config.memory_mib * 2**20
     return method.cae(model, config.hparams, tx, jacobian=config.jacobian, memory_limit=limit, axis_name=axis_name)
 
 
-EXPERIMENT = Experiment("cae", Config, build_model, build_algorithm, "recon/loss", measures.standard, measures.pictures)
+EXPERIMENT = registered.experiment("cae", Config, build_algorithm=build_algorithm)
 run = partial(common.run, EXPERIMENT)
 
 

@@ -1,4 +1,4 @@
-"""What every experiment shares: the configuration, one run as a function, and opening a finished run.
+"""What every experiment shares: what it consists of, one run as a function, and opening a finished run.
 
 Nothing here knows a method. `run` computes and neither prints nor writes; `experiments.launch` is the command line
 around it, and alone knows about folders, progress bars and signals.
@@ -6,59 +6,41 @@ around it, and alone knows about folders, progress bars and signals.
 
 import dataclasses
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import flax.linen as nn
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
 
 from aejax import data, nets, schedules, training
 from aejax import parallel as par
 from aejax.algorithm import Algorithm, transform_batch
 from aejax.checks import InputError
+from aejax.data.streams import streams
+from experiments.config import Config, check, from_dict
 from experiments.history import History
+from experiments.inputs import (
+    EVALUATION_BATCH,
+    Feed,
+    Spec,
+    binarize,
+    binarized,
+    check_labels,
+    load_data,
+    plain_feed,
+    seen,
+    spec_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "sigmoid": nn.sigmoid, "softplus": nn.softplus, "gelu": nn.gelu}
 _DENSE_ONLY = ("hidden_dims", "activation", "code", "tied", "use_bias")
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """What decides the numbers of a run. Experiments add their own fields and defaults."""
-
-    dataset: str = "digits"
-    """digits, a prepared TFDS image set such as mnist, or a path to .npy or .npz (x, optional y)."""
-    net: Literal["dense", "conv"] = "dense"
-    """Dense networks see vectors, convolutional ones images."""
-    latent_dim: int = 2
-    """Size of the code."""
-    hidden_dims: tuple[int, ...] = (256, 64)
-    """Widths of the hidden layers of a dense encoder; the decoder mirrors them."""
-    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
-    """Bernoulli is cross-entropy, Gaussian (unit variance) is half the squared error."""
-    binarize: Literal["none", "stochastic", "threshold"] = "none"
-    """Stochastic draws x ~ Bernoulli(pixel) anew at every presentation."""
-    num_epochs: int = 200
-    """Passes over the training examples, in all; may grow with --resume, on the schedule of the longer run."""
-    batch_size: int = 128
-    """Examples per step, over all devices."""
-    schedule: str = "constant"
-    """How the learning rates change: constant, cosine, ..."""
-    validation: float = 0.1
-    """Fraction of the training split, its end, held out to choose the best checkpoint; 0 for none."""
-    num_train: int | None = None
-    """Only the first so many training examples, of those that are not held out; all of them by default."""
-    num_test: int | None = None
-    """Only the first so many test examples."""
-    seed: int = 0
-    """Of the initialisation, the order of the data and the noise."""
 
 
 class Reference(NamedTuple):
@@ -83,18 +65,19 @@ class Trained(NamedTuple):
 
 
 class Experiment(NamedTuple):
-    """One experiment, described."""
+    """One experiment, described. Of a method of the registry, `experiments.registered` fills in what is not given."""
 
     name: str
     config: type[Config]
-    build_model: Callable[[Any, tuple[int, ...]], nets.Autoencoder]  # (config, shape of one example)
-    build_algorithm: Callable[..., Algorithm]  # (config, model, tx, axis_name)
-    monitor: str  # the validation metric whose lowest value is the best checkpoint
+    build_model: Callable[[Any, Spec], nets.Autoencoder]  # (config, spec)
+    build_algorithm: Callable[..., Algorithm]  # (config, model, tx, axis_name); tx an `Optimizers`
+    monitor: str | None  # metric whose lowest validation value is the best checkpoint; None: the first player's loss
     measure: Callable[[Trained], dict[str, float]]
     draw: Callable[[Trained], "dict[str, Figure]"]
     # metric -> published figure; only where the recipe is the paper's
     reference: Callable[[Any], dict[str, Reference]] = lambda config: {}
     optimizer: Callable[..., optax.GradientTransformation] = optax.adam  # of a rate
+    feed: Callable[[Any, data.Dataset], Feed] | None = None  # of a configuration; None: `plain_feed`
 
 
 class Result(NamedTuple):
@@ -122,7 +105,7 @@ class Progress(NamedTuple):
 class Observer(Protocol):
     """Sees a run as it goes. All methods are called on the host, between compiled chunks."""
 
-    def begin(self, state: Any, num_steps: int, data_shape: tuple[int, ...]) -> Progress | None:
+    def begin(self, ready: "Ready") -> Progress | None:
         """Before the first step, when nothing is left to be refused; may return where to go on from."""
 
     def update(self, chunk: training.Chunk, row: dict[str, float] | None, extra: dict[str, Any]) -> bool:
@@ -160,29 +143,26 @@ def run(
       InputError: the configuration or the data cannot be used; the message says what to change.
       DivergedError: a loss became infinite or NaN.
     """
-    ready = prepare(experiment, config, devices=devices, parallel=parallel)
-    model, algo, dataset = ready.model, ready.algorithm, ready.dataset
-    if state is None:
-        state = ready.state if params is None else algo.init(params)
-    train, held_out = data.Batch(dataset.train.x), None
-    if dataset.validation is not None:
-        held_out = jax.device_put(data.Batch(dataset.validation.x))
+    ready = prepare(experiment, config, devices=devices, parallel=parallel, shapes_only=True)
+    model, algo, dataset, feed = ready.model, ready.algorithm, ready.dataset, ready.feed
     train_key, eval_key = ready.keys
     held_out_key, once_key, measure_key, draw_key = jax.random.split(eval_key, 4)
     history = History(ready.num_steps, config.num_epochs)
-    if observer is not None:
-        progress = observer.begin(state, ready.num_steps, dataset.train.x.shape[1:])
-        if progress is not None:
-            state = progress.state
-            history.restore(progress.extra)
+    progress = None if observer is None else observer.begin(ready)
+    if progress is not None:
+        state = progress.state
+        history.restore(progress.extra)
+    elif state is None:
+        state = ready.fresh() if params is None else algo.init(params)
+    held_out = jax.device_put(feed.held_out)
 
     stopped = False
     chunks = training.train(
         algo,
         state,
-        train,
+        feed.train,
         train_key,
-        batch_size=config.batch_size,
+        batch_size=feed.batch_size,
         num_epochs=config.num_epochs,
         boundary=history.boundary,
         parallel=parallel,
@@ -192,7 +172,7 @@ def run(
         state = chunk.state
         row = history.add(chunk)
         if row is not None and held_out is not None:
-            values = training.evaluate(algo, state, held_out, held_out_key)
+            values = training.evaluate(algo, state, held_out, held_out_key, batch_size=evaluation_batch(feed))
             row |= {f"val/{name}": value for name, value in values.items()}
         if observer is not None and observer.update(chunk, row, history.extra()):
             stopped = True
@@ -219,6 +199,10 @@ class Ready(NamedTuple):
     dataset: data.Dataset  # shaped for the model
     num_steps: int
     keys: tuple[jax.Array, jax.Array]  # of training and of evaluation
+    spec: Spec
+    feed: Feed
+    monitor: str
+    fresh: Callable[[], Any]  # a fresh state, started on the data
 
 
 def prepare(
@@ -234,114 +218,118 @@ def prepare(
       InputError: as in `run`.
     """
     check(config)
-    par.check_batch(config.batch_size, par.make_mesh(devices).size)
+    mesh = par.make_mesh(devices)
     dataset = load_data(config)
-    x = dataset.train.x
-    num_steps = config.num_epochs * training.count_steps(x, config.batch_size)
+    spec = spec_of(dataset)
+    model = experiment.build_model(config, spec)
+    check_labels(dataset, model, spec)
+    feed = Feed(*(experiment.feed(config, dataset) if experiment.feed else plain_feed(config, dataset, model)))
+    for size in jax.tree.leaves(feed.batch_size):
+        par.check_batch(size, mesh.size)
+    num_steps = config.num_epochs * training.count_steps(feed.train, feed.batch_size)
     init_key, *keys = jax.random.split(jax.random.key(config.seed), 3)
-    model = experiment.build_model(config, x.shape[1:])
     algo = build_algorithm(experiment, config, model, num_steps)
+    algo.check(feed.train)
     # Compiled as one program: a program for each array would take longer than the first step.
-    init = jax.jit(lambda key, x: algo.init(nets.init_params(model, key, x)))
-    state = jax.eval_shape(init, init_key, x[:1]) if shapes_only else init(init_key, x[:1])
-    jax.eval_shape(jax.jit(algo.step), state, data.Batch(x[: config.batch_size]), keys[0])
+    init = jax.jit(partial(_init, algo, model))
+    example = jax.tree.map(lambda v: v[:1], seen(model, dataset.train))
+    fresh = partial(init, init_key, example, feed.train)
+    state = jax.eval_shape(init, init_key, example, feed.train)
+    jax.eval_shape(jax.jit(algo.step), state, _first_batch(feed.train, feed.batch_size), keys[0])
+    monitor = _check_evaluation(experiment, algo, state, feed, keys[1])
     if parallel != "jit":
         algo = build_algorithm(experiment, config, model, num_steps, par.AXIS)
-    return Ready(model, algo, state, dataset, num_steps, (keys[0], keys[1]))
+    state = state if shapes_only else fresh()
+    return Ready(model, algo, state, dataset, num_steps, (keys[0], keys[1]), spec, feed, monitor, fresh)
 
 
-def check(config: Config) -> None:
-    """Refuses sizes and rates that no run can have."""
-    for name in ("latent_dim", "num_epochs", "batch_size"):
-        if getattr(config, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')} is {getattr(config, name)}; it has to be at least 1.")
-    if any(width < 1 for width in config.hidden_dims):
-        raise InputError(f"--hidden-dims are {config.hidden_dims}; each has to be at least 1.")
-    if not 0 <= config.validation < 1:
-        raise InputError(f"--validation is {config.validation}; it has to be at least 0 and below 1.")
-    if not 0 <= config.seed < 2**32:
-        raise InputError(f"--seed is {config.seed}; it has to be at least 0 and below 2^32.")
-    schedules.get(config.schedule)
+def _init(algo: Algorithm, model: nets.Autoencoder, key: jax.Array, example: Any, train: Any) -> Any:
+    params = nets.init_params(model, key, example)
+    return algo.init(algo.start(params, train, jax.random.fold_in(jax.random.clone(key), 1)))
 
 
-def load_data(config: Config) -> data.Dataset:
-    """The data set of a configuration, cut, checked, binarised by threshold if asked, and shaped for its network."""
-    dataset = data.load(config.dataset, validation=config.validation)
-    dataset = dataset._replace(
-        train=_first(dataset.train, config.num_train, f"--num-train is {config.num_train}; {dataset.name}"),
-        test=_first(dataset.test, config.num_test, f"--num-test is {config.num_test}; {dataset.name}"),
-    )
-    if config.net == "conv" and dataset.image_shape is None:
-        raise InputError(f"--net conv needs images; {config.dataset} holds vectors of {dataset.train.x.shape[1:]}.")
-    likelihood = "bernoulli" if config.binarize != "none" else config.likelihood
-    for split in (dataset.train, dataset.validation, dataset.test):
-        if split is not None:
-            data.check(split.x, likelihood, name=config.dataset)
-    if config.binarize == "threshold":
-        dataset = dataset._replace(
-            train=data.threshold(dataset.train),
-            validation=dataset.validation and data.threshold(dataset.validation),
-            test=data.threshold(dataset.test),
-        )
-    return data.flatten(dataset) if config.net == "dense" else dataset
+def _check_evaluation(experiment: Experiment, algo: Algorithm, state: Any, feed: Feed, key: jax.Array) -> str:
+    """The metric to monitor, from a trace of the evaluation on what is held out, or else on what is trained on."""
+    part, sizes = (feed.train, feed.batch_size) if feed.held_out is None else (feed.held_out, evaluation_batch(feed))
+    algo.check(part)
+    names: list[str] = []  # as the players come; what leaves a trace is sorted
+
+    def evaluate(*args: Any) -> Any:
+        metrics = algo.evaluate(*args)
+        names.extend(metrics)
+        return metrics
+
+    jax.eval_shape(evaluate, state, _first_batch(part, sizes), key)
+    monitor = experiment.monitor or next(name for name in names if name.endswith("/loss"))
+    if monitor not in names:
+        raise InputError(f"{experiment.name} monitors {monitor!r}; its metrics are {names}.")
+    return monitor
 
 
-def _first(batch: data.Batch, count: int | None, what: str) -> data.Batch:
-    if count is None:
-        return batch
-    if not 1 <= count <= len(batch.x):
-        raise InputError(f"{what} has {len(batch.x)} of them, and at least 1 is needed.")
-    return data.Batch(batch.x[:count], None if batch.y is None else batch.y[:count])
+def evaluation_batch(feed: Feed) -> Any:
+    """The batch size that runs evaluate at, for each stream."""
+    return jax.tree.map(lambda size: EVALUATION_BATCH, feed.batch_size)
 
 
-def is_recipe(config: Config, recipe: Config) -> bool:
-    """Whether two configurations train in the same way: all is equal but the seed and what is measured afterwards."""
-    ours, theirs = to_dict(config), to_dict(recipe)
-    return all(ours[name] == theirs[name] for name in theirs if name not in ("seed", "nll_samples"))
+def _first_batch(part: Any, batch_size: Any) -> Any:
+    streams(part, batch_size)
+    return jax.tree.map(lambda size, stream: jax.tree.map(lambda v: v[:size], stream), batch_size, part)
 
 
-def binarized(dataset: data.Dataset, key: jax.Array) -> data.Dataset:
-    """One stochastic binarisation of every split, to measure on; the key is consumed."""
+@dataclasses.dataclass(frozen=True)
+class Optimizers:
+    """Makes the optimiser of a rate, for each player: what factories take as `tx`."""
 
-    def draw(batch: Any, key: jax.Array) -> Any:
-        return batch and data.Batch(np.asarray(data.binarize(key, data.Batch(batch.x)).x), batch.y)
+    optimizer: Callable[..., optax.GradientTransformation]  # of a rate
+    schedule: str
+    num_steps: int
+    steps_per_epoch: int
+    clip: float | None
 
-    keys = jax.random.split(key, 3)
-    train, validation, test = map(draw, (dataset.train, dataset.validation, dataset.test), keys)
-    return dataset._replace(train=train, validation=validation, test=test)
+    def __call__(self, lr: Any, **options: Any) -> optax.GradientTransformation:
+        tx = self.optimizer(schedules.get(self.schedule)(lr, self.num_steps), **options)
+        return tx if self.clip is None else optax.chain(optax.clip_by_global_norm(self.clip), tx)
 
 
 def build_algorithm(
     experiment: Experiment, config: Any, model: nets.Autoencoder, num_steps: int, axis_name: str | None = None
 ) -> Algorithm:
     """The algorithm of a configuration: schedule and stochastic binarisation included; one object for all seeds."""
-    made = experiment.build_algorithm, experiment.optimizer
-    return _build_algorithm(*made, dataclasses.replace(config, seed=0), model, num_steps, axis_name)
+    tx = Optimizers(experiment.optimizer, config.schedule, num_steps, num_steps // config.num_epochs, config.clip)
+    return _build_algorithm(experiment.build_algorithm, dataclasses.replace(config, seed=0), model, tx, axis_name)
 
 
 @lru_cache(maxsize=32)  # an algorithm is a static argument of the compiled loop: the same one is not traced again
 def _build_algorithm(
-    build: Any, optimizer: Any, config: Any, model: nets.Autoencoder, num_steps: int, axis_name: str | None
+    build: Any, config: Any, model: nets.Autoencoder, tx: Optimizers, axis_name: str | None
 ) -> Algorithm:
-    schedule = schedules.get(config.schedule)
-
-    def tx(lr: Any, **options: Any) -> optax.GradientTransformation:
-        return optimizer(schedule(lr, num_steps), **options)
-
     algo = build(config, model, tx, axis_name)
-    return transform_batch(algo, data.binarize) if config.binarize == "stochastic" else algo
+    return transform_batch(algo, binarize) if config.binarize == "stochastic" else algo
 
 
-def build_model(config: Config, shape: Any, module: type[nets.Autoencoder], **fields: Any) -> Any:
-    """The module of a configuration for examples of that shape."""
-    fields = {"likelihood": config.likelihood, **fields}
+def build_model(config: Any, spec: Spec, module: type[Any], **fields: Any) -> Any:
+    """The module of a configuration: `fields`, and those of its own that the Config has too, such as `likelihood`."""
+    known = {field.name for field in dataclasses.fields(module)} - {"latent_dim"}
+    own = {name: getattr(config, name) for name in known if hasattr(config, name)}
+    if "num_classes" in known:
+        own["num_classes"] = spec.num_classes
+    fields = {**own, **fields}
     if config.net == "conv":
         defaults = {field.name: field.default for field in dataclasses.fields(config)}
         for name in _DENSE_ONLY:
             if name in defaults and getattr(config, name) != defaults[name]:
                 raise InputError(f"--{name.replace('_', '-')} is for dense networks; leave it out with --net conv.")
-        return module.conv(shape, config.latent_dim, **fields)
-    return module.dense(shape[0], config.latent_dim, hidden_dims=config.hidden_dims, **fields)
+        return module.conv(spec.shape, config.latent_dim, **fields)
+    return module.dense(spec.shape[0], config.latent_dim, **_dense_options(config), **fields)
+
+
+def _dense_options(config: Any) -> dict[str, Any]:
+    options: dict[str, Any] = {"hidden_dims": config.hidden_dims}
+    if hasattr(config, "activation"):
+        options["activation"] = ACTIVATIONS[config.activation]
+    if hasattr(config, "code"):
+        options["code_activation"] = None if config.code == "linear" else ACTIVATIONS[config.code]
+    return options | {name: getattr(config, name) for name in ("tied", "use_bias") if hasattr(config, name)}
 
 
 def load(folder: str | Path, *, best: bool = False) -> tuple[Any, nets.Autoencoder, Any]:
@@ -365,11 +353,10 @@ def load(folder: str | Path, *, best: bool = False) -> tuple[Any, nets.Autoencod
         raise InputError(f"{folder} holds the runs {', '.join(saved['runs'])}; open one of them, as in {folder}/vae.")
     experiment = find(saved["experiment"])
     config = from_dict(experiment.config, saved["config"])
-    shape = tuple(saved["data_shape"])
-    model = experiment.build_model(config, shape)
-    algo = build_algorithm(experiment, config, model, num_steps=1)
-    x = jnp.zeros((1, *shape))
-    like = jax.eval_shape(lambda: algo.init(nets.init_params(model, jax.random.key(0), x)))
+    spec = Spec(tuple(saved["data_shape"]), saved.get("num_classes"))
+    model = experiment.build_model(config, spec)
+    algo = build_algorithm(experiment, config, model, num_steps=config.num_epochs)
+    like = jax.eval_shape(lambda: algo.init(nets.init_params(model, jax.random.key(0), spec.example(model))))
     with Checkpoints(folder / "checkpoints") as checkpoints:
         restored = checkpoints.restore(like, best=best)
     if restored is None:
@@ -380,21 +367,3 @@ def load(folder: str | Path, *, best: bool = False) -> tuple[Any, nets.Autoencod
 def find(name: str) -> Experiment:
     """The experiment of that name."""
     return import_module(f"experiments.{name}").EXPERIMENT
-
-
-def from_dict(cls: type, values: dict[str, Any]) -> Any:
-    """A Config from its JSON, tuples and nested knobs restored."""
-
-    def value(default: Any, saved: Any) -> Any:
-        if hasattr(default, "_fields"):
-            return type(default)(**saved)
-        return tuple(saved) if isinstance(saved, list) else saved
-
-    defaults = {field.name: field.default for field in dataclasses.fields(cls)}
-    return cls(**{name: value(defaults[name], saved) for name, saved in values.items()})
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """The JSON form of a Config."""
-    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    return {name: value._asdict() if hasattr(value, "_fields") else value for name, value in values.items()}

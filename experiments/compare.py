@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from aejax import evaluation, nets, priors
+from aejax import evaluation
 from aejax.data import Dataset
-from experiments import aae, ae, cae, common, dae, study, vae
+from experiments import aae, ae, cae, common, dae, measures, study, vae
 from experiments.common import Result
+from experiments.config import to_dict
 from experiments.study import Runs
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Config:
 
 def experiments(config: Config) -> Runs:
     """The experiment and the configuration of each method, by name."""
-    shared = {**common.to_dict(config), "schedule": "cosine"}
+    shared = {**to_dict(config), "schedule": "cosine"}
     return {
         "ae": (ae.EXPERIMENT, ae.Config(**shared)),
         "dae": (dae.EXPERIMENT, dae.Config(**shared)),
@@ -89,7 +90,7 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
         title = f"{dataset.name}, a code of {config.latent_dim} numbers"
         sheet = plots.compare_sheet(dataset.test.x, dataset.test.y, columns, dataset.image_shape, title=title)
         plots.save(sheet, folder.figures / "compare.png")
-        summary = {"experiment": "compare", **common.to_dict(config), **provenance(), "metrics": table}
+        summary = {"experiment": "compare", **to_dict(config), **provenance(), "metrics": table}
         write_json(folder.path / "summary.json", summary)
 
     def report() -> None:
@@ -111,14 +112,11 @@ def _column(folder: Path, dataset: Dataset, note: str) -> Any:
 
     _, model, state = common.load(folder)
     x = dataset.test.x
-    samples = _samples(model, state.params) if folder.name in ("vae", "aae") else None
+    samples = None
+    if measures.samples_itself(model):
+        samples = np.asarray(model.apply({"params": state.params}, jax.random.key(0), 40, method="sample"))
     z, x_hat = evaluation.embed(model, state.params, x), evaluation.reconstruct(model, state.params, x)
     return plots.Column(z, x_hat, samples, note)
-
-
-def _samples(model: nets.Autoencoder, params: Any) -> np.ndarray:
-    z = priors.StandardNormal(model.latent_dim).sample(jax.random.key(0), 40)
-    return np.asarray(model.apply({"params": params}, z, method="generate"))
 
 
 def _table(metrics: dict[str, dict[str, float]], config: Config) -> Any:

@@ -10,43 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-_LINE_SECONDS = 5.0  # between lines, where there is no terminal; more in long runs
+from experiments import units
 
-UNITS = {
-    "test_sse": "squared error per image, summed over pixels",
-    "corrupted_sse": "squared error of the corrupted test images",
-    "denoised_sse": "the same after the autoencoder has denoised them",
-    "test_bound_nats": "nats per image",
-    "test_nll_nats": "nats per image, importance sampled",
-    "nll_samples": "importance samples per image",
-    "nll_ess": "effective importance samples per image",
-    "probe_accuracy": "logistic regression on the codes",
-    "knn5_accuracy": "5 nearest neighbours on the codes",
-    "jacobian_norm": "mean Frobenius norm of the encoder's Jacobian",
-    "saturation": "share of sigmoid units below 0.05 or above 0.95",
-    "finetuned_error": "share of test labels wrong after fine-tuning",
-    "finetuned_validation_error": "the same on the validation split",
-    "finetuned_epoch": "the epoch that is best on it",
-    "mean_rate": "mean activation, test images and units",
-    "dead_units": "share of units that answer no test image",
-    "lifetime_sparsity": "how few images a unit answers: 0 for all alike, 1 for one",
-    "population_sparsity": "how few units answer an image, likewise",
-    "filter_sharpness": "how few pixels a filter looks at: 0 for all alike, 1 for one",
-    "active_units": "code units whose mean varies by more than 0.01",
-    "code_mmd": "unbiased MMD^2 of test codes to the prior",
-    "code_mmd_p": "p-value of its permutation test",
-    "code_mean_max": "largest |mean| of a code unit, test images",
-    "code_var_dev": "largest |variance - 1| of a code unit, test images",
-    "straight_length": "data units, decoded straight path, mean over pairs",
-    "shortest_length": "data units, decoded shortest path, mean over pairs",
-    "length_ratio": "shortest over straight, mean over pairs",
-    "length_ratio_min": "the lowest",
-    "length_ratio_max": "the highest",
-    "path_unevenness": "of speed along the shortest path, worst pair",
-    "disc_loss": "nats, mean of the last 10 % of steps",
-    "pca_test_sse": "the same of PCA, in closed form",
-    "principal_angle": "degrees, largest, to the PCA subspace",
-}
+_LINE_SECONDS = 5.0  # between lines, where there is no terminal; more in long runs
 
 
 class Bars:
@@ -128,7 +94,8 @@ def closing_table(summary: dict[str, Any]) -> Table:
     table.add_column("value", justify="right")
     table.add_column("unit")
     for name, value in summary["metrics"].items():
-        table.add_row(name, f"{value:.5g}", UNITS.get(name, ""))
+        known = units.find(name)
+        table.add_row(name, f"{value:.5g}", "" if known is None else known.short or known.unit)
         if name in summary["reference"]:
             published, source = summary["reference"][name].values()
             table.add_row("  published", f"{published:.5g}", f"{source}; {value - published:+.3g} here", style="dim")

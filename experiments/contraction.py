@@ -24,6 +24,7 @@ from aejax import evaluation, jacobian, nets
 from aejax.evaluation.apply import over_batches
 from experiments import ae, cae, common, dae, measures, study
 from experiments.common import Trained
+from experiments.config import to_dict
 from experiments.study import Runs
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
         measured = {name: trained[name] | summarise(found[name]) for name in runs}
         summary = {
             "experiment": "contraction",
-            **common.to_dict(config),
+            **to_dict(config),
             **provenance(),
             "metrics": {name: {metric: values[metric] for metric in METRICS} for name, values in measured.items()},
             "curves": {

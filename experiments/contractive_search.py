@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aejax.checks import InputError
-from experiments import common, contractive, study
+from experiments import contractive, study
+from experiments.config import to_dict
 from experiments.study import Runs
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
         }
         summary = {
             "experiment": "contractive_search",
-            **common.to_dict(config),
+            **to_dict(config),
             **provenance(),
             "points": {name: ranked(each) for name, each in found.items()},
         }

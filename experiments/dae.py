@@ -2,14 +2,14 @@
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from aejax import corruption, evaluation
 from aejax.methods import dae as method
-from experiments import ae, common, measures
-from experiments.common import Experiment, Trained
+from experiments import ae, common, measures, registered
+from experiments.common import Trained
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,10 +21,6 @@ class Config(ae.Config):
     """What happens to the input; how much is --hparams.level."""
     hparams: method.HParams = method.HParams()  # type: ignore[assignment]
     """Real-valued knobs."""
-
-
-def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) -> Any:
-    return method.dae(model, config.hparams, tx, corruption=config.corruption, axis_name=axis_name)
 
 
 def measure(trained: Trained) -> dict[str, float]:
@@ -53,7 +49,7 @@ def _corrupted(trained: Trained) -> np.ndarray:
     return np.asarray(corrupt(trained.measure_key, trained.dataset.test.x, trained.config.hparams.level))
 
 
-EXPERIMENT = Experiment("dae", Config, ae.build_model, build_algorithm, "recon/loss", measure, draw)
+EXPERIMENT = registered.experiment("dae", Config, measure=measure, draw=draw)
 run = partial(common.run, EXPERIMENT)
 
 

@@ -10,7 +10,7 @@ cross-entropy with Adam on all training images. The published size is
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from aejax import evaluation
 from aejax.data import Dataset
@@ -34,8 +34,8 @@ class Config:
     """Of the hidden layers."""
     tied: bool = True
     """Whether the decoder has the transposed weights of the encoder."""
-    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
-    """Bernoulli is cross-entropy, Gaussian half the squared error."""
+    likelihood: str = "bernoulli"
+    """A name of aejax.likelihoods; bernoulli is cross-entropy, gaussian (unit variance) half the squared error."""
     num_epochs: int = 200
     """Passes over the training examples."""
     batch_size: int = 128

@@ -25,6 +25,7 @@ from aejax.methods.ae import AE
 from aejax.nets import init_params
 from aejax.sweep import sweep
 from experiments import common, study
+from experiments.config import to_dict
 
 if TYPE_CHECKING:
     from experiments.console import Bars
@@ -126,7 +127,7 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
         }
         draw(config, folder.path, metrics, dataset)
         raw = 1 - evaluation.linear_probe(dataset.train.x, dataset.train.y, dataset.test.x, dataset.test.y)
-        summary = {"experiment": "denoising", **common.to_dict(config), **provenance(), "raw": raw, "metrics": metrics}
+        summary = {"experiment": "denoising", **to_dict(config), **provenance(), "raw": raw, "metrics": metrics}
         write_json(folder.path / "summary.json", summary)
 
     def report() -> None:

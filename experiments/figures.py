@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from experiments import aae, vae
-from experiments.common import Experiment, to_dict
+from experiments.common import Experiment
+from experiments.config import to_dict
 from experiments.study import spread
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from aejax.checks import InputError, nearest
-from experiments.common import to_dict
+from experiments.config import to_dict
 
 
 @dataclasses.dataclass

@@ -20,8 +20,9 @@ import numpy as np
 
 from aejax import evaluation, jacobian
 from aejax.checks import InputError
-from experiments import common, vae
-from experiments.common import Experiment, Trained
+from experiments import common, registered, vae
+from experiments.common import Trained
+from experiments.inputs import Spec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,14 +65,14 @@ class Paths(NamedTuple):
     """`[P]`, energy over squared length of the shortest polygon, less 1: zero where it has settled."""
 
 
-def build_model(config: Config, shape: tuple[int, ...]) -> Any:
+def build_model(config: Config, spec: Spec) -> Any:
     if config.latent_dim != 2:
         raise InputError(f"--latent-dim is {config.latent_dim}; maps are of codes of 2 numbers.")
     if config.num_pairs < 1:
         raise InputError(f"--num-pairs is {config.num_pairs}; it has to be at least 1.")
     if config.num_points < 3 or config.num_steps < 1:
         raise InputError(f"--num-points is {config.num_points}, --num-steps {config.num_steps}; at least 3, and 1.")
-    return common.build_model(config, shape, vae.method.VAE, activation=nn.tanh)
+    return common.build_model(config, spec, vae.method.VAE, activation=nn.tanh)
 
 
 def measure(trained: Trained) -> dict[str, float]:
@@ -164,7 +165,9 @@ def _generate(params: Any, z: jax.Array, *, model: "Autoencoder") -> jax.Array:
     return model.bind({"params": params}).generate(z)
 
 
-EXPERIMENT = Experiment("geometry", Config, build_model, vae.build_algorithm, "elbo/loss", measure, draw)
+EXPERIMENT = registered.experiment(
+    "geometry", Config, method="vae", build_model=build_model, measure=measure, draw=draw
+)
 run = partial(common.run, EXPERIMENT)
 
 

@@ -5,11 +5,9 @@ The comparison with other sparse codes, and with the published errors, is `pytho
 
 import dataclasses
 from functools import partial
-from typing import Any, Literal
 
 from aejax.methods import k_sparse as method
-from experiments import common, measures, sparse
-from experiments.common import Experiment
+from experiments import common, registered, sparse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,23 +20,13 @@ class Config(common.Config):
     """The features that are measured keep alpha k units."""
     hidden_dims: tuple[int, ...] = ()
     """Widths of hidden layers before the code; the decoder has the transposed weights."""
-    likelihood: Literal["bernoulli", "gaussian"] = "gaussian"
-    """Gaussian (unit variance) is half the squared error, Bernoulli is cross-entropy."""
+    likelihood: str = "gaussian"
+    """A name of aejax.likelihoods; gaussian (unit variance) is half the squared error, bernoulli cross-entropy."""
     hparams: method.HParams = method.HParams()
     """Real-valued knobs."""
 
 
-def build_model(config: Config, shape: tuple[int, ...]) -> Any:
-    return common.build_model(config, shape, method.KSparseAE, k=config.k, alpha=config.alpha)
-
-
-def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) -> Any:
-    return method.k_sparse(model, config.hparams, tx, axis_name=axis_name)
-
-
-EXPERIMENT = Experiment(
-    "k_sparse", Config, build_model, build_algorithm, "recon/loss", sparse.measure, measures.pictures
-)
+EXPERIMENT = registered.experiment("k_sparse", Config, measure=sparse.measure)
 run = partial(common.run, EXPERIMENT)
 
 

@@ -62,7 +62,7 @@ def execute(
         if not quiet:
             bars.console.print(f"{folder.path} is finished already.", highlight=False, markup=False, soft_wrap=True)
         return folder, folder.summary
-    with FolderObserver(folder, experiment.monitor, launch, bars) as observer:
+    with FolderObserver(folder, launch, bars) as observer:
         try:
             how: dict[str, Any] = {"devices": launch.devices, "parallel": launch.parallel}
             result = common.run(experiment, config, observer=observer, params=params, **how)

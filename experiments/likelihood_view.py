@@ -28,6 +28,7 @@ from aejax.checks import InputError
 from aejax.methods.ae import AE, HParams
 from aejax.sweep import sweep
 from experiments import common, measures, study
+from experiments.config import to_dict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -180,7 +181,7 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
         folder.start()
         folder.figures.mkdir(exist_ok=True)
         plots.save(draw(trained, dataset.name), folder.figures / "likelihood_view.png")
-        summary = {"experiment": "likelihood_view", **common.to_dict(config), **provenance()}
+        summary = {"experiment": "likelihood_view", **to_dict(config), **provenance()}
         write_json(folder.path / "summary.json", summary | {"trained": trained, "readings": readings(dataset)})
 
     def report() -> None:

@@ -24,7 +24,7 @@ from aejax.checks import InputError, check_positive
 from aejax.data import Dataset
 from aejax.methods import ae_l2
 from aejax.methods.mdae import linear_dae, linear_denoising_sse, second_moments
-from experiments import ae, common, dae, measures, study
+from experiments import ae, common, dae, measures, registered, study
 from experiments.common import Experiment, Trained
 
 if TYPE_CHECKING:
@@ -72,10 +72,6 @@ class Config:
 class DecayedConfig(ae.Config):
     hparams: ae_l2.HParams = ae_l2.HParams()  # type: ignore[assignment]
     """Real-valued knobs."""
-
-
-def build_decayed(config: DecayedConfig, model: Any, tx: Any, axis_name: str | None) -> Any:
-    return ae_l2.ae_l2(model, config.hparams, tx, axis_name=axis_name)
 
 
 def runs(config: Config) -> study.Runs:
@@ -169,8 +165,8 @@ def _matrix(params: Any) -> np.ndarray:
     return first @ second
 
 
-EXPERIMENT = Experiment(
-    "linear_ae", DecayedConfig, ae.build_model, build_decayed, "recon/loss", measure_decayed, lambda trained: {}
+EXPERIMENT = registered.experiment(
+    "linear_ae", DecayedConfig, method="ae_l2", measure=measure_decayed, draw=lambda trained: {}
 )
 _plain = ae.EXPERIMENT._replace(measure=measure_plain, draw=lambda trained: {})
 _denoising = dae.EXPERIMENT._replace(measure=measure_denoising, draw=lambda trained: {})

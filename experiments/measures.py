@@ -8,23 +8,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from aejax import evaluation, jacobian
+from aejax.data import Batch
 from aejax.evaluation.apply import over_batches
-from aejax.nets import MLP, Autoencoder
-from aejax.priors import StandardNormal
+from aejax.nets import MLP, Autoencoder, inputs
 from experiments.common import Trained
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from aejax.priors import Prior
-
+_STYLES = 10  # rows of their picture
 _JACOBIANS = 1000  # test examples whose Jacobians are taken: exact, but dear for deep encoders
 
 
 def standard(trained: Trained) -> dict[str, float]:
     """`test_sse`, `probe_accuracy`, `knn5_accuracy` (with labels), `jacobian_norm` of the first 1,000 test examples."""
     model, params, dataset = trained.model, trained.state.params, trained.dataset
-    metrics = {"test_sse": evaluation.reconstruction_sse(model, params, dataset.test.x)}
+    metrics = {"test_sse": evaluation.reconstruction_sse(model, params, dataset.test)}
     return metrics | probes(trained) | {"jacobian_norm": jacobian_norm(trained)}
 
 
@@ -33,47 +32,84 @@ def probes(trained: Trained) -> dict[str, float]:
     dataset = trained.dataset
     if dataset.train.y is None or dataset.test.y is None:
         return {}
-    splits = (_codes(trained, dataset.train.x), dataset.train.y, _codes(trained, dataset.test.x), dataset.test.y)
+    splits = (_codes(trained, dataset.train), dataset.train.y, _codes(trained, dataset.test), dataset.test.y)
     return {"probe_accuracy": evaluation.linear_probe(*splits), "knn5_accuracy": evaluation.knn(*splits)}
 
 
 def jacobian_norm(trained: Trained) -> float:
     """The Frobenius norm of the encoder's Jacobian, mean over the first 1,000 test examples."""
     norms = partial(_jacobian_norms, trained.state.params, model=trained.model)
-    return float(over_batches(norms, trained.dataset.test.x[:_JACOBIANS], batch_size=50).mean())
+    arrays = inputs(trained.model, trained.dataset.test)
+    return float(over_batches(norms, *(a[:_JACOBIANS] for a in arrays), batch_size=50).mean())
 
 
-def against_prior(z: np.ndarray, prior: "Prior", key: jax.Array) -> dict[str, float]:
-    """How far codes are from the prior; of a VAE they have to be drawn from the posterior, its means are too narrow."""
-    sample_key, test_key = jax.random.split(key)
-    draws = np.asarray(prior.sample(sample_key, len(z)))
-    test = evaluation.code_mmd(z, draws, test_key)
+def against_prior(z: np.ndarray, draws: np.ndarray, key: jax.Array) -> dict[str, float]:
+    """How far codes are from draws of the prior.
+
+    Of a VAE they have to be drawn from the posterior: its means are too narrow.
+
+    Args:
+      z: `[N, Z]`.
+      draws: `[N, Z]`, as in `prior_draws`.
+      key: of the permutations, consumed.
+    """
+    test = evaluation.code_mmd(z, draws, key)
     return {"code_mmd": test.mmd_sq, "code_mmd_p": test.p_value}
 
 
-def pictures(trained: Trained, prior: "Prior | None" = None) -> "dict[str, Figure]":
-    """Reconstructions, filters, codes, walks, curves; samples where there is a prior; the manifold of a 2-D code."""
+def prior_draws(trained: Trained, key: jax.Array, n: int) -> np.ndarray:
+    """Codes from the prior of the model, `[n, Z]`; `InputError` where it has none."""
+    return np.asarray(trained.model.apply({"params": trained.state.params}, key, n, method="sample_prior"))
+
+
+def pictures(trained: Trained) -> "dict[str, Figure]":
+    """Reconstructions, filters, codes, walks, curves; samples where there is a prior; the manifold of a 2-D code.
+
+    Of a model that is conditioned on labels the styles, one code a row and one class a column, in place of samples,
+    walks and manifold.
+    """
     from aejax import plots
 
     model, params, dataset = trained.model, trained.state.params, trained.dataset
     test, shape = dataset.test, dataset.image_shape
-    generate = jax.jit(lambda z: model.apply({"params": params}, z, method="generate"))
-    z = _codes(trained, test.x)
+    z = _codes(trained, test)
     figures = {"codes": plots.latent_scatter(z, test.y), "curves": plots.curves(trained.history)}
     if shape is None:
         return figures
-    shown = test.x[:16]
-    figures["reconstructions"] = plots.reconstructions(shown, evaluation.reconstruct(model, params, shown), shape)
-    figures["walks"] = plots.walk(generate, z[:8], z[8:16], shape, x_a=test.x[:8], x_b=test.x[8:16])
+    shown = Batch(*(None if v is None else v[:16] for v in test))
+    figures["reconstructions"] = plots.reconstructions(shown.x, evaluation.reconstruct(model, params, shown), shape)
     if isinstance(model.encoder, MLP):
         figures["filters"] = plots.filters(np.asarray(params["encoder"]["dense_0"]["kernel"]), shape)
-    if prior is not None:
-        figures["samples"] = plots.samples(np.asarray(generate(prior.sample(trained.draw_key, 100))), shape)
+    if model.takes_labels:
+        return figures | {"styles": _styles(trained, z)}
+    generate = jax.jit(lambda z: model.apply({"params": params}, z, method="generate"))
+    figures["walks"] = plots.walk(generate, z[:8], z[8:16], shape, x_a=test.x[:8], x_b=test.x[8:16])
+    if samples_itself(model):
+        samples = model.apply({"params": params}, trained.draw_key, 100, method="sample")
+        figures["samples"] = plots.samples(np.asarray(samples), shape)
     if model.latent_dim == 2:
-        is_normal = isinstance(prior, StandardNormal)
+        is_normal = model.prior is not None and model.has_normal_prior
         centre, scale = (0.0, 1.0) if is_normal else (z.mean(axis=0), z.std(axis=0))
         figures["manifold"] = plots.manifold_grid(generate, shape, centre=centre, scale=scale)
     return figures
+
+
+def samples_itself(model: Autoencoder) -> bool:
+    """Whether `model.sample` has something to draw from: a prior, or a way of its own."""
+    return model.prior is not None or type(model).sample is not Autoencoder.sample
+
+
+def _styles(trained: Trained, z: np.ndarray) -> "Figure":
+    """Ten codes, from the prior where there is one, each decoded as every class."""
+    from aejax import plots
+
+    model, dataset = trained.model, trained.dataset
+    assert dataset.image_shape is not None
+    codes = prior_draws(trained, trained.draw_key, _STYLES) if model.prior is not None else z[:_STYLES]
+    classes = np.unique(dataset.train.y)
+    classes = classes[np.linspace(0, len(classes) - 1, min(len(classes), 2 * _STYLES)).round().astype(int)]
+    generate = jax.jit(lambda z, y: model.apply({"params": trained.state.params}, z, y, method="generate"))
+    return plots.styles(generate, codes, classes.astype(np.int32), dataset.image_shape)
 
 
 def principal_angle(directions: np.ndarray, x: np.ndarray) -> float:
@@ -117,9 +153,9 @@ def final_mean(trained: Trained, term: str) -> float:
 
 
 @partial(jax.jit, static_argnames="model")
-def _jacobian_norms(params: Any, x: jax.Array, *, model: Autoencoder) -> jax.Array:
-    return jnp.sqrt(jacobian.embedding_sq(model, params, x))
+def _jacobian_norms(params: Any, x: jax.Array, *condition: jax.Array, model: Autoencoder) -> jax.Array:
+    return jnp.sqrt(jacobian.embedding_sq(model, params, Batch(x, *condition)))
 
 
-def _codes(trained: Trained, x: Any) -> np.ndarray:
-    return evaluation.embed(trained.model, trained.state.params, x)
+def _codes(trained: Trained, batch: Batch) -> np.ndarray:
+    return evaluation.embed(trained.model, trained.state.params, batch)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aejax import training
 from aejax.checkpoint import Checkpoints
-from experiments.common import Progress
+from experiments.common import Progress, Ready
 from experiments.console import Bars
 from experiments.folder import RunFolder
 
@@ -45,10 +45,11 @@ class FolderObserver:
     seldom checkpoints are.
     """
 
-    def __init__(self, folder: RunFolder, monitor: str, launch: "Launch", bars: Bars):
-        self.folder, self.monitor, self.resume, self.bars = folder, f"val/{monitor}", launch.resume, bars
+    def __init__(self, folder: RunFolder, launch: "Launch", bars: Bars):
+        self.folder, self.resume, self.bars = folder, launch.resume, bars
         self.checkpoints = Checkpoints(folder.checkpoints, every_seconds=launch.checkpoint_seconds)
         self.caught: int | None = None
+        self.monitor = ""
         self.step, self.num_steps, self.lowest = 0, 0, math.inf
         self._best: _Save | None = None
         self._latest: _Save | None = None
@@ -62,12 +63,13 @@ class FolderObserver:
         self.checkpoints.close()
         self.folder.release()
 
-    def begin(self, state: Any, num_steps: int, data_shape: tuple[int, ...]) -> Progress | None:
+    def begin(self, ready: Ready) -> Progress | None:
+        num_steps, self.monitor = ready.num_steps, f"val/{ready.monitor}"
         self.folder.claim()
-        restored = self.checkpoints.restore(state) if self.resume else None
+        restored = self.checkpoints.restore(ready.state) if self.resume else None
         progress = None if restored is None else Progress(*restored)
         rows = [] if progress is None else progress.extra["rows"]
-        self.folder.start(data_shape=data_shape)
+        self.folder.start(data_shape=ready.spec.shape, num_classes=ready.spec.num_classes)
         self.folder.write_rows(rows)
         self.num_steps = num_steps
         self.step = 0 if progress is None else int(progress.state.step)

@@ -2,11 +2,9 @@
 
 import dataclasses
 from functools import partial
-from typing import Any
 
 from aejax.methods import rcae as method
-from experiments import ae, common, measures
-from experiments.common import Experiment
+from experiments import ae, common, registered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,13 +15,7 @@ class Config(ae.Config):
     """Real-valued knobs."""
 
 
-def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) -> Any:
-    return method.rcae(model, config.hparams, tx, axis_name=axis_name)
-
-
-EXPERIMENT = Experiment(
-    "rcae", Config, ae.build_model, build_algorithm, "recon/loss", measures.standard, measures.pictures
-)
+EXPERIMENT = registered.experiment("rcae", Config)
 run = partial(common.run, EXPERIMENT)
 
 

@@ -2,12 +2,9 @@
 
 import dataclasses
 from functools import partial
-from typing import Any
 
-from aejax.methods import cae
 from aejax.methods import scae as method
-from experiments import ae, common, measures
-from experiments.common import Experiment
+from experiments import ae, common, registered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,17 +15,7 @@ class Config(ae.Config):
     """Real-valued knobs."""
 
 
-def build_model(config: Config, shape: tuple[int, ...]) -> Any:
-    return ae.build_model(config, shape, cae.CAE)
-
-
-def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) -> Any:
-    return method.scae(model, config.hparams, tx, axis_name=axis_name)
-
-
-EXPERIMENT = Experiment(
-    "scae", Config, build_model, build_algorithm, "recon/loss", measures.standard, measures.pictures
-)
+EXPERIMENT = registered.experiment("scae", Config)
 run = partial(common.run, EXPERIMENT)
 
 

@@ -28,7 +28,8 @@ from aejax.methods.ae import AE
 from aejax.nets import MLP, init_params
 from aejax.priors import GaussianMixture
 from aejax.sweep import sweep
-from experiments import common, study
+from experiments import study
+from experiments.config import to_dict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -167,7 +168,7 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
         folder.figures.mkdir(exist_ok=True)
         for name, figure in draw(config, result, metrics).items():
             plots.save(figure, folder.figures / f"{name}.png")
-        summary = {"experiment": "score", **common.to_dict(config), **provenance(), "metrics": metrics}
+        summary = {"experiment": "score", **to_dict(config), **provenance(), "metrics": metrics}
         write_json(folder.path / "summary.json", summary)
 
     def report() -> None:

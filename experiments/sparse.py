@@ -12,8 +12,8 @@ import numpy as np
 
 from aejax import evaluation
 from aejax.methods import sparse_ae as method
-from experiments import ae, common, measures
-from experiments.common import Experiment, Trained
+from experiments import ae, common, measures, registered
+from experiments.common import Trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Config(ae.Config):
     """Units."""
     hidden_dims: tuple[int, ...] = ()
     """Widths of hidden layers before the code; the decoder mirrors them."""
-    likelihood: Literal["bernoulli", "gaussian"] = "gaussian"
-    """Gaussian (unit variance) is half the squared error, Bernoulli is cross-entropy."""
+    likelihood: str = "gaussian"
+    """A name of aejax.likelihoods; gaussian (unit variance) is half the squared error, bernoulli cross-entropy."""
     activation: ae.Activation = "sigmoid"
     """Of the hidden layers of a dense network."""
     code: Literal["sigmoid", "relu"] = "sigmoid"  # type: ignore[assignment]
@@ -32,14 +32,6 @@ class Config(ae.Config):
     """On the mean activation of every unit, or on the absolute values of the code."""
     hparams: method.HParams = method.HParams()  # type: ignore[assignment]
     """Real-valued knobs."""
-
-
-def build_model(config: Config, shape: tuple[int, ...]) -> Any:
-    return ae.build_model(config, shape, method.SparseAE)
-
-
-def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) -> Any:
-    return method.sparse_ae(model, config.hparams, tx, penalty=config.penalty, axis_name=axis_name)
 
 
 def measure(trained: Trained) -> dict[str, float]:
@@ -65,7 +57,7 @@ def kernel(params: Any) -> np.ndarray:
     return np.asarray(params["encoder"]["dense_0"]["kernel"])
 
 
-EXPERIMENT = Experiment("sparse", Config, build_model, build_algorithm, "recon/loss", measure, measures.pictures)
+EXPERIMENT = registered.experiment("sparse", Config, method="sparse_ae", measure=measure)
 run = partial(common.run, EXPERIMENT)
 
 

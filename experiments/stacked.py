@@ -24,6 +24,7 @@ from aejax.data import Dataset
 from aejax.methods import stacked as method
 from experiments import common, finetuning, study
 from experiments.common import Experiment, Trained
+from experiments.inputs import Spec, spec_of
 from experiments.study import Metrics, Once, Runs, Study
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ class LayerConfig(common.Config):
     """Real-valued knobs."""
 
 
-def build_model(config: LayerConfig, shape: tuple[int, ...]) -> Any:
-    return common.build_model(config, shape, method.StackedAE)
+def build_model(config: LayerConfig, spec: Spec) -> Any:
+    return common.build_model(config, spec, method.StackedAE)
 
 
 def build_algorithm(config: LayerConfig, model: Any, tx: Any, axis_name: str | None) -> Any:
@@ -140,7 +141,7 @@ def beside(config: Config, dataset: Dataset, once: Once) -> Metrics:
     """The network without pre-training, with the passes of pre-training added to those of fine-tuning."""
     passes = config.finetune.num_epochs + config.num_epochs * (len(config.hidden_dims) + 1)
     longer = config.finetune._replace(num_epochs=passes)
-    model = build_model(stage(config, "none", 0), dataset.train.x.shape[1:])
+    model = build_model(stage(config, "none", 0), spec_of(dataset))
 
     def fine_tuned(seed: int, lr: float, say: Callable[[str], None]) -> dict[str, float]:
         init_key, key = jax.random.split(jax.random.key(seed))

@@ -16,6 +16,7 @@ from aejax.checks import InputError
 from aejax.data import Dataset
 from experiments import common
 from experiments.common import Experiment
+from experiments.config import to_dict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -141,7 +142,7 @@ def body(study: Study) -> Callable[[Any, "Launch", "Bars"], Callable[[], None]]:
             folder.figures.mkdir(exist_ok=True)
             for name, figure in study.draw(config, folder.path, dataset).items():
                 plots.save(figure, folder.figures / f"{name}.png")
-            summary = {"experiment": study.name, **common.to_dict(config), **provenance(), "metrics": metrics}
+            summary = {"experiment": study.name, **to_dict(config), **provenance(), "metrics": metrics}
             write_json(folder.path / "summary.json", summary)
 
         def report() -> None:

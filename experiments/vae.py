@@ -6,78 +6,85 @@ On MNIST, stochastically binarised, 784-500-20 reaches a test bound of 102.24 +-
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax import data, evaluation, priors, training
+from aejax import evaluation, nets, training
 from aejax.checks import InputError
 from aejax.evaluation.apply import over_batches
 from aejax.methods import vae as method
 from aejax.posteriors import DiagonalGaussian
-from experiments import common, measures
-from experiments.common import Experiment, Reference, Trained
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from aejax.schedules import Ramp
+from experiments import common, measures, registered
+from experiments.common import Optimizers, Reference, Trained
+from experiments.config import is_recipe, later
+from experiments.inputs import Spec, fed
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(common.Config):
+    warmup_epochs: int = later(0)
+    """Epochs in which beta rises in a straight line from 0 (validation has its final value); 0 for none."""
     nll_samples: int = 100
     """Importance samples per test image for test_nll_nats; 0 leaves it out. Papers use 5000."""
     hparams: method.HParams = method.HParams()
     """Real-valued knobs."""
 
 
-def build_model(config: Config, shape: tuple[int, ...]) -> Any:
-    if config.nll_samples < 0:
-        raise InputError(f"--nll-samples is {config.nll_samples}; it has to be 0 or more.")
-    return common.build_model(config, shape, method.VAE)
+def build_model(config: Config, spec: Spec) -> Any:
+    for name in ("nll_samples", "warmup_epochs"):
+        if getattr(config, name) < 0:
+            raise InputError(f"--{name.replace('_', '-')} is {getattr(config, name)}; it has to be 0 or more.")
+    return common.build_model(config, spec, method.VAE)
 
 
-def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) -> Any:
-    return method.vae(model, config.hparams, tx, axis_name=axis_name)
+def build_algorithm(config: Config, model: Any, tx: Optimizers, axis_name: str | None) -> Any:
+    hparams: Any = config.hparams
+    if config.warmup_epochs:
+        hparams = hparams._replace(beta=Ramp(0.0, hparams.beta, config.warmup_epochs * tx.steps_per_epoch))
+    return method.vae(model, hparams, tx, axis_name=axis_name)
 
 
 def measure(trained: Trained) -> dict[str, float]:
-    config, model, params, x = trained.config, trained.model, trained.state.params, trained.dataset.test.x
+    """`measures.standard`, and those of a model with a posterior and a prior, conditioned ones too."""
+    config, model, params = trained.config, trained.model, trained.state.params
+    test = fed(model, trained.dataset.test)
     bound_key, nll_key, z_key, prior_key = jax.random.split(trained.measure_key, 4)
     metrics = measures.standard(trained)
-    terms = training.evaluate(trained.algorithm, trained.state, data.Batch(x), bound_key)
+    terms = training.evaluate(trained.algorithm, trained.state, test, bound_key)
     metrics["test_bound_nats"] = terms["elbo/bound_nats"]
     if config.nll_samples:
-        nll = evaluation.nll(model, params, x, nll_key, num_samples=config.nll_samples)
+        nll = evaluation.nll(model, params, test, nll_key, num_samples=config.nll_samples)
         metrics |= {"test_nll_nats": nll.nll_nats, "nll_samples": config.nll_samples, "nll_ess": nll.ess}
-    metrics["active_units"] = evaluation.active_units(evaluation.embed(model, params, x))
+    metrics["active_units"] = evaluation.active_units(evaluation.embed(model, params, test))
     encode = partial(_encode, params, model=model)
-    mean, logvar = jnp.split(jnp.asarray(over_batches(encode, x)), 2, axis=1)
+    mean, logvar = jnp.split(jnp.asarray(over_batches(encode, *nets.inputs(model, test))), 2, axis=1)
     z = np.asarray(DiagonalGaussian(mean, logvar).sample(z_key))
-    return metrics | measures.against_prior(z, priors.StandardNormal(config.latent_dim), prior_key)
+    draw_key, test_key = jax.random.split(prior_key)
+    return metrics | measures.against_prior(z, measures.prior_draws(trained, draw_key, len(z)), test_key)
 
 
 @partial(jax.jit, static_argnames="model")
-def _encode(params: Any, x: jax.Array, *, model: method.VAE) -> jax.Array:
+def _encode(params: Any, *inputs: jax.Array, model: nets.Autoencoder) -> jax.Array:
     """Means and log-variances side by side."""
-    return jnp.concatenate(model.bind({"params": params}).encode(x), axis=1)
-
-
-def draw(trained: Trained) -> "dict[str, Figure]":
-    return measures.pictures(trained, priors.StandardNormal(trained.config.latent_dim))
+    return jnp.concatenate(model.bind({"params": params}).encode(*inputs), axis=1)
 
 
 def reference(config: Config) -> dict[str, Reference]:
     recipe = Config(
         dataset="mnist", hidden_dims=(500,), latent_dim=20, num_epochs=10, binarize="stochastic", validation=0.0
     )
-    if common.is_recipe(config, recipe):
+    if is_recipe(config, recipe):
         return {"test_bound_nats": Reference(104, "Flax's VAE example, about; on the fixed binarisation")}
     return {}
 
 
-EXPERIMENT = Experiment("vae", Config, build_model, build_algorithm, "elbo/loss", measure, draw, reference)
+EXPERIMENT = registered.experiment(
+    "vae", Config, build_model=build_model, build_algorithm=build_algorithm, measure=measure, reference=reference
+)
 run = partial(common.run, EXPERIMENT)
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import aejax.data.arrays
 from aejax import data
 from aejax.checks import InputError
 from aejax.data import Batch
+from aejax.likelihoods import Bernoulli, Categorical, NegativeBinomial
 
 CLASS_COUNTS = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]  # of the digits, from scikit-learn's user guide
 
@@ -124,6 +126,88 @@ def test_check_lets_good_data_pass():
     data.check(np.array([[0.0, 1.0], [0.5, 0.25]]), "bernoulli")
     data.check(np.zeros((2, 2), bool), "bernoulli")
     data.check(jnp.array([[-3e38, 3e38]]), "gaussian")
+
+
+BYTES = np.arange(256, dtype=np.uint8).reshape(4, 64)
+
+
+@pytest.mark.parametrize("place", [np.asarray, jnp.asarray])
+@pytest.mark.parametrize(
+    ("x", "likelihood", "message", "advice"),
+    [
+        (BYTES, "bernoulli", r"x holds values from 0 to 255; .* \[0, 1\]. Rescale with x / 255,", lambda x: x / 255),
+        (BYTES, Bernoulli(), r"Bernoulli\(\) needs \[0, 1\]. Rescale with x / 255,", lambda x: x / 255),
+        (BYTES, "categorical", r"Rescale with x / 255,", lambda x: x / 255),
+        (BYTES, "gaussian", r"uint8; floats .* Use x.astype\(np.float32\), divided", lambda x: x.astype(np.float32)),
+        (BYTES, "gaussian", r"divided by 255 if these are pixels", lambda x: x.astype(np.float32) / 255),
+        (BYTES, "poisson", r"x has dtype uint8; .* Use x.astype\(np.float32\)\.$", lambda x: x.astype(np.float32)),
+        (BYTES > 9, "bernoulli", r"x has dtype bool; .* x.astype\(np.float32\)\.$", lambda x: x.astype(np.float32)),
+        (BYTES % 17, Categorical(17), r"from 0 to 16; .* Rescale with x / 16,", lambda x: x / 16),
+        (
+            BYTES.astype(np.int8), "bernoulli", r"from -128 to 127; .* x = x.astype\(np.float32\), then \(x - x.min",
+            lambda x: (lambda x: (x - x.min()) / (x.max() - x.min()))(x.astype(np.float32)),
+        ),
+        (
+            (BYTES * 400.0 - 5e4).astype(np.float16), "bernoulli", r"x = x.astype\(np.float32\), then \(x - x.min",
+            lambda x: (lambda x: (x - x.min()) / (x.max() - x.min()))(x.astype(np.float32)),
+        ),
+        (
+            np.float32(BYTES) / 255, Categorical(17), r"between the steps; .* 17 levels.* np.round\(x \* 16\) / 16",
+            lambda x: np.round(x * 16) / 16,
+        ),
+        (np.float32(BYTES) / 2, "poisson", r"which are integers. Round them, np.round\(x\)", lambda x: np.round(x)),
+        (np.float32(BYTES) - 9, NegativeBinomial(), r"from -9 to 246; .* integers from 0 up", lambda x: x + 9),
+    ],
+)  # fmt: skip
+def test_python_data_are_checked_and_the_advice_ends_well(place, x, likelihood, message, advice):
+    with pytest.raises(InputError, match=message):
+        data.check_examples(Batch(place(x)), likelihood)
+    data.check_examples(Batch(advice(place(x))), likelihood)
+
+
+def test_a_constant_cannot_be_rescaled():
+    with pytest.raises(InputError, match=r"from 300 to 300; .* \[0, 1\]. Use the gaussian likelihood"):
+        data.check(np.full((2, 2), 300.0), "bernoulli")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [np.asarray, jnp.asarray])
+def test_what_is_not_finite_is_found_on_host_and_device(place, bad):
+    x = place(np.array([[0, 1], [1, 0], [bad, 0]], np.float32))
+    for likelihood in ("bernoulli", "gaussian", "poisson"):
+        with pytest.raises(InputError, match=r"NaN or infinity \(in float32\) in 1 of its 3 examples, first in row 2"):
+            data.check_examples(x, likelihood)
+    with pytest.raises(InputError, match="NaN or infinity"):
+        data.check(np.array([[0.0, 1e39]]), "gaussian")  # finite in float64
+
+
+def test_every_part_of_a_tree_is_checked_and_named():
+    class Pair(NamedTuple):
+        labelled: Batch
+        unlabelled: Batch
+
+    good, bad = Batch(jnp.zeros((2, 3)), jnp.array([7, -1])), Batch(np.full((5, 3), 2.0, np.float32))
+    data.check_examples(Pair(good, good), "bernoulli")
+    with pytest.raises(InputError, match=r"data\.unlabelled\.x holds values from 2 to 2"):
+        data.check_examples(Pair(good, bad), "bernoulli")
+    with pytest.raises(InputError, match=r"data\['b'\] holds"):
+        data.check_examples({"a": good.x, "b": bad.x}, "bernoulli")
+    with pytest.raises(InputError, match=r"x has shape \(3,\)"):
+        data.check_examples(np.zeros(3, np.float32), "gaussian")
+    data.check_examples(np.zeros((3, 4, 5), np.float32), "gaussian")  # a sequence, say
+    jax.jit(lambda x: data.check_examples(Batch(x), "bernoulli"))(bad.x)  # has no values yet
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, jnp.bfloat16])
+def test_levels_are_recognised_in_any_precision(levels, dtype):
+    x = (np.arange(levels)[None] / (levels - 1)).astype(dtype)
+    for place in (np.asarray, jnp.asarray):
+        if place is np.asarray or dtype != np.float64:
+            data.check_examples(place(x), Categorical(levels))
+    if levels < 256:  # half precision itself is hardly finer than bytes
+        with pytest.raises(InputError, match="between the steps"):
+            data.check_examples((np.array([[0.0, 0.27, 1.0]])).astype(dtype), Categorical(levels))
 
 
 def test_data_larger_than_memory_are_refused(monkeypatch):

@@ -1,5 +1,7 @@
 """Divergences against quadrature, hand numbers, double loops and closed forms."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,16 @@ import scipy.integrate
 import scipy.stats
 from jax.test_util import check_grads
 
-from aejax.divergences import discriminator_loss, gaussian_kl, generator_loss, median_bandwidth, mmd_sq, rbf_gram
+from aejax.checks import InputError
+from aejax.divergences import (
+    discriminator_loss,
+    gaussian_kl,
+    generator_loss,
+    imq_gram,
+    median_bandwidth,
+    mmd_sq,
+    rbf_gram,
+)
 
 LOG2 = 0.6931471805599453
 rng = np.random.default_rng(0)
@@ -98,25 +109,64 @@ def test_shapes_that_differ_are_refused(loss):
         loss(jnp.zeros((4, 2)), jnp.zeros((4, 1)))
 
 
-def naive_mmd(x, y, bandwidth):
+@pytest.mark.parametrize("loss", [gaussian_kl, discriminator_loss, lambda a, b: generator_loss(a)])
+def test_half_precision_is_summed_in_single(loss):
+    a, b = (jnp.asarray(v, jnp.bfloat16) for v in rng.normal(0, 3, size=(2, 64, 784)))
+    got, single = loss(a, b), loss(a.astype(jnp.float32), b.astype(jnp.float32))
+    assert got.dtype == jnp.float32
+    np.testing.assert_allclose(got, single, rtol=1e-6)  # bfloat16 would tell no two sums closer than 4 nats apart
+
+
+def imq(sq, dim, bandwidth):
+    """Tolstikhin et al. (2018), section 4: C / (C + |x - y|^2) with C = 2 Z sigma^2, at the scales of their code."""
+    return sum(c / (c + sq) for c in 2 * dim * bandwidth**2 * np.array([0.1, 0.2, 0.5, 1, 2, 5, 10]))
+
+
+def naive_mmd(x, y, bandwidth, kernel="rbf"):
+    rbf = lambda sq: np.exp(-sq / (2 * bandwidth**2))
+    value = rbf if kernel == "rbf" else lambda sq: imq(sq, x.shape[1], bandwidth)
+
     def mean_kernel(a, b, skip_diagonal):
         total, count = 0.0, 0
         for i, u in enumerate(a):
             for j, v in enumerate(b):
                 if not (skip_diagonal and i == j):
-                    total += np.exp(-np.sum((u - v) ** 2) / (2 * bandwidth**2))
+                    total += value(np.sum((u - v) ** 2))
                     count += 1
         return total / count
 
     return mean_kernel(x, x, True) + mean_kernel(y, y, True) - 2 * mean_kernel(x, y, False)
 
 
+@pytest.mark.parametrize("kernel", ["rbf", "imq"])
 @pytest.mark.parametrize("block_size", [1, 4, 11, 1000])
-def test_mmd_is_the_double_loop(block_size):
+def test_mmd_is_the_double_loop(block_size, kernel):
     x, y = rng.normal(size=(11, 3)), rng.normal(0.5, 1.5, size=(7, 3))
     with jax.enable_x64(True):
-        got = mmd_sq(jnp.asarray(x), jnp.asarray(y), bandwidth=1.3, block_size=block_size)
-    np.testing.assert_allclose(got, naive_mmd(x, y, 1.3), rtol=1e-10)
+        got = mmd_sq(jnp.asarray(x), jnp.asarray(y), kernel=kernel, bandwidth=1.3, block_size=block_size)
+    np.testing.assert_allclose(got, naive_mmd(x, y, 1.3, kernel), rtol=1e-10)
+
+
+def test_multiquadratics_suit_a_standard_normal_unless_told_otherwise():
+    x, y = rng.normal(size=(9, 2)), rng.normal(0.5, 1.5, size=(9, 2))
+    got = mmd_sq(jnp.asarray(x), jnp.asarray(y), kernel="imq")
+    np.testing.assert_allclose(got, naive_mmd(x, y, 1.0, "imq"), rtol=1e-4)
+    # Distance 2 in one dimension, C = 2 s: s / (s + 2) at s of 0.1, 0.2, 0.5, 1, 2, 5 and 10.
+    expected = 0.1 / 2.1 + 0.2 / 2.2 + 0.5 / 2.5 + 1 / 3 + 2 / 4 + 5 / 7 + 10 / 12
+    np.testing.assert_allclose(imq_gram(jnp.zeros((1, 1)), jnp.full((1, 1), 2.0)), [[expected]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", ["rbf", "imq"])
+def test_mmd_of_half_precision_is_that_of_single(kernel):
+    x, y = (jnp.asarray(v, jnp.bfloat16) for v in rng.normal(size=(2, 300, 4)))
+    got = mmd_sq(x, y, kernel=kernel)
+    assert got.dtype == jnp.float32
+    np.testing.assert_allclose(got, mmd_sq(x.astype(jnp.float32), y.astype(jnp.float32), kernel=kernel), atol=1e-6)
+
+
+def test_an_unknown_kernel_is_refused():
+    with pytest.raises(InputError, match=r"Unknown kernel 'img'. Did you mean 'imq'"):
+        mmd_sq(jnp.zeros((2, 1)), jnp.zeros((2, 1)), kernel="img")
 
 
 def test_mmd_of_10_000_codes_is_right_to_a_millionth():
@@ -143,8 +193,9 @@ def z_score(values, expected):
     return (np.mean(values) - expected) / (np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
-def test_mmd_has_mean_zero_where_the_distributions_are_one():
-    values = _values(0.0, jax.random.split(jax.random.key(1), 2000))
+@pytest.mark.parametrize("kernel", ["rbf", "imq"])
+def test_mmd_has_mean_zero_where_the_distributions_are_one(kernel):
+    values = _values(0.0, jax.random.split(jax.random.key(1), 2000), kernel)
     assert abs(z_score(values, 0.0)) < 4
 
 
@@ -156,21 +207,22 @@ def test_mmd_has_the_mean_of_its_closed_form_between_gaussians():
     assert expected > 0.15  # the test could tell a wrong formula
 
 
-@jax.jit
-def _values(shift, keys):
+@partial(jax.jit, static_argnames="kernel")
+def _values(shift, keys, kernel="rbf"):
     def one(key):
         x_key, y_key = jax.random.split(key)
         x, y = jax.random.normal(x_key, (12, 2)), jax.random.normal(y_key, (9, 2))
-        return mmd_sq(x, y + shift, bandwidth=1.0)
+        return mmd_sq(x, y + shift, kernel=kernel, bandwidth=1.0)
 
     return jax.vmap(one)(keys)
 
 
-def test_mmd_gradients_are_those_of_finite_differences():
+@pytest.mark.parametrize("kernel", ["rbf", "imq"])
+def test_mmd_gradients_are_those_of_finite_differences(kernel):
     x, y = rng.normal(size=(7, 2)), rng.normal(size=(5, 2))
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         check_grads(
-            lambda x, y: mmd_sq(x, y, bandwidth=1.1, block_size=3),
+            lambda x, y: mmd_sq(x, y, kernel=kernel, bandwidth=1.1, block_size=3),
             (jnp.asarray(x), jnp.asarray(y)),
             order=1,
             modes=["rev"],

@@ -5,24 +5,103 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from jax.test_util import check_grads
+from scipy.special import expit, logsumexp, softmax
 
-from aejax import likelihoods
 from aejax.checks import InputError
-from aejax.likelihoods import bernoulli_nll, gaussian_nll, sse
+from aejax.likelihoods import (
+    LIKELIHOODS,
+    Bernoulli,
+    Categorical,
+    DiscretizedLogistic,
+    Gaussian,
+    NegativeBinomial,
+    Poisson,
+    bernoulli_nll,
+    gaussian_nll,
+    sse,
+)
 
 rng = np.random.default_rng(0)
 OUTPUT = rng.normal(0, 3, (4, 3, 2))
 BITS = (rng.random((4, 3, 2)) < 0.5).astype(np.float64)
 PIXELS = rng.random((4, 3, 2))
 LOGVAR = rng.normal(0, 1, (4, 3, 2))
+COUNTS = rng.poisson(5, (4, 3, 2)).astype(np.float64)
+LOGISTICS = rng.normal(0, 1, (4, 3, 3, 3, 2))  # parameter and mixture in front of the channel
 
 
-def test_bernoulli_is_scipys():
-    with jax.enable_x64(True):
-        got = bernoulli_nll(jnp.asarray(OUTPUT), jnp.asarray(BITS))
-    expected = -scipy.stats.bernoulli.logpmf(BITS, scipy.special.expit(OUTPUT)).sum((1, 2))
-    np.testing.assert_allclose(got, expected, rtol=1e-12)
+def joined(*blocks):
+    return np.concatenate(blocks, axis=-1)
+
+
+def floored(logvar):
+    """The variance of the code of Rybkin et al.: log sigma of -6 and the softplus of what lies above."""
+    return np.exp(2 * (-6 + np.logaddexp(0, logvar / 2 + 6)))
+
+
+def dispersion(raw):
+    return np.clip(np.logaddexp(0, raw), 1e-4, 1e4)
+
+
+def negative_binomial(output):
+    """scipy's has the number of successes, and their probability."""
+    mean, size = np.exp(output[..., :2]), dispersion(output[..., 2:])
+    return scipy.stats.nbinom(size, size / (size + mean))
+
+
+def shares(output, levels):
+    """The probability of each level under the mixture of logistics, `[..., C, levels]`: differences of scipy's cdf."""
+    logits, mean, log_scale = (output[..., i, :, :, None] for i in range(3))
+    edges = np.linspace(-1, 1, levels)[:-1] + 1 / (levels - 1)
+    cdf = scipy.stats.logistic.cdf(edges, mean, np.exp(np.maximum(log_scale, -7)))
+    cdf = np.concatenate([np.zeros_like(mean), cdf, np.ones_like(mean)], axis=-1)
+    return (softmax(logits, axis=-3) * np.diff(cdf, axis=-1)).sum(-3)
+
+
+def picked(p, level):
+    return np.log(np.take_along_axis(p, level.astype(int)[..., None], axis=-1))[..., 0]
+
+
+def categories(logits):
+    return np.moveaxis(softmax(logits.reshape(4, 3, 5, 2), axis=-2), -2, -1)
+
+
+FIVE = rng.normal(0, 1, (4, 3, 10))
+OPTIMAL = np.sqrt(np.mean((PIXELS - OUTPUT) ** 2))
+
+# What is asked: the likelihood, output and x, and from elsewhere the log-likelihood of each component, and the mean.
+CASES = {
+    "bernoulli": (Bernoulli(), OUTPUT, BITS, scipy.stats.bernoulli.logpmf(BITS, expit(OUTPUT)), expit(OUTPUT)),
+    "unit": (Gaussian(), OUTPUT, PIXELS, scipy.stats.norm.logpdf(PIXELS, OUTPUT), OUTPUT),
+    "fixed": (Gaussian(0.3), OUTPUT, PIXELS, scipy.stats.norm.logpdf(PIXELS, OUTPUT, np.sqrt(0.3)), OUTPUT),
+    "learned": (
+        Gaussian("learned"), joined(OUTPUT, np.full_like(OUTPUT, -3.0)), PIXELS,
+        scipy.stats.norm.logpdf(PIXELS, OUTPUT, np.sqrt(floored(-3.0))), OUTPUT,
+    ),
+    "per_pixel": (
+        Gaussian("per_pixel"), joined(OUTPUT, 5 * LOGVAR), PIXELS,
+        scipy.stats.norm.logpdf(PIXELS, OUTPUT, np.sqrt(floored(5 * LOGVAR))), OUTPUT,
+    ),
+    "optimal": (Gaussian("optimal"), OUTPUT, PIXELS, scipy.stats.norm.logpdf(PIXELS, OUTPUT, OPTIMAL), OUTPUT),
+    "categorical": (
+        Categorical(5), FIVE, np.round(PIXELS * 4) / 4, picked(categories(FIVE), np.round(PIXELS * 4)),
+        categories(FIVE) @ np.linspace(0, 1, 5),
+    ),
+    "logistics": (
+        DiscretizedLogistic(3, 256), LOGISTICS.reshape(4, 3, 18), np.round(PIXELS * 255) / 255,
+        picked(shares(LOGISTICS, 256), np.round(PIXELS * 255)), shares(LOGISTICS, 256) @ np.linspace(0, 1, 256),
+    ),
+    "poisson": (Poisson(), OUTPUT, COUNTS, scipy.stats.poisson.logpmf(COUNTS, np.exp(OUTPUT)), np.exp(OUTPUT)),
+    "negative_binomial": (
+        NegativeBinomial(), joined(OUTPUT, 3 * LOGVAR), COUNTS,
+        negative_binomial(joined(OUTPUT, 3 * LOGVAR)).logpmf(COUNTS), np.exp(OUTPUT),
+    ),
+}  # fmt: skip
+every_case = pytest.mark.parametrize("case", CASES)
+every_name = pytest.mark.parametrize("name", LIKELIHOODS)
+
+
+# --- functions -------------------------------------------------------------------------------------------------------
 
 
 def test_bernoulli_of_grey_pixels_is_the_cross_entropy_whose_floor_is_the_entropy():
@@ -76,27 +155,185 @@ def test_gaussian_is_exact_at_any_variance(logvar):
 
 
 @pytest.mark.parametrize("loss", [bernoulli_nll, gaussian_nll, sse])
-def test_a_batch_is_its_examples(loss):
-    output, x = jnp.asarray(OUTPUT, jnp.float32), jnp.asarray(PIXELS, jnp.float32)
-    each = jax.vmap(lambda o, x: loss(o[None], x[None])[0])(output, x)
-    assert loss(output, x).shape == (4,)
-    np.testing.assert_allclose(loss(output, x), each, rtol=1e-6)
-
-
-@pytest.mark.parametrize("loss", [bernoulli_nll, gaussian_nll, sse])
-def test_gradients_are_those_of_finite_differences(loss):
-    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
-        check_grads(jax.jit(lambda o: loss(o, jnp.asarray(PIXELS))), (jnp.asarray(OUTPUT),), order=1, modes=["rev"])
-
-
-@pytest.mark.parametrize("loss", [bernoulli_nll, gaussian_nll, sse])
 def test_shapes_that_differ_are_refused(loss):
     with pytest.raises(AssertionError, match="shape"):
         loss(jnp.zeros((4, 3)), jnp.zeros((4, 1)))
 
 
-def test_a_likelihood_is_found_by_name_and_maps_its_output_to_data():
-    assert likelihoods.get("bernoulli").mean(jnp.zeros(1)).tolist() == [0.5]
-    assert likelihoods.get("gaussian").mean(jnp.full(1, 7.0)).tolist() == [7.0]
-    with pytest.raises(InputError, match="Did you mean 'bernoulli'"):
-        likelihoods.get("bernouli")
+# --- objects ---------------------------------------------------------------------------------------------------------
+
+
+def evaluated(likelihood, output, x):
+    """Each number that a likelihood has for output and x, compiled as one program."""
+
+    def together(output):
+        return likelihood.nll(output, x).sum()
+
+    def all_of_it(output):
+        one = lambda o, x: likelihood.nll(o[None], x[None])[0]
+        return {
+            "components": likelihood.nll_components(output, x), "nll": likelihood.nll(output, x),
+            "mean": likelihood.mean(output), "slope": jax.grad(together)(output), "each": jax.vmap(one)(output, x),
+        }  # fmt: skip
+
+    return jax.jit(all_of_it)
+
+
+@every_case
+def test_a_likelihood_is_scipys(case):
+    likelihood, output, x, log_p, mean = CASES[case]
+    loose = case == "negative_binomial"  # JAX's betaln is good to 2e-6 between 8 and 50
+    direction, h = rng.normal(size=output.shape), 1e-5
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        program = evaluated(likelihood, jnp.asarray(output), jnp.asarray(x))
+        got, up, down = (jax.device_get(program(output + step * direction)) for step in (0, h, -h))
+    np.testing.assert_allclose(got["components"], -log_p, rtol=1e-10, atol=2e-6 if loose else 1e-12)
+    np.testing.assert_allclose(got["nll"], -log_p.sum((1, 2)), rtol=1e-6 if loose else 1e-10)
+    # Of logistics, the mean is cut off and not rounded: the ends of the range cost 1e-6.
+    np.testing.assert_allclose(got["mean"], mean, rtol=1e-10, atol=2e-6 if case == "logistics" else 0)
+    difference = (up["nll"] - down["nll"]).sum() / (2 * h)
+    np.testing.assert_allclose(np.vdot(got["slope"], direction), difference, rtol=1e-6)
+    assert (np.abs(got["each"] - got["nll"]) > 1e-3).any() == likelihood.coupled == (case == "optimal")
+    if not likelihood.coupled:
+        np.testing.assert_allclose(got["each"], got["nll"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "optimal"])
+def test_draws_have_the_moments_of_the_distribution(case):
+    likelihood, output, _, _, mean = CASES[case]
+    n, output, mean = 100_000, output[0, 0], mean[0, 0]
+    draws = jax.jit(lambda key: likelihood.sample(key, jnp.broadcast_to(jnp.asarray(output), (n, len(output)))))
+    draws = np.asarray(draws(jax.random.key(0)), np.float64)
+    assert draws.shape == (n, 2)
+    variance = {
+        "bernoulli": lambda: mean * (1 - mean), "unit": lambda: 1.0, "fixed": lambda: 0.3,
+        "learned": lambda: floored(-3.0), "per_pixel": lambda: floored(5 * LOGVAR[0, 0]),
+        "categorical": lambda: categories(FIVE)[0, 0] @ np.linspace(0, 1, 5) ** 2 - mean**2,
+        "logistics": lambda: shares(LOGISTICS, 256)[0, 0] @ np.linspace(0, 1, 256) ** 2 - mean**2,
+        "poisson": lambda: mean, "negative_binomial": lambda: negative_binomial(output).var(),
+    }[case]() * np.ones(2)  # fmt: skip
+    deviations = (draws - mean) ** 2
+    np.testing.assert_array_less(np.abs(draws.mean(0) - mean) / np.sqrt(variance / n), 4.5)
+    np.testing.assert_array_less(np.abs(deviations.mean(0) - variance) / (deviations.std(0) / np.sqrt(n)), 4.5)
+
+
+@every_name
+def test_value_and_gradient_are_finite_at_any_output(name):
+    likelihood = LIKELIHOODS[name]
+
+    @jax.jit
+    @jax.vmap
+    def program(value, x):
+        output = likelihood.attach(jnp.full((2, *likelihood.outputs((3,))), value), value)
+        nll = lambda output: likelihood.nll(output, jnp.full((2, 3), x)).sum()
+        return jax.value_and_grad(nll)(output), likelihood.mean(output)
+
+    for found in jax.tree.leaves(program(jnp.array([-1e4, 1e4, -1e4, 1e4]), jnp.array([0.0, 0.0, 1.0, 1.0]))):
+        assert np.isfinite(found).all()
+
+
+@every_name
+def test_half_precision_is_summed_in_single(name):
+    likelihood = LIKELIHOODS[name]
+    x = jnp.zeros((16, 784)).at[:, ::3].set(1.0)
+
+    @jax.jit
+    def program(noise):
+        single = likelihood.attach(noise, jnp.array(-1.0))
+        half = likelihood.attach(noise.astype(jnp.bfloat16), jnp.array(-1.0, jnp.bfloat16))
+        same = half.astype(jnp.float32)
+        return *(likelihood.nll(output, x) for output in (half, same, single)), likelihood.mean(half)
+
+    got, same, single, mean = program(jax.random.normal(jax.random.key(0), (16, *likelihood.outputs((784,)))))
+    assert got.dtype == mean.dtype == jnp.float32
+    np.testing.assert_allclose(got, single, rtol=1e-3)  # what rounding the outputs costs
+    np.testing.assert_allclose(got, same, rtol=1e-6)  # and nothing else
+    assert len(np.unique(got)) == 16
+
+
+@pytest.mark.parametrize("log_scale", [-9.0, -4.0, 0.0, 5.0, 40.0])
+def test_the_levels_of_discretised_logistics_sum_to_one(log_scale):
+    likelihood, levels = DiscretizedLogistic(2, 16), jnp.arange(16.0)[:, None] / 15
+    output = jnp.array([[0.3, -0.2, -0.7, 0.4, log_scale, log_scale - 1]])
+    nll = jax.jit(likelihood.nll)(jnp.broadcast_to(output, (16, 6)), levels)
+    np.testing.assert_allclose(logsumexp(-np.asarray(nll, np.float64)), 0.0, atol=2e-6)
+
+
+@pytest.mark.parametrize("log_scale", [-20.0, -3.0, -1.0, 2.0, 15.0])
+def test_the_mean_of_a_logistic_is_that_of_scipy_cut_off(log_scale):
+    for mean in (-1.5, -0.3, 0.99):
+        law = scipy.stats.logistic(mean, np.exp(max(log_scale, -7.0)))
+        points = [mean] if abs(mean) < 1 else None
+        expected = (1 - scipy.integrate.quad(law.cdf, -1, 1, points=points)[0] + 1) / 2  # E clip(y) = 1 - int F
+        got = jax.jit(DiscretizedLogistic(1).mean)(jnp.array([[0.0, mean, log_scale]]))
+        np.testing.assert_allclose(got, [[expected]], atol=1e-6)
+
+
+def test_counts_beyond_what_float32_can_tell_are_a_proper_poisson():
+    # From log rate t = 24 log 2 on, the rate is 2^24 (1 + a - t); its nll has its minimum where the rate is the count.
+    turn, x = 24 * np.log(2), 2.0**24 * 3
+    with jax.enable_x64(True):
+        output = jnp.array([[turn - 1e-3, turn + 2.0, turn + 5.0]])
+        np.testing.assert_allclose(Poisson().mean(output), [[2**24 * np.exp(-1e-3), x, 2 * x]], rtol=1e-12)
+        grad = np.asarray(jax.grad(lambda output: Poisson().nll(output, jnp.full((1, 3), x))[0])(output))
+    np.testing.assert_allclose(grad[0, 1], 0.0, atol=1e-6)
+    assert grad[0, 0] < 0 < grad[0, 2]
+
+
+def test_counts_hardly_more_spread_than_poissons_keep_their_digits():
+    # Dispersion 1e4: log Gamma(1e4) is 82,099, of which float32 knows two digits behind the point.
+    output, x = np.array([[np.log(3.0), 1e4]]), np.array([[5.0]])
+    got = jax.jit(NegativeBinomial().nll)(jnp.asarray(output, jnp.float32), jnp.asarray(x, jnp.float32))
+    np.testing.assert_allclose(got, -scipy.stats.nbinom.logpmf(5, 1e4, 1e4 / (1e4 + 3)), atol=2e-5)
+
+
+# --- the variance ----------------------------------------------------------------------------------------------------
+
+
+def test_the_optimal_variance_has_the_largest_likelihood():
+    mean, x = jnp.asarray(OUTPUT, jnp.float32), jnp.asarray(PIXELS, jnp.float32)
+    best = Gaussian("optimal").nll(mean, x).mean()
+    # Rybkin et al., section 4: D/2 (log sigma^2 + 1 + log 2 pi)
+    np.testing.assert_allclose(best, 3 * (2 * np.log(OPTIMAL) + 1 + np.log(2 * np.pi)), rtol=1e-6)
+    others = [gaussian_nll(mean, x, 2 * np.log(OPTIMAL) + shift).mean() for shift in (-0.1, -0.01, 0.01, 0.1)]
+    assert min(others) > best
+
+
+def test_a_variance_that_is_fitted_to_black_pixels_stays_finite():
+    black = jnp.zeros((1, 4))
+
+    def fitted(loss, steps):
+        def step(logvar, _):
+            return logvar - 0.1 * jax.grad(loss)(logvar), None
+
+        return jax.lax.scan(step, jnp.zeros((1, 4)), length=steps)[0]
+
+    def floored_nll(logvar):
+        return Gaussian("per_pixel").nll(jnp.concatenate([black, logvar], axis=-1), black)[0]
+
+    free = lambda logvar: gaussian_nll(black, black, logvar)[0]
+    assert free(fitted(free, 1500)) < -100  # on its way down, until exp(-logvar) overflows
+    bound = 4 * 0.5 * (-12 + np.log(2 * np.pi))
+    assert bound <= floored_nll(fitted(floored_nll, 6000)) < bound + 0.1
+    assert float(Gaussian("optimal").nll(black, black)[0]) == pytest.approx(bound)
+
+
+@pytest.mark.parametrize(
+    ("variance", "message"),
+    [
+        ("optimum", "Unknown variance 'optimum'. Did you mean 'optimal'"),
+        (0.0, r"variance is 0.0; a positive Python number, or one of learned, per_pixel, optimal"),
+        (-1, "variance is -1; a positive"),
+        (float("nan"), "variance is nan"),
+        (np.array([1.0]), "a positive Python number"),
+        (None, "variance is None"),
+    ],
+)
+def test_variances_that_are_refused(variance, message):
+    with pytest.raises(InputError, match=message):
+        Gaussian(variance)
+
+
+def test_there_is_no_sampling_from_an_optimal_variance():
+    with pytest.raises(InputError, match=r"variance is that of a batch of x.*Gaussian\(variance="):
+        Gaussian("optimal").sample(jax.random.key(0), jnp.zeros((1, 2)))

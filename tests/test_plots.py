@@ -100,6 +100,20 @@ def _sheet(**knobs):
     return plots.compare_sheet(IMAGES, y, columns, (H, W), **knobs), columns, y
 
 
+def test_styles_have_one_code_a_row_and_one_class_a_column():
+    z, classes = np.arange(3.0)[:, None], np.array([4, 7])
+    figure = plots.styles(lambda z, y: np.repeat((z + y[:, None]) / 10, H * W, axis=1), z, classes, (H, W))
+    sheet = np.ma.filled(the_images(figure)[0].get_array(), np.nan)
+    gap = sheet.shape[1] - 2 * W
+    for i in range(3):
+        for j, label in enumerate(classes):
+            tile = sheet[i * (H + gap) : i * (H + gap) + H, j * (W + gap) : j * (W + gap) + W]
+            np.testing.assert_allclose(tile, (i + label) / 10)
+    assert texts(figure)[1:] == ["4", "7"]
+    with pytest.raises(InputError, match=r"Codes of shape \(3,\) and classes of shape \(2,\)"):
+        plots.styles(None, z[:, 0], classes, (H, W))
+
+
 def test_sheet_aligns_every_method_under_the_originals():
     figure, columns, _ = _sheet(title="the title")
     shown = [1, 2, 0, 3, 4]  # class by class

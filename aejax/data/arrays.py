@@ -61,7 +61,7 @@ def check_examples(data: Any, likelihood: str | Likelihood) -> None:
       likelihood: a name or an object.
 
     Raises:
-      InputError: as `check` does; the name is that of the part, such as `x` or `labelled.x`.
+      InputError: as `check` does; the name is that of the part, such as `x` or `data.labelled.x`.
 
     Example:
       >>> check_examples(np.zeros((2, 4), bool), "bernoulli")
@@ -71,9 +71,9 @@ def check_examples(data: Any, likelihood: str | Likelihood) -> None:
     """
     parts = jax.tree_util.tree_leaves_with_path(data, is_leaf=lambda part: "x" in getattr(part, "_fields", ()))
     for path, part in parts:
-        place = [jax.tree_util.keystr(path, simple=True, separator=".")] if path else []
-        name = ".".join([*place, "x"]) if hasattr(part, "_fields") or not path else place[0]
-        x = part.x if hasattr(part, "_fields") else part
+        is_batch = hasattr(part, "_fields")
+        x = part.x if is_batch else part
+        name = f"data{jax.tree_util.keystr(path)}" + (".x" if is_batch else "") if path else "x"
         if isinstance(x, jax.core.Tracer):
             continue
         x = x if isinstance(x, jax.Array) else np.asarray(x)
@@ -81,7 +81,7 @@ def check_examples(data: Any, likelihood: str | Likelihood) -> None:
         high = check_values(x, likelihood, name)
         if not jnp.issubdtype(x.dtype, jnp.floating):
             grey = x.dtype == np.uint8 and high > 1 and likelihoods.get(likelihood).support.step != 1
-            advice = f"{name}.astype(np.float32)" + (" / 255, if these are pixels" if grey else "")
+            advice = f"{name}.astype(np.float32)" + (", divided by 255 if these are pixels" if grey else "")
             raise InputError(f"{name} has dtype {x.dtype}; floats are needed. Use {advice}.")
 
 
@@ -114,7 +114,7 @@ def check_values(x: Any, likelihood: str | Likelihood, name: str) -> float:
     if support.step is None:
         return high
     steps = round(1 / support.step)  # of a unit
-    slack = 4 * steps * max(_eps(x.dtype), _eps(np.float32)) if steps > 1 else 0.0  # k / 255 is not exact
+    slack = steps * (_eps(x.dtype) + 3 * _eps(np.float32)) if steps > 1 else 0.0  # k / 255 is not exact
     if _off_step(x, steps) > slack:
         wanted = "counts, which are integers" if support.high > 1 else f"its {steps + 1} levels, k / {steps}"
         advice = "np.round(x)" if steps == 1 else f"np.round(x * {steps}) / {steps}"
@@ -144,7 +144,7 @@ def _extent(x: Any) -> tuple[float, float]:
         low, high = jax.device_get(_extent_on_device(x))
     else:
         low, high = x.min(), x.max()
-    return float(low), float(high)
+    return float(low) + 0.0, float(high) + 0.0  # not -0
 
 
 @jax.jit
@@ -157,7 +157,8 @@ def _off_step(x: Any, steps: int) -> float:
     if isinstance(x, jax.Array):
         return float(jax.device_get(_off_step_on_device(x, steps)))
     parts = np.array_split(x.reshape(-1), -(-x.size // _BLOCK))
-    return max(float(np.abs(part * float(steps) - np.rint(part * float(steps))).max()) for part in parts)
+    scaled = (part.astype(np.float64) * steps for part in parts)
+    return max(float(np.abs(part - np.rint(part)).max()) for part in scaled)
 
 
 @partial(jax.jit, static_argnames="steps")

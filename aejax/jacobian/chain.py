@@ -3,14 +3,17 @@
 With `J = J_n ... J_1` there are many ways to `|J|^2`: from the input (forward mode), from the output (reverse mode),
 out from a bottleneck, or through Gram matrices, `|X Y|^2 = <X^T X, Y Y^T>`, which are as small as the place where the
 chain is cut. Kernels are common to all examples, and so are their products and Gram matrices. `plan` finds the cheapest
-expression by dynamic programming over the intervals of the chain, from sizes alone, before anything is compiled.
+expression by dynamic programming over the intervals of the chain, from sizes alone, before anything is compiled. In a
+chain of more than `_REACH` segments, intervals that touch neither end are at most that long.
 
 A Gram matrix squares what it is made of: where X and Y nearly cancel, the norm has a relative error of about
-`eps |X|^2 |Y|^2 / |X Y|^2`, which reverse mode has not.
+`eps |X|^2 |Y|^2 / |X Y|^2`, and where one is beyond the root of the largest float (1.8e19 in float32), though their
+product is not, it is not finite. Reverse mode has neither fault.
 """
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from aejax.jacobian.programs import highest
 from aejax.jacobian.segments import Block, Diagonal, Linear, Segment
 from aejax.precision import wide
 
@@ -29,6 +33,8 @@ _BATCHED = 3.0  # a multiplication in a product of two matrices that each exampl
 
 # Value and gradient of a product cost three products. A Gram matrix and a quadratic form are symmetric: they cost two.
 _PRODUCT, _SYMMETRIC = 3, 2
+
+_REACH = 32  # planning takes time in proportion to the segments, and to the square of this
 
 
 class Term(NamedTuple):
@@ -48,8 +54,24 @@ class Term(NamedTuple):
     is_shared: bool  # whether it is the same for every example
 
     def __str__(self) -> str:
-        inside = f"({', '.join(map(str, self.parts))})" if self.parts else ""
-        return f"{self.how} {'-'.join(map(str, self.place))}{inside}"
+        texts: dict[int, str] = {}
+        for term in self.in_order():
+            inside = f"({', '.join(texts[id(part)] for part in term.parts)})" if term.parts else ""
+            texts[id(term)] = f"{term.how} {'-'.join(map(str, term.place))}{inside}"
+        return texts[id(self)]
+
+    def in_order(self) -> list["Term"]:
+        """The term and all its parts, each once, parts before what they are parts of."""
+        order: dict[int, Term] = {}
+        waiting = [self]
+        while waiting:
+            missing = [part for part in waiting[-1].parts if id(part) not in order]
+            if missing:
+                waiting.extend(missing[::-1])
+            else:
+                term = waiting.pop()
+                order[id(term)] = term
+        return list(order.values())
 
 
 def _term(
@@ -84,22 +106,26 @@ def plan(segments: Sequence[Segment], batch_size: int = 1, most: float = math.in
         return min(terms, key=cost)
 
     whole = {(k, k): _term("identity", (k, k)) for k in range(last + 1)}
-    # Of whole: what each costs, and how fast it multiplies.
-    price, is_shared = np.zeros((last + 1, last + 1)), np.ones((last + 1, last + 1), bool)
+    # Of whole: what each costs (nothing has it where it is not planned), and how fast it multiplies.
+    price, is_shared = np.full((last + 1, last + 1), math.inf), np.ones((last + 1, last + 1), bool)
+    np.fill_diagonal(price, 0)
     sizes = np.array(nodes, float)
     for length in range(1, last + 1):
-        for i in range(last + 1 - length):
+        for i in range(last + 1 - length) if length <= _REACH else sorted({0, last - length}):
             j = i + length
-            best = cheapest(
-                _apply("push", (i, j), segments[j - 1], whole[i, j - 1], nodes[i]),
-                _apply("pull", (i, j), segments[i], whole[i + 1, j], nodes[j]),
-            )
+            ways = []
+            if (i, j - 1) in whole:
+                ways.append(_apply("push", (i, j), segments[j - 1], whole[i, j - 1], nodes[i]))
+            if (i + 1, j) in whole:
+                ways.append(_apply("pull", (i, j), segments[i], whole[i + 1, j], nodes[j]))
             if length > 1:
                 inner = np.arange(i + 1, j)
                 rate = np.where(is_shared[inner, j] | is_shared[i, inner], 1.0, _BATCHED)
                 work = _PRODUCT * rate * sizes[i] * sizes[inner] * sizes[j] + price[inner, j] + price[i, inner]
                 k = int(inner[work.argmin()])
-                best = cheapest(best, _product((i, j), whole[k, j], whole[i, k], nodes[j], nodes[k], nodes[i]))
+                if (i, k) in whole and (k, j) in whole:
+                    ways.append(_product((i, j), whole[k, j], whole[i, k], nodes[j], nodes[k], nodes[i]))
+            best = cheapest(*ways)
             whole[i, j], price[i, j], is_shared[i, j] = best, cost(best), best.is_shared
 
     def nearest(k: int, grams: dict[int, Term], place: Callable[[int], tuple[int, int]]) -> list[int]:
@@ -111,7 +137,8 @@ def plan(segments: Sequence[Segment], batch_size: int = 1, most: float = math.in
         second = np.where(is_shared[matrices], 1.0, _BATCHED)
         inner, outer = sizes[others], sizes[k]
         work = 2 * first * outer * inner**2 + _PRODUCT * second * inner * outer**2
-        return [others[(work + price[matrices] + [cost(gram) for gram in grams.values()]).argmin()]]
+        best = (work + price[matrices] + [cost(gram) for gram in grams.values()]).argmin()
+        return [others[best]] if (matrices[0][best], matrices[1][best]) in whole else []
 
     behind: dict[int, Term] = {}  # P P^T, of the Jacobian P from the input to a node
     for k in range(1, last):
@@ -134,7 +161,7 @@ def plan(segments: Sequence[Segment], batch_size: int = 1, most: float = math.in
     for k, segment in enumerate(segments):
         if not isinstance(segment, Diagonal):
             continue
-        size, slope = nodes[k], _term("slope", (k,), varies=not segment.is_linear)
+        size, slope = nodes[k], _term("slope", (k,), varies=not segment.is_shared)
         if 0 < k < last - 1:
             both = _term("hadamard", (k,), ahead[k + 1], behind[k], numbers=size**2)
             ways.append(_quadratic(k, slope, both, 1, size))
@@ -151,11 +178,12 @@ def _apply(how: str, place: tuple[int, int], segment: Segment, matrix: Term, vec
     """The columns of a matrix pushed through a segment, or its rows pulled back."""
     size = vectors * (segment.outputs if how == "push" else segment.inputs)
     if isinstance(segment, Diagonal):
-        return _term(how, place, matrix, numbers=size, varies=not segment.is_linear)
+        return _term(how, place, matrix, numbers=size, varies=not segment.is_shared)
     if isinstance(segment, Block):
-        work = _PRODUCT * vectors * segment.products if how == "pull" or segment.has_jvp else math.inf
+        is_open = segment.has_vjp if how == "pull" else segment.has_jvp
+        work = _PRODUCT * vectors * segment.products if is_open else math.inf
         numbers = vectors * segment.elements
-        return _term(how, place, matrix, work=work, numbers=numbers, varies=not segment.is_linear)
+        return _term(how, place, matrix, work=work, numbers=numbers, varies=not segment.is_shared)
     if matrix.how == "identity":
         return _term("kernel", place)
     work = _PRODUCT * vectors * segment.inputs * segment.outputs
@@ -210,18 +238,22 @@ def evaluate(term: Term, segments: Sequence[Segment], x: Array) -> tuple[Array, 
         else:
             y = segment.apply(values[-1])
         values.append(y)
-    done: dict[Term, Any] = {}
-
-    def compute(term: Term) -> Any:
-        if term not in done:
-            done[term] = _compute(term, [compute(part) for part in term.parts], segments, values, slopes)
-        return done[term]
-
-    return values[-1], jnp.maximum(compute(term), 0)  # differences of Gram matrices may round below zero
+    precision = highest(segment.precision for segment in segments if not isinstance(segment, Diagonal))
+    done: dict[int, Any] = {}
+    for part in term.in_order():
+        matrices = [done[id(inner)] for inner in part.parts]
+        done[id(part)] = _compute(part, matrices, segments, values, slopes, precision)
+    norm = done[id(term)]
+    return values[-1], jnp.where(norm < 0, 0, norm)  # differences of Gram matrices may round below zero
 
 
 def _compute(
-    term: Term, parts: list[Any], segments: Sequence[Segment], values: Sequence[Array], slopes: dict[int, Array]
+    term: Term,
+    parts: list[Any],
+    segments: Sequence[Segment],
+    values: Sequence[Array],
+    slopes: dict[int, Array],
+    precision: Any,
 ) -> Any:
     first, last = term.place[0], term.place[-1]
     match term.how:
@@ -236,11 +268,11 @@ def _compute(
         case "pull":
             return _pull(segments[first], values[first], slopes.get(first), *parts)
         case "product":
-            return parts[0] @ parts[1]
+            return jnp.matmul(*parts, precision=precision)
         case "gram":
-            return _gram_matrix(parts[0])
+            return _gram_matrix(parts[0], precision)
         case "sandwich":
-            return _sandwiched(parts[0].astype(parts[1].dtype), parts[1])
+            return _sandwiched(parts[0].astype(parts[1].dtype), parts[1], precision)
         case "turned":
             return parts[0].T
         case "hadamard":
@@ -258,22 +290,24 @@ def _compute(
         case "between":
             return jnp.sum(parts[0] * parts[1])
         case "weigh":
-            return jnp.square(parts[0].astype(parts[1].dtype)) @ parts[1]
+            return jnp.matmul(jnp.square(parts[0].astype(parts[1].dtype)), parts[1], precision=precision)
         case "quadratic":
-            return _quadratic_form(jnp.atleast_2d(parts[0]).astype(parts[1].dtype), parts[1])
+            return _quadratic_form(jnp.atleast_2d(parts[0]).astype(parts[1].dtype), parts[1], precision)
     raise AssertionError(term.how)
 
 
 def sum_sq(x: Array, axis: int | None = None) -> Array:
     """Sum of squares, in float32 or wider."""
-    return jnp.sum(jnp.square(x), axis=axis, dtype=wide(x.dtype))
+    return jnp.sum(jnp.square(x.astype(wide(x.dtype))), axis=axis)
 
 
 def _push(segment: Segment, x: Array, slope: Array | None, matrix: Array | None) -> Array:
     """The Jacobian of a segment times the columns of a matrix; None is the identity."""
     if isinstance(segment, Linear):
         assert matrix is not None
-        return lax.dot_general(matrix, segment.kernel.astype(matrix.dtype), (((0,), (0,)), ((), ()))).T
+        kernel = segment.kernel.astype(matrix.dtype)
+        product = lax.dot_general(matrix, kernel, (((0,), (0,)), ((), ())), **_as_exact(segment, matrix))
+        return product.T
     if slope is not None:
         return jnp.diag(slope) if matrix is None else slope[:, None].astype(matrix.dtype) * matrix
     columns = jnp.eye(len(x), dtype=x.dtype) if matrix is None else matrix.astype(x.dtype)
@@ -284,7 +318,7 @@ def _pull(segment: Segment, x: Array, slope: Array | None, matrix: Array | None)
     """The rows of a matrix times the Jacobian of a segment."""
     if isinstance(segment, Linear):
         assert matrix is not None
-        return matrix @ segment.kernel.T.astype(matrix.dtype)
+        return jnp.matmul(matrix, segment.kernel.T.astype(matrix.dtype), **_as_exact(segment, matrix))
     if slope is not None:
         return jnp.diag(slope) if matrix is None else matrix * slope[None].astype(matrix.dtype)
     y, back = jax.vjp(segment.apply, x)
@@ -292,41 +326,50 @@ def _pull(segment: Segment, x: Array, slope: Array | None, matrix: Array | None)
     return jax.vmap(lambda t: back(t)[0])(rows)
 
 
-@jax.custom_jvp
-def _gram_matrix(matrix: Array) -> Array:
+def _as_exact(layer: Linear, matrix: Array) -> dict[str, Any]:
+    """Of a product of a matrix with the kernel of a layer: what makes it as exact as the layer's own."""
+    preferred = None if layer.preferred is None else jnp.promote_types(matrix.dtype, layer.preferred)
+    return {"precision": layer.precision, "preferred_element_type": preferred}
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _gram_matrix(matrix: Array, precision: Any) -> Array:
     """`matrix.T @ matrix`."""
-    return jnp.matmul(matrix.T, matrix, preferred_element_type=wide(matrix.dtype))
+    return jnp.matmul(matrix.T, matrix, precision=precision, preferred_element_type=wide(matrix.dtype))
 
 
 @_gram_matrix.defjvp
-def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+def _(precision: Any, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (matrix,), (moved,) = primals, tangents
-    half = jnp.matmul(matrix.T, moved, preferred_element_type=wide(matrix.dtype))
-    return _gram_matrix(matrix), half + half.T  # its transpose is a single product
+    half = jnp.matmul(matrix.T, moved, precision=precision, preferred_element_type=wide(matrix.dtype))
+    return _gram_matrix(matrix, precision), half + half.T  # its transpose is a single product
 
 
-@jax.custom_jvp
-def _sandwiched(matrix: Array, gram: Array) -> Array:
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _sandwiched(matrix: Array, gram: Array, precision: Any) -> Array:
     """`matrix.T @ gram @ matrix` for a symmetric matrix."""
-    return (gram @ matrix).T @ matrix
+    times = partial(jnp.matmul, precision=precision)
+    return times(times(gram, matrix).T, matrix)
 
 
 @_sandwiched.defjvp
-def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+def _(precision: Any, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     (matrix, gram), (moved, changed) = primals, tangents
-    product = gram @ matrix
-    half = product.T @ moved
-    return product.T @ matrix, half + half.T + matrix.T @ (changed @ matrix)
+    times = partial(jnp.matmul, precision=precision)
+    product = times(gram, matrix)
+    half = times(product.T, moved)
+    return times(product.T, matrix), half + half.T + times(matrix.T, times(changed, matrix))
 
 
-@jax.custom_jvp
-def _quadratic_form(rows: Array, gram: Array) -> Array:
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _quadratic_form(rows: Array, gram: Array, precision: Any) -> Array:
     """`trace(rows @ gram @ rows.T)` for a symmetric matrix."""
-    return jnp.sum((rows @ gram) * rows)
+    return jnp.sum(jnp.matmul(rows, gram, precision=precision) * rows)
 
 
 @_quadratic_form.defjvp
-def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+def _(precision: Any, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     (rows, gram), (moved, changed) = primals, tangents
-    product = rows @ gram  # serves the value, and the gradient of the rows
-    return jnp.sum(product * rows), 2 * jnp.sum(product * moved) + jnp.sum((rows @ changed) * rows)
+    times = partial(jnp.matmul, precision=precision)
+    product = times(rows, gram)  # serves the value, and the gradient of the rows
+    return jnp.sum(product * rows), 2 * jnp.sum(product * moved) + jnp.sum(times(rows, changed) * rows)

@@ -5,14 +5,15 @@ root of its determinant. Everything is about one example or one path; batches ar
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from aejax.checks import InputError
-from aejax.jacobian.spectrum import flat, frozen, jacobian
+from aejax.jacobian.functions import Function, checked, frozen
+from aejax.jacobian.spectrum import jacobian
 
 Array = jax.Array
 
@@ -28,15 +29,16 @@ class Path(NamedTuple):
     """`()`, `T - 1` times the sum of their squares; at least `length^2`, and equal where they are all the same."""
 
 
-def log_volume(f: Callable[[Array], Array], x: Array) -> Array:
+def log_volume(f: Function, x: Array, *own: Any) -> Array:
     """Logarithm of the factor by which f scales volumes at one example: the sum of the logs of the singular values.
 
     That is `log det(J^T J) / 2` where there are no more inputs than outputs, and `log det(J J^T) / 2` where there are
     more (the change of volume across the fibres of f). Neither product is formed: it would square the condition number.
 
     Args:
-      f: `[...] -> [...]`, any two shapes.
+      f: `(x, *own) -> [...]`, of any shape.
       x: float, one example.
+      own: further arguments of f, which are held.
 
     Returns:
       `()`; `-inf`, without a gradient, where J has not full rank.
@@ -45,17 +47,18 @@ def log_volume(f: Callable[[Array], Array], x: Array) -> Array:
       >>> round(float(log_volume(lambda x: x * jnp.array([2.0, 3.0]), jnp.ones(2))), 4)  # log 6
       1.7918
     """
-    matrix = jacobian(f, x)
+    matrix = jacobian(f, x, *own)
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
     return jnp.sum(jnp.log(jnp.abs(jnp.diagonal(jnp.linalg.qr(tall)[1]))))
 
 
-def pullback_metric(decode: Callable[[Array], Array], z: Array) -> Array:
-    """`J^T J` at one code, by forward mode: the inner products of the output's derivatives by each coordinate.
+def pullback_metric(decode: Function, z: Array, *own: Any) -> Array:
+    """`J^T J` at one code: the inner products of the output's derivatives by each coordinate.
 
     Args:
-      decode: `[...] -> [...]`, one code of Z numbers to one output.
+      decode: `(z, *own) -> [...]`, one code of Z numbers to one output.
       z: float, one code.
+      own: further arguments of decode, which are held.
 
     Returns:
       `[Z, Z]`, symmetric, positive semi-definite.
@@ -68,19 +71,19 @@ def pullback_metric(decode: Callable[[Array], Array], z: Array) -> Array:
     Reference: Shao, Kumar & Fletcher (2018). Arvanitidis, Hansen & Hauberg (2018) add the metric of the decoder's
     standard deviations; a decode that returns them beside the means does the same.
     """
-    decode, z = flat(decode, z)
-    tangents = jax.jacfwd(decode)(z)
+    tangents = jacobian(decode, z, *own)
     return tangents.T @ tangents
 
 
-def magnification(decode: Callable[[Array], Array], z: Array) -> Array:
+def magnification(decode: Function, z: Array, *own: Any) -> Array:
     """Magnification factor `sqrt(det(J^T J))` at one code: area of output over area of code.
 
     For many coordinates it leaves the range of floats; `log_volume` does not.
 
     Args:
-      decode: one code of Z numbers to one output of Z or more.
+      decode: `(z, *own) -> [...]`, one code of Z numbers to one output of Z or more.
       z: float, one code.
+      own: further arguments of decode, which are held.
 
     Returns:
       `()`, not negative.
@@ -95,13 +98,13 @@ def magnification(decode: Callable[[Array], Array], z: Array) -> Array:
 
     Reference: Bishop, Svensen & Williams, Magnification factors for the GTM algorithm (1997).
     """
-    num_outputs = jax.eval_shape(decode, z).size
+    num_outputs = jax.eval_shape(checked(decode, z), z, *own).size
     if num_outputs < z.size:
         raise InputError(
             f"{z.size} coordinates decode to {num_outputs} numbers: the factor is zero everywhere."
             " log_volume measures volume across the fibres instead."
         )
-    return jnp.exp(log_volume(decode, z))
+    return jnp.exp(log_volume(decode, z, *own))
 
 
 def path_length(decode: Callable[[Array], Array], points: Array) -> Array:
@@ -118,7 +121,8 @@ def path_length(decode: Callable[[Array], Array], points: Array) -> Array:
       >>> float(path_length(lambda z: 2 * z, jnp.array([[0.0, 0.0], [3.0, 4.0], [3.0, 5.0]])))
       12.0
     """
-    return jnp.sum(jax.vmap(lambda step: optax.safe_norm(step, 0.0))(_steps(decode, points)))
+    steps = _steps(checked(decode, points), points)
+    return jnp.sum(jax.vmap(lambda step: optax.safe_norm(step, 0.0))(steps))
 
 
 def shortest_path(
@@ -150,7 +154,8 @@ def shortest_path(
       more steps are needed, or more points.
 
     Raises:
-      InputError: the codes differ in shape, there are fewer than 3 points, or `num_steps` is negative.
+      InputError: a code, or what it decodes to, is not one array of real floating numbers; the codes differ in shape;
+        there are fewer than 3 points, or `num_steps` is negative.
 
     Example:
       >>> polar = lambda z: z[0] * jnp.array([jnp.cos(z[1]), jnp.sin(z[1])])
@@ -160,6 +165,7 @@ def shortest_path(
 
     Reference: Shao, Kumar & Fletcher (2018), Algorithm 1, the same energy (up to its constant) by gradient descent.
     """
+    decode = checked(checked(decode, z_a), z_b)
     if z_a.shape != z_b.shape:
         raise InputError(f"The ends have the shapes {list(z_a.shape)} and {list(z_b.shape)}; they are two codes.")
     if num_points < 3 or num_steps < 0:

@@ -14,6 +14,8 @@ import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 
+from aejax.jacobian.programs import count, has_jvp, has_vjp, highest, precisions
+
 Array = jax.Array
 
 # Each number of the result depends on the numbers at its own place in the operands.
@@ -40,6 +42,8 @@ class Linear(NamedTuple):
     outputs: int
     apply: Callable[[Array], Array]
     kernel: Array  # [inputs, outputs]
+    precision: Any = None  # of the product, as `lax.dot_general` takes it
+    preferred: Any = None  # the type that it is summed in
 
 
 class Diagonal(NamedTuple):
@@ -48,7 +52,7 @@ class Diagonal(NamedTuple):
     inputs: int
     outputs: int  # as many
     apply: Callable[[Array], Array]
-    is_linear: bool  # or affine: its slope is the same for every example
+    is_shared: bool  # its slope is the same for every example
     is_shift: bool  # its slope is one
 
 
@@ -58,10 +62,12 @@ class Block(NamedTuple):
     inputs: int
     outputs: int
     apply: Callable[[Array], Array]
-    is_linear: bool  # or affine: its Jacobian is the same for every example
+    is_shared: bool  # its Jacobian is the same for every example
     has_jvp: bool  # forward mode is possible
+    has_vjp: bool  # reverse mode is possible
     products: int  # multiplications in its matrix products and convolutions
     elements: int  # numbers computed on the way
+    precision: Any = None  # the highest of its products
 
 
 Segment = Linear | Diagonal | Block
@@ -74,6 +80,7 @@ class Trace(NamedTuple):
     finish: Callable[[Array], Array]  # the last flat vector -> what the function returns
     is_constant: bool  # the function ignores its argument: there are no segments
     fixed: int  # bytes of what all examples share: parameters, and what follows from them alone
+    own: int  # bytes of what an example has beside x, and of what follows from it without x
     itemsize: int  # bytes of the widest number on the way
 
 
@@ -85,40 +92,52 @@ class _Step(NamedTuple):
     outputs: tuple[int, ...]
 
 
-def trace(f: Callable[[Array], Array], x: Array) -> Trace:
+def trace(f: Callable[..., Array], x: Array, *own: Any) -> Trace:
     """Records f at the shape of x, computes what does not depend on x, and cuts the rest into segments.
 
     Args:
-      f: `[...] -> [...]`, any two shapes.
+      f: `(x, *own) -> [...]`.
       x: float, one example; only its shape and type are used.
+      own: further arguments of f, arrays that differ between examples; the segments hold their values.
     """
-    closed = jax.make_jaxpr(f)(x)
+    closed = jax.make_jaxpr(f)(x, *own)
     values: dict[int, Array] = {}
-    steps, source, target = _flatten(closed, values)
+    steps, (source, *sources), target = _flatten(closed, values)
+    common = set(values)
+    values |= zip(sources, jax.tree.leaves(own), strict=True)
     steps = _needed(steps, target)
     depends, varying = {source}, []
     for step in steps:
-        if any(_is_name(name) and name in depends for name in step.inputs):
+        names = set(filter(_is_name, step.inputs))
+        if names & depends:
             depends.update(step.outputs)
             varying.append(step)
         else:
             _run([step], values)
-    fixed = sum(value.size * value.dtype.itemsize for value in values.values() if hasattr(value, "dtype"))
+            if names <= common:
+                common.update(step.outputs)
+    fixed = sum(_num_bytes(value) for name, value in values.items() if name in common)
+    beside = sum(_num_bytes(value) for name, value in values.items() if name not in common)
     itemsize = max([x.dtype.itemsize, *(v.aval.dtype.itemsize for step in varying for v in step.eqn.outvars)])
     aval = closed.out_avals[0]
     if not (_is_name(target) and target in depends):
         constant = _value(target, values)
-        return Trace((), lambda _: constant, True, fixed, itemsize)
+        return Trace((), lambda _: constant, True, fixed, beside, itemsize)
     segments, avals = [], {source: jax.typeof(x)}
     for step in varying:
         avals |= {name: var.aval for name, var in zip(step.outputs, step.eqn.outvars, strict=True)}
     for group, begin, end in _cut(varying, avals, source, target):
-        segments.append(_classify(group, begin, end, avals, values))
-    return Trace(tuple(_merged(segments)), lambda v: v.reshape(aval.shape), False, fixed, itemsize)
+        segments.append(_classify(group, begin, end, avals, values, common))
+    finish = lambda v: v.reshape(aval.shape)
+    return Trace(tuple(_merged(segments)), finish, False, fixed, beside, itemsize)
 
 
-def _flatten(closed: jex.ClosedJaxpr, values: dict[int, Array]) -> tuple[list[_Step], int, Any]:
-    """The program without its jits, the name of its first argument, and the name or literal that it returns first."""
+def _num_bytes(value: Any) -> int:
+    return value.size * value.dtype.itemsize if hasattr(value, "dtype") else 0
+
+
+def _flatten(closed: jex.ClosedJaxpr, values: dict[int, Array]) -> tuple[list[_Step], list[int], Any]:
+    """The program without its jits, the names of its arguments, and the name or literal that it returns first."""
     steps: list[_Step] = []
     count = 0
 
@@ -145,7 +164,7 @@ def _flatten(closed: jex.ClosedJaxpr, values: dict[int, Array]) -> tuple[list[_S
         return [read(var) for var in jaxpr.outvars]
 
     sources = [fresh() for _ in closed.in_avals]
-    return steps, sources[0], walk(closed, sources)[0]
+    return steps, sources, walk(closed, sources)[0]
 
 
 def _needed(steps: Sequence[_Step], target: Any) -> list[_Step]:
@@ -175,7 +194,9 @@ def _cut(
                 group, begin = [], end
 
 
-def _classify(group: list[_Step], begin: int, end: int, avals: dict[int, Any], values: dict[int, Array]) -> Segment:
+def _classify(
+    group: list[_Step], begin: int, end: int, avals: dict[int, Any], values: dict[int, Array], common: set[int]
+) -> Segment:
     inputs, outputs, shape = avals[begin].size, avals[end].size, avals[begin].shape
 
     def apply(v: Array) -> Array:
@@ -185,26 +206,31 @@ def _classify(group: list[_Step], begin: int, end: int, avals: dict[int, Any], v
 
     operands = [[i for i, name in enumerate(step.inputs) if _is_name(name) and name in avals] for step in group]
     names = [step.eqn.primitive.name for step in group]
-    is_linear = all(map(_is_linear, group, operands))
+    is_shared = all(_is_shared(step, used, common) for step, used in zip(group, operands, strict=True))
     if all(_keeps_places(step.eqn, used, inputs) for step, used in zip(group, operands, strict=True)):
-        is_shift = is_linear and _SHIFTS.issuperset(names) and operands == [[0]] * len(group)
-        return Diagonal(inputs, outputs, apply, is_linear, is_shift)
-    kernel = _kernel(group[0], begin, shape, values) if len(group) == 1 else None
+        is_shift = is_shared and _SHIFTS.issuperset(names) and operands == [[0]] * len(group)
+        return Diagonal(inputs, outputs, apply, is_shared, is_shift)
+    kernel = _kernel(group[0], begin, shape, values, common) if len(group) == 1 else None
     if kernel is not None:
-        return Linear(inputs, outputs, apply, kernel)
-    has_jvp = not any(_has_custom_vjp(step.eqn) for step in group)
-    products, elements = map(sum, zip(*(count(step.eqn) for step in group), strict=True))
-    return Block(inputs, outputs, apply, is_linear, has_jvp, products, elements)
+        params = group[0].eqn.params
+        return Linear(inputs, outputs, apply, kernel, params["precision"], params["preferred_element_type"])
+    eqns = [step.eqn for step in group]
+    products, elements = map(sum, zip(*map(count, eqns), strict=True))
+    precision = highest(found for eqn in eqns for found in precisions(eqn))
+    return Block(inputs, outputs, apply, is_shared, has_jvp(eqns), has_vjp(eqns), products, elements, precision)
 
 
-def _is_linear(step: _Step, operands: Sequence[int]) -> bool:
+def _is_shared(step: _Step, operands: Sequence[int], common: set[int]) -> bool:
     """Whether the derivative of a step is the same for every example; `operands` are those that depend on it."""
     name = step.eqn.primitive.name
     if not all(jnp.issubdtype(v.aval.dtype, jnp.floating) for v in step.eqn.outvars):
         return False
-    if name == "div":
-        return operands == [0]
-    return name in _LINEAR or (name in _BILINEAR and len(operands) == 1)
+    if name in _LINEAR:
+        return True
+    factors = [factor for i, factor in enumerate(step.inputs) if i not in operands and _is_name(factor)]
+    if name not in _BILINEAR or len(operands) != 1 or not common.issuperset(factors):
+        return False
+    return name != "div" or operands == [0]
 
 
 def _keeps_places(eqn: Any, operands: Sequence[int], size: int) -> bool:
@@ -228,14 +254,16 @@ def _rule_keeps_places(eqn: Any, size: int) -> bool:
     return all(s.eqn.primitive.name in known and all(v.aval.size in (1, size) for v in s.eqn.outvars) for s in steps)
 
 
-def _kernel(step: _Step, begin: int, shape: tuple[int, ...], values: dict[int, Array]) -> Array | None:
-    """The matrix of a product of the whole vector with a constant, `[in, out]`."""
+def _kernel(
+    step: _Step, begin: int, shape: tuple[int, ...], values: dict[int, Array], common: set[int]
+) -> Array | None:
+    """The matrix of a product of the whole vector with what all examples share, `[in, out]`."""
     if step.eqn.primitive.name != "dot_general":
         return None
     (contracted, (left_batch, _)) = step.eqn.params["dimension_numbers"]
     side = 0 if step.inputs[0] == begin else 1
     other = step.inputs[1 - side]
-    if left_batch or len(contracted[0]) != 1 or other == begin or not _is_name(other):
+    if left_batch or len(contracted[0]) != 1 or not _is_name(other) or other not in common:
         return None
     (axis,), weights = contracted[side], values[other]
     if shape[axis] != math.prod(shape) or not jnp.issubdtype(weights.dtype, jnp.floating):
@@ -246,46 +274,28 @@ def _kernel(step: _Step, begin: int, shape: tuple[int, ...], values: dict[int, A
 def _merged(segments: Sequence[Segment]) -> list[Segment]:
     """Element-wise functions that follow each other become one, and mere shifts a part of their neighbour."""
     merged: list[Segment] = []
+    stages: list[list[Callable[[Array], Array]]] = []
     for segment in segments:
         last = merged[-1] if merged else None
         if isinstance(last, Diagonal) and isinstance(segment, Diagonal):
-            both = (last.is_linear and segment.is_linear, last.is_shift and segment.is_shift)
-            merged[-1] = Diagonal(last.inputs, last.inputs, _then(last, segment), *both)
+            both = (last.is_shared and segment.is_shared, last.is_shift and segment.is_shift)
+            merged[-1] = Diagonal(last.inputs, last.inputs, last.apply, *both)
         elif isinstance(last, Diagonal) and last.is_shift:
-            merged[-1] = segment._replace(apply=_then(last, segment))
-        elif last is not None and isinstance(segment, Diagonal) and segment.is_shift:
-            merged[-1] = last._replace(apply=_then(last, segment))
-        else:
+            merged[-1] = segment
+        elif last is None or not (isinstance(segment, Diagonal) and segment.is_shift):
             merged.append(segment)
-    return merged
+            stages.append([])
+        stages[-1].append(segment.apply)
+    return [segment._replace(apply=_one_after_another(s)) for segment, s in zip(merged, stages, strict=True)]
 
 
-def _then(first: Segment, second: Segment) -> Callable[[Array], Array]:
-    return lambda v: second.apply(first.apply(v))
+def _one_after_another(stages: Sequence[Callable[[Array], Array]]) -> Callable[[Array], Array]:
+    def apply(v: Array) -> Array:
+        for stage in stages:
+            v = stage(v)
+        return v
 
-
-def _has_custom_vjp(eqn: Any) -> bool:
-    inner = (e for jaxpr in jex.jaxprs_in_params(eqn.params) for e in jaxpr.eqns)
-    return eqn.primitive is jex.primitives.custom_vjp_call_p or any(map(_has_custom_vjp, inner))
-
-
-def count(eqn: Any) -> tuple[int, int]:
-    """Multiplications in the matrix products and convolutions of an equation, and numbers that it computes."""
-    name, params = eqn.primitive.name, eqn.params
-    outputs = sum(v.aval.size for v in eqn.outvars)
-    if name == "dot_general":
-        (left, _), _ = params["dimension_numbers"]
-        return outputs * math.prod(eqn.invars[0].aval.shape[axis] for axis in left), outputs
-    if name == "conv_general_dilated":
-        features = params["dimension_numbers"].rhs_spec[0]
-        kernel = eqn.invars[1].aval
-        return outputs * kernel.size // kernel.shape[features], outputs
-    inner = [count(e) for jaxpr in jex.jaxprs_in_params(params) for e in jaxpr.eqns]
-    if inner:
-        times = params.get("length", 1)
-        products, elements = map(sum, zip(*inner, strict=True))
-        return times * products, times * elements
-    return 0, outputs
+    return apply
 
 
 def _run(steps: Sequence[_Step], values: dict[int, Array], others: dict[int, Array] | None = None) -> None:

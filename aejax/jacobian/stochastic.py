@@ -6,14 +6,14 @@ Everything is about one example; batches are the business of `vmap`, with one ke
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from aejax.checks import InputError, nearest
 from aejax.jacobian.chain import sum_sq, wide
-from aejax.jacobian.spectrum import flat
+from aejax.jacobian.functions import Function, flat, push
 
 Array = jax.Array
 
@@ -31,10 +31,10 @@ class Estimate(NamedTuple):
 
 
 def hutchinson_sq(
-    f: Callable[[Array], Array],
+    f: Function,
     x: Array,
     key: Array,
-    *,
+    *own: Any,
     num_probes: int = 1,
     probe: str = "rademacher",
     mode: str = "reverse",
@@ -55,15 +55,17 @@ def hutchinson_sq(
     (with its variance estimated with m - 1) makes their standard error right.
 
     Args:
-      f: `[...] -> [...]`, any two shapes.
+      f: `(x, *own) -> [...]`, of any shape.
       x: float, one example.
       key: consumed.
+      own: further arguments of f, which are held.
       num_probes: m; all are multiplied at once, so memory grows with it.
       probe: `gaussian`, `rademacher` (signs), `sphere` (uniform, of length `sqrt(C)`) or `orthogonal`.
       mode: `reverse`, probes of the output through `vjp`; or `forward`, probes of the input through `jvp`.
 
     Raises:
-      InputError: unknown probe or mode, fewer than one probe, or more orthogonal probes than C.
+      InputError: x, or what f returns, is not one array of real floating numbers; unknown probe or mode, fewer than one
+        probe, or more orthogonal probes than C.
 
     Example:
       >>> hutchinson_sq(lambda x: x**2, jnp.array([1.0, 2.0]), jax.random.key(0)).value  # signs: exact on diagonals
@@ -76,7 +78,7 @@ def hutchinson_sq(
         raise InputError(f"Unknown probe {probe!r}. {nearest(probe, PROBES, what='probes')}")
     if num_probes < 1:
         raise InputError(f"num_probes is {num_probes}; it takes at least one.")
-    f, x = flat(f, x)
+    f, x = flat(f, x, *own)
     product, side = _one_sided(f, x, mode)
     if probe == "orthogonal" and num_probes > side.size:
         raise InputError(
@@ -88,9 +90,7 @@ def hutchinson_sq(
     return Estimate(jnp.mean(samples), _standard_error(samples, population=side.size if is_frame else None))
 
 
-def hutchpp_sq(
-    f: Callable[[Array], Array], x: Array, key: Array, *, num_probes: int, mode: str = "reverse"
-) -> Estimate:
+def hutchpp_sq(f: Function, x: Array, key: Array, *own: Any, num_probes: int, mode: str = "reverse") -> Estimate:
     """Squared Frobenius norm of the Jacobian of f at one example: exact on its leading directions, sampled elsewhere.
 
     With S Gaussian, G of random signs and Q an orthonormal basis of the columns of `A S`, the estimate is
@@ -106,15 +106,17 @@ def hutchpp_sq(
     S has random signs there. In few dimensions its columns would often be the same.)
 
     Args:
-      f: `[...] -> [...]`, any two shapes.
+      f: `(x, *own) -> [...]`, of any shape.
       x: float, one example.
       key: consumed.
+      own: further arguments of f, which are held.
       num_probes: products with J or its transpose, at least 4; from 5 on there is a standard error, since it comes
         from the columns of G.
       mode: `reverse`, where A is `J J^T`, or `forward`, where it is `J^T J`; each takes `jvp` and `vjp` both.
 
     Raises:
-      InputError: unknown mode, fewer than 4 products, or so many that Q would be larger than J.
+      InputError: x, or what f returns, is not one array of real floating numbers; unknown mode, fewer than 4 products,
+        or so many that Q would be larger than J.
 
     Example:
       >>> f = lambda x: jnp.full(5, x.sum())  # a Jacobian of rank one: 5 x 3 ones
@@ -123,7 +125,7 @@ def hutchpp_sq(
 
     Reference: Meyer, Musco, Musco & Woodruff (2021), Hutch++, Algorithm 1.
     """
-    f, x = flat(f, x)
+    f, x = flat(f, x, *own)
     product, side = _one_sided(f, x, mode)
     back, _ = _one_sided(f, x, "forward" if mode == "reverse" else "reverse")
     most = min(x.size, jax.eval_shape(f, x).size)
@@ -151,7 +153,7 @@ def _one_sided(
         out, pullback = jax.vjp(f, x)
         return lambda v: pullback(v)[0], jax.ShapeDtypeStruct(out.shape, out.dtype)
     if mode == "forward":
-        return lambda v: jax.jvp(f, (x,), (v,))[1], jax.ShapeDtypeStruct(x.shape, x.dtype)
+        return push(f, x), jax.ShapeDtypeStruct(x.shape, x.dtype)
     raise InputError(f"Unknown mode {mode!r}. {nearest(mode, ('forward', 'reverse'), what='modes')}")
 
 

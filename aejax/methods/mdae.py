@@ -22,6 +22,7 @@ from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.factory import Method, Positive, one_player
 from aejax.methods.ae import AE
+from aejax.nets import inputs
 
 __all__ = ["linear_dae", "mdae", "mdae_loss"]
 
@@ -74,7 +75,7 @@ def mdae_loss(
 
     Args:
       params: `{"encoder": ..., "decoder": ...}`.
-      batch: `x` `[B, ...]`, clean.
+      batch: `x` `[B, ...]`, clean; `y` where the model is conditioned.
       key: ignored.
       model: static.
       corruption: a name of `aejax.corruption.CORRUPTIONS`; static.
@@ -91,16 +92,18 @@ def mdae_loss(
     root_curvature = _curvature(model)
     mean, variance = corruptions.moments(corruption, batch.x, level)
     bound = model.bind({"params": params})
-    output = bound(mean)
+    _, *condition = inputs(model, batch)
+    output = bound(mean, *condition)
     likelihood = likelihoods.get(model.likelihood)
     recon = likelihood.nll(output, batch.x).mean()
 
-    def added(mean: Array, std: Array, weight: Array) -> Array:
-        around = lambda noise: weight * bound((mean + std * noise)[None])[0]
-        return jac.frobenius_sq(around, jnp.zeros_like(mean), batch_size=len(batch.x))
+    def around(noise: Array, mean: Array, std: Array, weight: Array, *condition: Array) -> Array:
+        return weight * bound((mean + std * noise)[None], *(y[None] for y in condition))[0]
 
+    added = partial(jac.frobenius_sq, around, batch_size=len(batch.x))
     std = jnp.sqrt(variance + 1e-30)  # has a slope where the variance is zero; what it adds is lost in rounding
-    noise = 0.5 * jax.vmap(added)(mean, std, root_curvature(output)).mean()
+    of_each = jnp.zeros_like(mean), mean, std, root_curvature(output), *condition
+    noise = 0.5 * jax.vmap(added)(*of_each).mean()
     sse = likelihoods.sse(likelihood.mean(output), batch.x).mean()
     return recon + noise, {"recon_nats": recon, "noise_nats": noise, "sse": sse}
 

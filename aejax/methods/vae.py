@@ -107,5 +107,4 @@ def vae_loss(
 
 vae = one_player("vae", vae_loss, VAE, HParams, player="elbo")
 
-
 METHOD = Method(VAE, HParams, vae, year=2014)

@@ -76,15 +76,18 @@ class NNXNet(_Foreign):
         net = self.make(rngs=nnx.Rngs(key))
         if not isinstance(net, nnx.Module):
             raise InputError(f"{self.constructor} made a {type(net).__name__}; an NNX module is wanted.")
-        graph, params, *rest = nnx.split(net, nnx.Param, ...)
-        odd = {".".join(map(str, p)): type(v) for p, v in nnx.to_flat_state(*rest) if not isinstance(v, np.ndarray)}
-        if odd:
-            kept = ", ".join(f"{path} ({cls.__name__})" for path, cls in odd.items())
+        others = [
+            f"{'.'.join(map(str, path))} ({type(value).__name__ if isinstance(value, nnx.Variable) else value.dtype})"
+            for path, value in nnx.iter_graph(net)  # which finds what was made in this trace, where split does not
+            if isinstance(value, (nnx.Variable, jax.Array)) and not isinstance(value, nnx.Param)
+        ]
+        if others:
             raise InputError(
-                f"{type(net).__name__} keeps {kept} beside its parameters. Losses here are pure and per example: use"
-                " LayerNorm or GroupNorm in place of BatchNorm, make Dropout with deterministic=True and without rngs,"
-                " and hold constants as NumPy arrays."
+                f"{type(net).__name__} keeps {', '.join(others)} beside its parameters. Losses here are pure and per"
+                " example: use LayerNorm or GroupNorm in place of BatchNorm, make Dropout with deterministic=True, keep"
+                " no rngs, and hold constants as NumPy arrays."
             )
+        graph, params, *rest = nnx.split(net, nnx.Param, ...)
         flat = dict(nnx.to_flat_state(params))
         arrays = {tuple(map(str, path)): variable.get_value() for path, variable in flat.items()}
         merge = lambda new: nnx.merge(graph, nnx.from_flat_state(dict(zip(flat, new, strict=True))), *rest)
@@ -100,24 +103,25 @@ class EquinoxNet(_Foreign):
         net = self.make(key=key)
         if not (isinstance(net, eqx.Module) and callable(net)):
             raise InputError(f"{self.constructor} made a {type(net).__name__}; a callable Equinox module is wanted.")
-        params, rest = eqx.partition(net, eqx.is_array)
+        special = (eqx.nn.StateIndex, eqx.nn.Dropout)
+        parts = jax.tree.leaves(net, is_leaf=lambda part: isinstance(part, special))
+        silent = lambda part: isinstance(part, eqx.nn.Dropout) and (part.p == 0 or part.inference)
+        others = [type(part).__name__ for part in parts if isinstance(part, special) and not silent(part)]
+        params, rest = eqx.partition(net, eqx.is_inexact_array)
+        others += [f"an array of {leaf.dtype}" for leaf in jax.tree.leaves(rest) if isinstance(leaf, jax.Array)]
+        if others:
+            raise InputError(
+                f"{type(net).__name__} keeps {', '.join(others)} beside its parameters. Losses here are pure and per"
+                " example: use LayerNorm or GroupNorm in place of BatchNorm, make Dropout with inference=True, and hold"
+                " integers as NumPy arrays."
+            )
         paths, treedef = jax.tree_util.tree_flatten_with_path(params)
         arrays = {tuple(jax.tree_util.keystr((k,), simple=True) for k in path): leaf for path, leaf in paths}
-        odd = [f"{'.'.join(p)} ({v.dtype})" for p, v in arrays.items() if not eqx.is_inexact_array(v)]
-        special = (eqx.nn.StateIndex, eqx.nn.Dropout)
-        for part in jax.tree.leaves(net, is_leaf=lambda node: isinstance(node, special)):
-            active = isinstance(part, eqx.nn.Dropout) and part.p != 0 and not part.inference
-            if active or isinstance(part, eqx.nn.StateIndex):
-                odd.append(type(part).__name__)
-        if odd:
-            raise InputError(
-                f"{type(net).__name__} keeps {', '.join(odd)} beside its parameters. Losses here are pure and per"
-                " example: use LayerNorm or GroupNorm in place of BatchNorm, make Dropout with inference=True, and hold"
-                " constants as NumPy arrays."
-            )
         return _Parts(arrays, lambda new: eqx.combine(jax.tree.unflatten(treedef, new), rest))
 
     def run(self, net: Callable[..., jax.Array], x: jax.Array, *condition: jax.Array) -> jax.Array:
+        if len(x) == 1:  # as `aejax.jacobian` has it, which sees more without the map
+            return net(x[0], *(array[0] for array in condition))[None]
         return jax.vmap(net)(x, *condition)
 
 
@@ -176,11 +180,11 @@ def from_equinox(constructor: Callable[..., Any], *args: Any, **kwargs: Any) -> 
 
     Returns:
       A Linen module. An Equinox network maps one example; here it is mapped over the batch (`jax.vmap`), and so is a
-      condition. Every floating JAX array in it is a parameter, NumPy arrays are constants.
+      condition. Every floating array in it is a parameter, as Equinox has it (`eqx.is_inexact_array`).
 
     Raises:
       InputError: Equinox is not installed; arguments that cannot be hashed, a lambda, no Equinox module, or one that
-        keeps state (BatchNorm) or integers, or draws (Dropout).
+        keeps state (BatchNorm), integers in JAX arrays, or draws (Dropout).
 
     Example:
       >>> import equinox as eqx

@@ -122,7 +122,7 @@ def _output_bias(model: Autoencoder, params: dict[str, Any], shape: tuple[int, .
     paths = [path for path, leaf in leaves if leaf.size in sizes and jnp.issubdtype(leaf.dtype, jnp.floating)]
     rng = np.random.default_rng(0)
     # Any numbers of these shapes do, and these are concrete within a trace, too.
-    draw = lambda leaf: (0.1 * rng.standard_normal(leaf.shape)).astype(leaf.dtype)
+    draw = lambda leaf: rng.standard_normal(leaf.shape).astype(leaf.dtype)
     drawn = jax.tree.map(draw, params)
     moves = {path: draw(leaf) for path, leaf in leaves if path in paths}
     z = rng.standard_normal((1, model.latent_dim)).astype(np.float32)

@@ -8,7 +8,7 @@ from aejax.plots.canvas import save
 from aejax.plots.embeddings import Embedding, embeddings
 from aejax.plots.fields import level_errors, vector_fields
 from aejax.plots.geometry import Connection, Magnification, magnification_map, paths
-from aejax.plots.grids import filter_panels, filters, image_rows, images, reconstructions, samples
+from aejax.plots.grids import filter_panels, filters, image_rows, images, reconstructions, samples, styles
 from aejax.plots.history import curves
 from aejax.plots.latent import latent_scatter, manifold_grid, walk
 from aejax.plots.lines import ContractionCurve, contraction_curves, spectra
@@ -42,6 +42,7 @@ __all__ = [
     "samples",
     "save",
     "spectra",
+    "styles",
     "tangents",
     "vector_fields",
     "walk",

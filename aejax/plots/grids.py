@@ -1,7 +1,7 @@
 """Images in rows and grids: data beside their reconstructions, samples, first-layer filters."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +39,40 @@ def images(x: ArrayLike, image_shape: tuple[int, ...], *, columns: int | None = 
 def samples(x_hat: ArrayLike, image_shape: tuple[int, ...]) -> "Figure":
     """What a model generates from draws of its prior, `[N, ...]` in data space."""
     return images(x_hat, image_shape, title="samples")
+
+
+def styles(
+    generate: Callable[[np.ndarray, np.ndarray], ArrayLike],
+    z: ArrayLike,
+    classes: ArrayLike,
+    image_shape: tuple[int, ...],
+) -> "Figure":
+    """What a decoder that is conditioned on labels makes of codes: one code a row, one class a column.
+
+    Args:
+      generate: `[N * K, Z], [N * K] -> [N * K, ...]` in data space.
+      z: `[N, Z]`.
+      classes: `[K]` labels, written over the columns.
+      image_shape: as in `images`.
+
+    Reference: Kingma, Mohamed, Rezende & Welling (2014), figure 1: analogies.
+    """
+    z, classes = np.asarray(z), np.asarray(classes)
+    if z.ndim != 2 or classes.ndim != 1 or not (z.size and classes.size):
+        raise InputError(f"Codes of shape {z.shape} and classes of shape {classes.shape}; wanted are [N, Z] and [K].")
+    count = len(classes)
+    tiles = canvas.as_tiles(generate(np.repeat(z, count, axis=0), np.tile(classes, len(z))), image_shape)
+    scale = canvas.pixel_scale(tiles)
+    gap = canvas.mosaic_gap(scale)
+    width, height = canvas.mosaic_size(tiles, count, scale, gap)
+    title, top = "styles: one code a row, one class a column", MARGIN + 84
+    figure = canvas.blank(max(width, canvas.title_width(title)) + 2 * MARGIN, top + height + MARGIN)
+    canvas.title(figure, title)
+    for i, label in enumerate(classes):
+        middle = MARGIN + i * (tiles.shape[2] + gap) * scale + tiles.shape[2] * scale / 2
+        canvas.write(figure, middle, top - 14, str(label), ha="center", size=9)
+    canvas.draw(figure, MARGIN, top, tiles, count, scale, gap)
+    return figure
 
 
 def reconstructions(x: ArrayLike, x_hat: ArrayLike, image_shape: tuple[int, ...]) -> "Figure":

@@ -14,6 +14,7 @@ import aejax
 from aejax import data, evaluation, nets, schedules, training
 from aejax.checks import InputError
 from experiments import aae, ae, cae, cae_h, common, dae, rcae, scae, vae
+from experiments.config import from_dict, to_dict
 
 CONFIG = ae.Config(hidden_dims=(8,), batch_size=512, num_epochs=150)
 
@@ -73,8 +74,8 @@ def test_rows_hold_training_and_validation(result):
 
 def test_run_goes_on_from_a_state(result):
     class Stop:
-        def begin(self, state, num_steps, data_shape):
-            assert (num_steps, data_shape) == (300, (64,))
+        def begin(self, ready):
+            assert (ready.num_steps, ready.spec, ready.monitor) == (300, ((64,), 10), "recon/loss")
 
         def update(self, chunk, row, extra):
             self.state = chunk.state
@@ -153,4 +154,4 @@ def test_what_cannot_be_opened_is_refused(tmp_path, finished):
 def test_a_config_survives_json(experiment):
     hparams = experiment.Config().hparams._replace(lr=0.1)
     config = dataclasses.replace(experiment.Config(), hidden_dims=(), seed=7, hparams=hparams)
-    assert common.from_dict(experiment.Config, json.loads(json.dumps(common.to_dict(config)))) == config
+    assert from_dict(experiment.Config, json.loads(json.dumps(to_dict(config)))) == config

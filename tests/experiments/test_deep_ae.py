@@ -15,10 +15,11 @@ from aejax import data, nets
 from aejax.methods.ae import AE
 from aejax.nets import TiedMLP
 from experiments import common, conv_ae, deep_ae, launch, study
+from experiments.inputs import Spec
 
 
 def num_params(experiment, config, shape):
-    model = experiment.build_model(config, shape)
+    model = experiment.build_model(config, Spec(shape))
     params = jax.eval_shape(lambda key: nets.init_params(model, key, np.zeros((1, *shape), np.float32)), KEY)
     return model, sum(leaf.size for leaf in jax.tree.leaves(params))
 

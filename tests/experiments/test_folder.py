@@ -7,8 +7,8 @@ import pytest
 from small_run import contents
 
 from aejax.checks import InputError
-from experiments import ae, folder
-from experiments.common import to_dict
+from experiments import aae, ae, folder, geometry, vae
+from experiments.config import from_dict, to_dict
 from experiments.folder import RunFolder, default_path, open_folder
 
 CONFIG = ae.Config()
@@ -33,6 +33,21 @@ def test_the_default_folder_is_named_after_everything_that_decides_the_numbers()
     others = [dataclasses.replace(CONFIG, seed=1), dataclasses.replace(CONFIG, hparams=ae.method.HParams(lr=0.5))]
     assert len({path, default_path("dae", CONFIG), *(default_path("ae", other) for other in others)}) == 4
     assert default_path("ae", ae.Config(dataset="~/my/faces.npy")).name.startswith("ae-faces-")
+
+
+def test_fields_that_came_later_leave_folders_the_same_runs(tmp_path):
+    """The names are those that the first version gave."""
+    for experiment, name in ((ae, "ae-digits-1cf07276"), (vae, "vae-digits-7e65f7f9"), (aae, "aae-digits-469e43cd")):
+        assert default_path(name.partition("-")[0], experiment.Config()).name == name
+    assert default_path("geometry", geometry.Config()).name == "geometry-digits-d3ec382f"
+    run = begin(tmp_path, vae.Config(), "vae")
+    saved = json.loads((run.path / "config.json").read_text())["config"]
+    assert not {"clip", "warmup_epochs"} & saved.keys()
+    clipped = vae.Config(clip=1.0, warmup_epochs=3)
+    with pytest.raises(InputError, match=r"clip None there and 1.0 here, warmup_epochs None there and 3 here"):
+        open_folder("vae", clipped, tmp_path, resume=True)
+    assert default_path("vae", clipped) != default_path("vae", vae.Config())
+    assert from_dict(vae.Config, json.loads(json.dumps(to_dict(clipped)))) == clipped
 
 
 @pytest.mark.parametrize("resume", [False, True])

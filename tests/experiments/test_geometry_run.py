@@ -12,6 +12,7 @@ from aejax import data, jacobian
 from aejax.checks import InputError
 from aejax.methods.vae import VAE
 from experiments import geometry
+from experiments.inputs import Spec
 
 KEY = jax.random.key(0)
 
@@ -89,4 +90,4 @@ def test_a_run_reports_documented_numbers_and_draws_the_plane():
 )
 def test_refuses_what_has_no_map(change, message):
     with pytest.raises(InputError, match=message):
-        geometry.build_model(geometry.Config(**change), (64,))
+        geometry.build_model(geometry.Config(**change), Spec((64,)))

@@ -1,13 +1,12 @@
-"""Whatever a study reports is in the table of units: every name, from the functions that make it."""
-
-from pathlib import Path
+"""Whatever is reported is in the table of units: every name, from the functions that make it."""
 
 import jax
 import numpy as np
 import pytest
 
-from aejax import data
+from aejax import data, nets
 from aejax.data import Batch
+from aejax.methods import METHODS
 from experiments import (
     common,
     contraction,
@@ -21,7 +20,9 @@ from experiments import (
     score,
     sparse_ae,
     stacked,
+    units,
 )
+from experiments.inputs import seen
 
 KEY = jax.random.key(0)
 STUDIES = {
@@ -37,8 +38,27 @@ STUDIES = {
 
 
 def undocumented(names):
-    documented = (Path(contraction.__file__).parents[1] / "docs" / "units.md").read_text()
-    return sorted(name for name in names if f"`{name}`" not in documented)
+    return sorted(name for name in names if units.find(name) is None)
+
+
+def test_the_page_is_that_of_the_table():
+    assert units.PAGE.read_text() == units.page(), "run python -m experiments.units"
+    assert "| `sparsity` |" in units.page()
+    assert units.find("val/elbo/loss") == units.find("loss")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_term_of_every_method_is_in_the_table(name):
+    """And where a loss couples examples, the table says of which term."""
+    found = METHODS[name]
+    model = found.model.dense(6, 30, **{"hidden_dims": (5,), **getattr(found, "fields", {})})
+    x, y = np.full((8, 6), 0.5, np.float32), np.zeros(8, np.int32)
+    algo = found.build(model)
+    batch = getattr(found, "batch", lambda x, y: Batch(x))(x, y)
+    state = jax.eval_shape(lambda: algo.init(nets.init_params(model, KEY, seen(model, Batch(x, y)))))
+    terms = jax.eval_shape(algo.evaluate, state, batch, KEY)
+    assert undocumented(terms) == []
+    assert any(units.find(term).coupled for term in terms) or not algo.coupled
 
 
 @pytest.fixture

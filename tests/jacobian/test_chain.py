@@ -1,9 +1,11 @@
 """The chain against `jax.jacfwd` in float64, on random shapes and all kinds of modules; and what it makes of them."""
 
 import itertools
+import time
 
 import flax.linen as nn
 import jax
+import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -151,7 +153,7 @@ def _order_cost(sizes, order):
 def test_the_plan_of_a_deep_decoder_goes_out_from_the_code():
     """Kernels alone, each varying with the example: the classical chain, against all orders by brute force."""
     sizes = [4, 30, 60, 20, 50]
-    blocks = [Block(a, b, lambda v: v, False, True, a * b, 0) for a, b in itertools.pairwise(sizes)]
+    blocks = [Block(a, b, lambda v: v, False, True, True, a * b, 0) for a, b in itertools.pairwise(sizes)]
     term = chain.plan(blocks)
     # A block pushes or pulls without being formed: r vectors cost r a b, as a product would.
     best = min(_order_cost(sizes, order) for order in itertools.permutations([1, 2, 3]))
@@ -251,3 +253,111 @@ def test_cancellation_is_what_the_documentation_says():
     error = abs(float(frobenius_sq(f, jnp.zeros(50), batch_size=100)) / exact - 1)
     assert error < bound
     assert abs(float(frobenius_sq(f, jnp.zeros(50), mode="reverse")) / exact - 1) < bound / 100
+
+
+def test_what_rounds_below_zero_is_zero():
+    """Kernels whose product is exactly zero: without a bound the Gram form of the norm comes out negative."""
+    rng = np.random.default_rng(3)
+    k1 = np.repeat(rng.normal(size=(30, 1)), 20, axis=1).astype(np.float32)  # all units the same, and
+    k2 = rng.integers(-8, 9, size=(20, 5)).astype(np.float32)
+    k2[-1] -= k2.sum(axis=0)  # what leads on from them adds up to nothing
+    f = lambda x: jnp.sin(x @ k1) @ k2
+    norms = jax.jit(jax.vmap(lambda x: frobenius_sq(f, x, batch_size=100)))(
+        rng.normal(size=(64, 30)).astype(np.float32)
+    )
+    terms = np.square(k1).sum() * np.square(k2).sum()
+    assert (norms >= 0).all()
+    assert (norms == 0).any()  # some were below
+    assert (norms > 0).any()
+    assert (norms < 1e-6 * terms).all()
+
+
+def _deep(num_layers, width=4):
+    kernels = np.random.default_rng(0).normal(size=(num_layers, width, width)) / np.sqrt(width)
+
+    def f(x):
+        for kernel in kernels:
+            x = jnp.tanh(x @ kernel.astype(x.dtype))
+        return x
+
+    return f
+
+
+def test_long_chains_are_planned_in_a_short_reach(monkeypatch):
+    """With so little of the plan in sight, the numbers are the same."""
+    with jax.enable_x64(True):
+        f, x = _deep(6), jnp.linspace(0.2, 1, 4)
+        exact = jax.value_and_grad(lambda x: frobenius_sq(f, x, mode="forward"))(x)
+        for reach in (1, 2, 3):
+            monkeypatch.setattr(chain, "_REACH", reach)
+            found = jax.jit(jax.value_and_grad(lambda x: frobenius_sq(f, x, batch_size=100)))(x)
+            np.testing.assert_allclose(found[0], exact[0], rtol=1e-12)
+            np.testing.assert_allclose(found[1], exact[1], rtol=1e-11)
+
+
+def test_hundreds_of_layers():
+    """No recursion over the layers, in recording, planning and showing."""
+    segments = trace(_deep(300), jnp.ones(4)).segments
+    start = time.process_time()
+    term = chain.plan(segments, 10)
+    assert time.process_time() - start < 5
+    assert len(str(term)) > 300
+    with jax.enable_x64(True):
+        x, f = jnp.linspace(0.2, 1, 4), _deep(300)
+        matrix = np.eye(4)
+        value = np.asarray(x)
+        for kernel in np.random.default_rng(0).normal(size=(300, 4, 4)) / 2:
+            value = np.tanh(value @ kernel)
+            matrix = matrix @ kernel * (1 - value**2)
+        # Compiling it would take longer than all other tests together.
+        np.testing.assert_allclose(frobenius_sq(f, x, batch_size=10), np.square(matrix).sum(), rtol=1e-9)
+
+
+def test_hundreds_of_activations_in_a_row():
+    def f(x):
+        for _ in range(600):
+            x = jnp.sin(x)
+        return x
+
+    slope, x = 1.0, 0.5
+    for _ in range(600):
+        slope, x = slope * np.cos(x), np.sin(x)
+    np.testing.assert_allclose(frobenius_sq(f, jnp.float32(0.5)), slope**2, rtol=1e-4)
+
+
+def _products(jaxpr):
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "dot_general":
+            yield eqn.params
+        for inner in jex.jaxprs_in_params(eqn.params):
+            yield from _products(inner)
+
+
+@pytest.mark.parametrize(
+    ("make", "batch_size"),
+    [
+        (lambda dense: [dense(20), jnp.tanh, dense(15)], 100),  # Gram matrices and a quadratic form
+        (lambda dense: [dense(20), jnp.tanh, dense(3), jnp.tanh, dense(20), jnp.sin, dense(30)], 100),
+        (lambda dense: [dense(20), nn.LayerNorm(), jnp.tanh, dense(6), nn.softmax], 1),  # blocks between
+        (lambda dense: [dense(25), nn.sigmoid], 1),  # the closed form
+    ],
+)
+def test_the_precision_of_a_layer_is_that_of_its_products(make, batch_size):
+    module = nn.Sequential(make(lambda width: nn.Dense(width, precision=jax.lax.Precision.HIGHEST)))
+    x = jnp.ones(30)
+    params = module.init(jax.random.key(0), x[None])["params"]
+    norm = lambda p, x: frobenius_sq(lambda v: module.apply({"params": p}, v[None])[0], x, batch_size=batch_size)
+    for program in (norm, jax.grad(norm)):
+        found = list(_products(jax.make_jaxpr(program)(params, x).jaxpr))
+        assert len(found) > 1
+        assert {params["precision"] for params in found} == {(jax.lax.Precision.HIGHEST,) * 2}
+
+
+def test_a_product_that_sums_in_single_precision_does_so_in_its_jacobian():
+    """Kernels of bfloat16, whose layers return float32: 4096 ones, led through three of them, are not cut at 256."""
+    dot = lambda x, kernel: jax.lax.dot(x.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32)
+    first, second = jnp.ones((2, 4097), jnp.bfloat16), jnp.ones((4097, 3), jnp.bfloat16)
+    f = lambda x: dot(dot(x, first), second)
+    for batch_size in (1, 1000):
+        norm = frobenius_sq(f, jnp.zeros(2), batch_size=batch_size)
+        np.testing.assert_allclose(norm, 6 * 4097**2, rtol=1e-6)

@@ -2,6 +2,7 @@
 
 import itertools
 from functools import partial
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -11,6 +12,8 @@ import pytest
 
 from aejax import jacobian
 from aejax.checks import InputError
+from aejax.data import Batch
+from aejax.jacobian import exact
 from aejax.methods.ae import AE
 from aejax.methods.cae import CAE
 from aejax.nets import MLP, init_params
@@ -248,58 +251,114 @@ def test_the_distance_between_two_jacobians():
             np.testing.assert_allclose(fast, slow, rtol=1e-12)
 
 
-# A bound on memory.
+class Conditioned(AE):
+    """Both networks see the label, as one number more."""
+
+    takes_labels: ClassVar[bool] = True
+
+    def encode(self, x, y):
+        return self.encoder(jnp.concatenate([x, y[:, None].astype(x.dtype)], axis=1))
+
+    def decode(self, z, y):
+        return self.decoder(z * (1.0 + y[:, None].astype(z.dtype)))
 
 
-def _temporary(f, *args):
-    return jax.jit(f).lower(*args).compile().memory_analysis().temp_size_in_bytes
+def test_the_jacobian_of_a_conditioned_model_is_that_by_x():
+    """Each example has a slope of its own, by its label and by its place: against jacfwd with the label closed over."""
+    model = Conditioned.dense(5, 2, hidden_dims=(4,), activation=nn.tanh)
+    with jax.enable_x64(True):
+        keys = iter(jax.random.split(jax.random.key(0), 20))
+        x, y = jax.random.normal(next(keys), (3, 5), jnp.float64), jnp.array([0, 1, 2])
+        with jax.enable_x64(False):
+            shapes = jax.eval_shape(model.init, next(keys), jnp.zeros((1, 5)), jnp.zeros(1, int))["params"]
+        params = jax.tree.map(lambda leaf: jax.random.normal(next(keys), leaf.shape, jnp.float64), shapes)
+        bound, batch = model.bind({"params": params}), Batch(x, y)
+        slow = {}
+        for name, f in {"embed": bound.embed, "reconstruct": bound.reconstruct}.items():
+            one = lambda v, label, f=f: f(v[None], label[None])[0]
+            slow[name] = jax.jit(jax.vmap(jax.jacfwd(one)))
+        of_x, reconstruction = slow["embed"](x, y), slow["reconstruct"](x, y)
+
+        @jax.jit
+        def found(batch):
+            rows = [jacobian.embedding_sq(model, params, batch, mode=mode) for mode in jacobian.MODES]
+            limited = [jacobian.embedding_sq(model, params, batch, memory_limit=limit) for limit in (6000, 12_000)]
+            whole = [jacobian.reconstruction_sq(model, params, batch, mode=mode) for mode in ("reverse", "auto")]
+            z, norms = jacobian.embed_and_sq(model, params, batch)
+            other = Batch(batch.x + 1, batch.y[::-1])
+            change = jacobian.embedding_difference_sq(model, params, batch, other)
+            return [*rows, *limited, norms], whole, z, change
+
+        norms, whole, z, change = found(batch)
+        for row in norms:
+            np.testing.assert_allclose(row, np.square(of_x).sum(axis=(1, 2)), rtol=1e-12)
+        for row in whole:
+            np.testing.assert_allclose(row, np.square(reconstruction).sum(axis=(1, 2)), rtol=1e-12)
+        np.testing.assert_allclose(z, bound.embed(x, y), rtol=1e-12)
+        moved = of_x - slow["embed"](x + 1, y[::-1])
+        np.testing.assert_allclose(change, np.square(moved).sum(axis=(1, 2)), rtol=1e-12)
+        with pytest.raises(InputError, match="give Batch"):
+            jacobian.embedding_sq(model, params, x)
 
 
-@pytest.mark.parametrize("mode", ["forward", "reverse"])
-def test_rows_and_columns_a_few_at_a_time(mode):
-    f = lambda x: jnp.cumsum(jnp.sin(jnp.cumsum(jnp.sin(x)))) / 30
-    x, limit = jax.random.normal(jax.random.key(1), (300,)), 300_000
-    whole = jax.value_and_grad(lambda x: jacobian.frobenius_sq(f, x, mode=mode))
-    bounded = jax.value_and_grad(lambda x: jacobian.frobenius_sq(f, x, mode=mode, memory_limit=limit))
-    assert _temporary(bounded, x) <= limit < _temporary(whole, x)
-    for a, b in zip(bounded(x), whole(x), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
+def test_what_belongs_to_an_example_is_not_shared():
+    """A scale of the inputs, one of the outputs, a kernel and a label of its own: numbers, gradients, and the plan."""
+    kernels = np.random.default_rng(0).normal(size=(9, 5)), np.random.default_rng(1).normal(size=(5, 7))
+
+    def f(x, scale, weight, own_kernel, label):
+        h = jnp.tanh((x * scale + weight.sum()) @ kernels[0] @ own_kernel)
+        return weight * (h @ kernels[1]) * jax.nn.one_hot(label, 7, dtype=x.dtype).cumsum()
+
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(2)
+        x, scale = jnp.asarray(rng.normal(size=(2, 4, 9)))
+        own = jnp.asarray(scale), jnp.asarray(rng.normal(size=(4, 7))), jnp.asarray(rng.normal(size=(4, 5, 5)))
+        labels = jnp.array([0, 3, 2, 6])
+
+        def both(x, scale, weight, kernel, label):
+            auto = lambda *a: jacobian.frobenius_sq(f, *a, label, batch_size=50)
+            slow = lambda *a: jnp.sum(jnp.square(jax.jacfwd(f)(*a, label)))
+            return [jax.value_and_grad(norm, argnums=(0, 1, 2, 3))(x, scale, weight, kernel) for norm in (auto, slow)]
+
+        _assert_close(*jax.jit(jax.vmap(both))(x, *own, labels), 1e-12)
+    scaled = lambda x, scale: jnp.tanh((x * scale) @ jnp.ones((80, 60))) @ jnp.ones((60, 50))
+    closed = lambda x: scaled(x, jnp.ones(80))
+    plans = (
+        jacobian.explain(scaled, jnp.ones(80), jnp.ones(80), batch_size=100),
+        jacobian.explain(closed, jnp.ones(80), batch_size=100),
+    )
+    assert plans[0] != plans[1]
 
 
-@pytest.mark.parametrize(
-    ("kind", "mode"), [("dense", "forward"), ("dense", "reverse"), ("dense", "auto"), ("conv", "auto")]
-)
-def test_a_batch_honours_its_limit(kind, mode):
-    if kind == "dense":
-        model, shape, limit = AE.dense(60, 20, hidden_dims=(50, 30), activation=nn.tanh), (200, 60), 600_000
-    else:
-        model, shape, limit = AE.conv((8, 8, 2), 4, features=(8, 8), strides=(1, 2)), (24, 8, 8, 2), 1_000_000
-    x = jax.random.uniform(jax.random.key(0), shape)
-    params = init_params(model, jax.random.key(1), x)
-
-    def penalty(limit):
-        return jax.value_and_grad(lambda p: jacobian.embedding_sq(model, p, x, mode=mode, memory_limit=limit).mean())
-
-    assert _temporary(penalty(None), params) > limit
-    assert _temporary(penalty(limit), params) <= limit
-    bounded, whole = jax.jit(penalty(limit))(params), jax.jit(penalty(None))(params)
-    for a, b in zip(*map(jax.tree.leaves, (bounded, whole)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
+@pytest.mark.parametrize("mode", jacobian.MODES)
+def test_second_derivatives_where_the_norm_is_zero(mode):
+    norm = lambda f: lambda x: jacobian.frobenius_sq(f, x, mode=mode)
+    # |diag(2 x)|^2 = 4 |x|^2; and |W|^2, by W, as a chain of two kernels of which one is the unit matrix.
+    np.testing.assert_array_equal(jax.hessian(norm(lambda u: u**2))(jnp.zeros(2)), 8 * np.eye(2))
+    of_kernel = lambda w: jacobian.frobenius_sq(lambda u: jnp.sin(u @ w.reshape(2, 2)), jnp.zeros(2), mode=mode)
+    np.testing.assert_array_equal(jax.hessian(of_kernel)(jnp.zeros(4)), 2 * np.eye(4))
 
 
-def test_a_limit_that_cannot_be_kept_says_what_can():
-    f = lambda x: jnp.tanh(jnp.cumsum(x))
-    with pytest.raises(InputError, match="a single row of its Jacobian needs") as caught:
-        jacobian.frobenius_sq(f, jnp.ones(120), mode="reverse", memory_limit=1000)
-    more = int(str(caught.value).split("Allow at least ")[1].split()[0])
-    assert np.isfinite(jacobian.frobenius_sq(f, jnp.ones(120), mode="reverse", memory_limit=1000 + more))
+def test_large_examples_come_one_at_a_time(monkeypatch):
+    """On CPU; a loop over examples, the numbers and gradients of all at once, labels or not."""
+    encoder = MLP((12, 3), nn.tanh)
+    params, x = _setup(encoder, jnp.float32, (5, 7))
+    model = Conditioned.dense(7, 2, hidden_dims=(4,), activation=nn.tanh)
+    batch = Batch(x, jnp.arange(5))
+    own = model.init(jax.random.key(2), *batch)["params"]
 
+    def evaluate():
+        plain = jax.value_and_grad(lambda p: _penalty(encoder, "auto")(p, x))
+        labelled = jax.value_and_grad(lambda p: jacobian.embedding_sq(model, p, batch).mean())
+        both = lambda p, q: (plain(p), labelled(q))
+        return str(jax.make_jaxpr(both)(params, own)), jax.jit(both)(params, own)
 
-def test_a_limit_that_does_not_bind_changes_nothing():
-    encoder = MLP((64,), final_activation=nn.sigmoid)
-    params, x = _setup(encoder, jnp.float32, (20, 50))
-    penalty = lambda limit: jax.value_and_grad(lambda p: jacobian.encoder_sq(encoder, p, x, memory_limit=limit).mean())
-    assert str(jax.make_jaxpr(penalty(2**20))(params)) == str(jax.make_jaxpr(penalty(None))(params))
+    whole_program, whole = evaluate()
+    monkeypatch.setattr(exact, "_LARGE", 1000)
+    program, found = evaluate()
+    assert "scan[" in program
+    assert "scan[" not in whole_program
+    _assert_close(found, whole, 1e-5)
 
 
 def test_the_definition_asks_nothing_of_the_function():

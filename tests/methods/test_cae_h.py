@@ -32,14 +32,16 @@ def test_the_limit_is_the_hessian_and_the_rate_is_quadratic(model):
     assert abs(4 * ratios[3] - ratios[2]) / 3 < 0.01 * abs(ratios[3])  # Richardson
 
 
-def test_a_quadratic_code_by_hand():
+@pytest.mark.parametrize(("size", "num_samples"), [(10_000, 4), (2, 20_000)])
+def test_a_quadratic_code_by_hand(size, num_samples):
     """h = (w.x)^2 has J = 2 (w.x) w, so the change is 4 sigma^2 (w.e)^2 |w|^2: mean 4 sigma^2 |w|^4, and its deviation
-    is the mean times sqrt(2). A z-test on 4 draws for each of 10,000 examples, wrong once in 10^5 keys."""
+    is the mean times sqrt(2). A z-test on 40,000 draws, wrong once in 10^5 keys; were the draws of an example one, the
+    mean of two examples would be off by as much as itself."""
     model = CAE.dense(3, 1, code_activation=jnp.square)
     params, _ = setup(model, (1, 3))
     params["encoder"]["dense_0"]["kernel"] = jnp.array([[1.0], [2.0], [-2.0]])
-    batch = Batch(jax.random.uniform(KEY, (10_000, 3)))
-    loss, metrics = cae_h_loss(params, batch, KEY, model=model, contraction=0.0, gamma=0.5, sigma=0.1)
+    batch, weights = Batch(jax.random.uniform(KEY, (size, 3))), {"contraction": 0.0, "gamma": 0.5, "sigma": 0.1}
+    loss, metrics = cae_h_loss(params, batch, KEY, model=model, num_samples=num_samples, **weights)
     mean = 4 * 0.01 * 81
     assert abs(metrics["jacobian_change_sq"] / mean - 1) < 4.4 * np.sqrt(2 / 40_000)
     np.testing.assert_allclose(loss, metrics["recon_nats"] + 0.5 * metrics["jacobian_change_sq"], rtol=1e-6)

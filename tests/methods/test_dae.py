@@ -6,10 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from aejax import training
+from aejax import likelihoods, training
 from aejax.checks import InputError
 from aejax.corruption import CORRUPTIONS
 from aejax.data import Batch
+from aejax.likelihoods import Categorical
 from aejax.methods.ae import AE, ae_loss
 from aejax.methods.dae import HParams, dae, dae_loss
 from aejax.nets import init_params
@@ -155,3 +156,15 @@ def test_unknown_noises_and_impossible_levels_are_refused():
         dae(model, HParams(level=-1.0))
     with pytest.raises(InputError, match="intact is -1"):
         dae(model, HParams(intact=-1.0))
+
+
+@pytest.mark.parametrize("likelihood", [Categorical(3), "gaussian_per_pixel", "gaussian_learned"])
+def test_emphasis_works_where_a_component_takes_several_numbers(likelihood):
+    """Weights of 2 on all components double the loss, whose unweighted sum is the likelihood's own."""
+    model = AE.dense(6, 2, hidden_dims=(), likelihood=likelihood)
+    x = jnp.round(2 * jax.random.uniform(KEY, (3, 6))) / 2
+    params = init_params(model, jax.random.key(1), x)
+    loss, metrics = dae_loss(params, Batch(x), KEY, model=model, level=0.0, corrupted=2.0)
+    expected = likelihoods.get(likelihood).nll(model.apply({"params": params}, x), x).mean()
+    np.testing.assert_allclose(metrics["recon_nats"], expected, rtol=1e-6)
+    np.testing.assert_allclose(loss, 2 * expected, rtol=1e-6)

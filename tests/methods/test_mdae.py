@@ -117,6 +117,21 @@ def test_small_noise_on_a_deep_one_leaves_out_what_the_data_do_not_pay_for():
     assert rests[0] / rests[1] == pytest.approx(16, rel=0.02)
 
 
+def test_deviations_and_weights_of_an_example_are_not_taken_for_common():
+    """Twice the products that the norm needs at least; taken for common, they cost four times it, and memory as much.
+
+    The least: either kernel of the encoder and of the decoder meets the other in the code, 2 * 2 * D * H * Z for each
+    example, and a gradient costs three times a value.
+    """
+    model, (b, d, h, z) = AE.dense(60, 6, hidden_dims=(40,), activation=nn.tanh), (16, 60, 40, 6)
+    x = jax.random.uniform(KEY, (b, d))
+    params = _random_params(model, x)
+    loss = lambda params: mdae_loss(params, Batch(x), KEY, model=model)[0]
+    compiled = jax.jit(jax.grad(loss)).lower(params).compile()
+    assert compiled.cost_analysis()["flops"] < 2 * 3 * b * 4 * d * h * z
+    assert compiled.memory_analysis().temp_size_in_bytes < 6 * 4 * b * (d + h) * z
+
+
 @pytest.mark.parametrize("corruption", corruptions.CORRUPTIONS)
 def test_without_noise_it_is_the_plain_autoencoder(corruption):
     model = AE.dense(6, 2, hidden_dims=(5,))

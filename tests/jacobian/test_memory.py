@@ -1,0 +1,119 @@
+"""A bound on memory: XLA's own count of what a program needs is within every limit that is accepted."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aejax import jacobian
+from aejax.checks import InputError
+from aejax.methods.ae import AE
+from aejax.nets import MLP, init_params
+
+
+def _temporary(f, *args):
+    return jax.jit(f).lower(*args).compile().memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_rows_and_columns_a_few_at_a_time(mode):
+    f = lambda x: jnp.cumsum(jnp.sin(jnp.cumsum(jnp.sin(x)))) / 30
+    x, limit = jax.random.normal(jax.random.key(1), (300,)), 300_000
+    whole = jax.value_and_grad(lambda x: jacobian.frobenius_sq(f, x, mode=mode))
+    bounded = jax.value_and_grad(lambda x: jacobian.frobenius_sq(f, x, mode=mode, memory_limit=limit))
+    assert _temporary(bounded, x) <= limit < _temporary(whole, x)
+    for a, b in zip(bounded(x), whole(x), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("dense", "forward"), ("dense", "reverse"), ("dense", "auto"), ("conv", "auto")]
+)
+def test_a_batch_honours_its_limit(kind, mode):
+    if kind == "dense":
+        model, shape, limit = AE.dense(60, 20, hidden_dims=(50, 30), activation=nn.tanh), (200, 60), 600_000
+    else:
+        model, shape, limit = AE.conv((8, 8, 2), 4, features=(8, 8), strides=(1, 2)), (24, 8, 8, 2), 1_000_000
+    x = jax.random.uniform(jax.random.key(0), shape)
+    params = init_params(model, jax.random.key(1), x)
+
+    def penalty(limit):
+        return jax.value_and_grad(lambda p: jacobian.embedding_sq(model, p, x, mode=mode, memory_limit=limit).mean())
+
+    assert _temporary(penalty(None), params) > limit
+    assert _temporary(penalty(limit), params) <= limit
+    bounded, whole = jax.jit(penalty(limit))(params), jax.jit(penalty(None))(params)
+    for a, b in zip(*map(jax.tree.leaves, (bounded, whole)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
+
+
+class Pooled(nn.Module):
+    """Convolutions, pooling and a normalisation."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.max_pool(nn.relu(nn.Conv(8, (3, 3))(x)), (2, 2), (2, 2))
+        x = nn.max_pool(nn.relu(nn.Conv(16, (3, 3))(x)), (2, 2), (2, 2))
+        return nn.Dense(4)(nn.GroupNorm(4)(x).reshape(len(x), -1))
+
+
+class Residual(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(32)(x)
+        for _ in range(2):
+            x = x + nn.Dense(32)(nn.tanh(nn.Dense(64)(nn.LayerNorm()(x))))
+        return nn.Dense(4)(x)
+
+
+class Recurrent(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(4)(nn.RNN(nn.GRUCell(16))(x.reshape(len(x), 8, -1))[:, -1])
+
+
+class Sorted(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(4)(jnp.sort(nn.tanh(nn.Dense(64)(x)), axis=-1))
+
+
+KINDS = {
+    "pooling": (Pooled(), (12, 12, 1)),
+    "residual": (Residual(), (64,)),
+    "recurrent": (Recurrent(), (64,)),
+    "sorting": (Sorted(), (64,)),
+}
+
+
+@pytest.mark.parametrize("mode", ["reverse", "auto"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_limits_are_kept_by_every_kind_of_net(kind, mode):
+    """As much as is needed without a limit, and a quarter of it."""
+    net, shape = KINDS[kind]
+    x = jax.random.uniform(jax.random.key(0), (64, *shape))
+    params = net.init(jax.random.key(1), x)["params"]
+
+    def needed(limit):
+        norm = lambda p: jacobian.encoder_sq(net, p, x, mode=mode, memory_limit=limit).mean()
+        return _temporary(jax.value_and_grad(norm), params)
+
+    free = needed(None)
+    for limit in (free, free // 4):
+        assert needed(limit) <= limit
+
+
+def test_a_limit_that_cannot_be_kept_says_what_can():
+    f = lambda x: jnp.tanh(jnp.cumsum(x))
+    with pytest.raises(InputError, match="a single row of its Jacobian needs") as caught:
+        jacobian.frobenius_sq(f, jnp.ones(120), mode="reverse", memory_limit=1000)
+    more = int(str(caught.value).split("Allow at least ")[1].split()[0])
+    assert np.isfinite(jacobian.frobenius_sq(f, jnp.ones(120), mode="reverse", memory_limit=1000 + more))
+
+
+def test_a_limit_that_does_not_bind_changes_nothing():
+    encoder, x = MLP((64,), final_activation=nn.sigmoid), jnp.ones((20, 50))
+    params = encoder.init(jax.random.key(0), x)["params"]
+    penalty = lambda limit: jax.value_and_grad(lambda p: jacobian.encoder_sq(encoder, p, x, memory_limit=limit).mean())
+    assert str(jax.make_jaxpr(penalty(2**20))(params)) == str(jax.make_jaxpr(penalty(None))(params))
