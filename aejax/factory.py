@@ -21,6 +21,8 @@ from aejax.checks import InputError, check_non_negative, check_positive, check_p
 from aejax.data import Batch
 from aejax.nets import Autoencoder, inputs
 
+Tx = Callable[..., optax.GradientTransformation] | Mapping[str, Callable[..., optax.GradientTransformation]]
+
 # Types of the fields of HParams: each is a float, and says its range.
 Positive = Annotated[float, check_positive]
 NonNegative = Annotated[float, check_non_negative]
@@ -35,6 +37,14 @@ def _same(size: int) -> Any:
     return size
 
 
+class Term(NamedTuple):
+    """What a reported name means, for the console and the page of units."""
+
+    unit: str
+    meaning: str
+    coupled: bool = False  # whether it is no mean over examples, and so depends on the batch
+
+
 class Method(NamedTuple):
     """An entry of the registry: the last line of a method's file."""
 
@@ -47,6 +57,7 @@ class Method(NamedTuple):
     fields: Mapping[str, Any] = MappingProxyType({})  # of a model with few units, where the defaults are for more
     batch: Callable[[Any, Any], Any] = _plain  # (x, y) -> what it is trained on
     batch_size: Callable[[int], Any] = _same  # B -> the batch size of that; a tree for streams
+    terms: Mapping[str, Term] = MappingProxyType({})  # what it and its experiment report beside the names of others
 
 
 def factory(build: Callable[..., Algorithm]) -> Callable[..., Algorithm]:
@@ -99,6 +110,7 @@ def factory(build: Callable[..., Algorithm]) -> Callable[..., Algorithm]:
         return _build(build, model, hparams, tx, bound.kwargs)
 
     made.__signature__ = signature  # type: ignore[attr-defined]
+    made.__doc__ = _with_arguments(build.__doc__)
     return made
 
 
@@ -278,6 +290,24 @@ def _is_hashable(key: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+_ARGUMENTS = """\
+    Args:
+      model: the module.
+      hparams: knobs; each may be traced, or a schedule of `aejax.schedules`; or each by its own name.
+      tx: learning rate -> optimiser, for all players; or a dict of such by player.
+      axis_name: as in `play`.
+
+"""
+
+
+def _with_arguments(text: str | None) -> str | None:
+    """The docstring of a factory, told what all factories take unless it tells its own."""
+    if text is None or "Args:" in text or "    Returns:" not in text:
+        return text
+    before, after = text.split("    Returns:", 1)
+    return f"{before}{_ARGUMENTS}    Returns:{after}"
 
 
 def _document(loss: Any, model: type, hparams: type, player: str, static: list[str], notes: str) -> str:

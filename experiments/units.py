@@ -6,6 +6,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from aejax.methods import METHODS
 from experiments.inputs import EVALUATION_BATCH
 
 PAGE = Path(__file__).parents[1] / "docs" / "units.md"
@@ -58,6 +59,13 @@ TERMS: dict[str, Unit] = {
     ),
     "error": Unit("between 0 and 1", "share of labels that the fine-tuned classifier gets wrong, training batch"),
     "accuracy": Unit("between 0 and 1", "share of codes and prior draws that the discriminator tells apart"),
+}
+
+# Methods bring their own:
+TERMS |= {
+    name: Unit(term.unit, term.meaning, coupled=term.coupled)
+    for method in METHODS.values()
+    for name, term in method.terms.items()
 }
 
 # What a finished run reports:

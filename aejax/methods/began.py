@@ -6,7 +6,6 @@ reconstructed. A controller, which is a `Rule`, weighs the two against each othe
 stays at `gamma` times that of real ones.
 """
 
-from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple, Self
 
@@ -18,7 +17,7 @@ import optax
 from aejax import likelihoods, priors
 from aejax.algorithm import Algorithm, Metrics, Player, Rule, play
 from aejax.data import Batch
-from aejax.factory import Method, Positive, Probability, check_data, factory, optimisers
+from aejax.factory import Method, Positive, Probability, Term, Tx, check_data, factory, optimisers
 from aejax.methods.ae import AE
 
 __all__ = ["BEGAN", "began", "began_disc_loss", "began_gen_loss"]
@@ -44,12 +43,14 @@ class BEGAN(AE):
     @classmethod
     def dense(cls, data_dim: int, latent_dim: int, **fields: Any) -> Self:
         """Dense networks on vectors `[B, D]`; `fields` as in `Autoencoder.dense`."""
-        return _with_generator(super().dense(data_dim, latent_dim, **fields))
+        model: Any = super().dense(data_dim, latent_dim, **fields)
+        return model.clone(generator=model.decoder.clone())
 
     @classmethod
     def conv(cls, data_shape: tuple[int, int, int], latent_dim: int, **fields: Any) -> Self:
         """Convolutional networks on images `[B, H, W, C]`; `fields` as in `Autoencoder.conv`."""
-        return _with_generator(super().conv(data_shape, latent_dim, **fields))
+        model: Any = super().conv(data_shape, latent_dim, **fields)
+        return model.clone(generator=model.decoder.clone())
 
     def __call__(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         self.imagine(self.embed(x))
@@ -68,10 +69,6 @@ class BEGAN(AE):
         return jnp.abs(x - self.reconstruct(x)).reshape(len(x), -1).sum(axis=1)
 
 
-def _with_generator(model: Any) -> Any:
-    return model.clone(generator=model.decoder.clone())
-
-
 class HParams(NamedTuple):
     """Real-valued knobs; each may be traced, so that `vmap` sweeps it, or a schedule."""
 
@@ -80,7 +77,7 @@ class HParams(NamedTuple):
     gen_lr: Positive = 1e-3
     """Learning rate of the generator."""
     gamma: Probability = 0.5
-    """The error of generated images in terms of that of real ones: the lower, the better and the more alike they are."""
+    """The error of generated images as a share of that of real ones; the lower, the more alike they are."""
     gain: Positive = 1e-3
     """Of the controller, on errors as means over pixels: the paper's lambda_k."""
 
@@ -99,7 +96,7 @@ def began_disc_loss(params: Params, batch: Batch, key: jax.Array, *, model: BEGA
       The mean over the batch, and the means `abs_error`, of images, and `fake_abs_error`. Errors are sums over pixels.
     """
     began = model.bind({"params": params})
-    real, fake = began.error(batch.x).mean(), began.error(began.sample(_keys(key)[0], len(batch.x))).mean()
+    real, fake = began.error(batch.x).mean(), began.error(began.sample(jax.random.split(key)[0], len(batch.x))).mean()
     return real - began.balance * fake, {"abs_error": real, "fake_abs_error": fake}
 
 
@@ -107,7 +104,7 @@ def began_disc_loss(params: Params, batch: Batch, key: jax.Array, *, model: BEGA
 def began_gen_loss(params: Params, batch: Batch, key: jax.Array, *, model: BEGAN) -> tuple[jax.Array, Metrics]:
     """The absolute error of the autoencoder on generated images, L_G of section 3.4; arguments of `began_disc_loss`."""
     began = model.bind({"params": params})
-    return began.error(began.sample(_keys(key)[1], len(batch.x))).mean(), {}
+    return began.error(began.sample(jax.random.split(key)[1], len(batch.x))).mean(), {}
 
 
 def balance_rule(model: BEGAN, gamma: float | jax.Array, gain: float | jax.Array) -> Rule:
@@ -119,12 +116,10 @@ def balance_rule(model: BEGAN, gamma: float | jax.Array, gain: float | jax.Array
 
     def measure(params: Params, batch: Batch, key: jax.Array) -> tuple[Any, Metrics]:
         began = model.bind({"params": params})
-        real, fake = began.error(batch.x), began.error(began.sample(_keys(key)[1], len(batch.x)))
+        real, fake = began.error(batch.x), began.error(began.sample(jax.random.split(key)[1], len(batch.x)))
         convergence = real.mean() + jnp.abs(gamma * real.mean() - fake.mean())
-        return (gamma * real.sum() - fake.sum(), jnp.asarray(batch.x.size, real.dtype)), {
-            "balance": began.balance,
-            "convergence": convergence,
-        }
+        sums = gamma * real.sum() - fake.sum(), jnp.asarray(batch.x.size, real.dtype)
+        return sums, {"balance": began.balance, "convergence": convergence}
 
     def update(params: Params, sums: Any, key: jax.Array) -> Params:
         gap, count = sums
@@ -133,28 +128,13 @@ def balance_rule(model: BEGAN, gamma: float | jax.Array, gain: float | jax.Array
     return Rule(measure, update, ("balance",))
 
 
-def _keys(key: jax.Array) -> jax.Array:
-    """Of the noise that the discriminator sees, and of that which generator and controller see."""
-    return jax.random.split(key)
-
-
 @factory
 def began(
-    model: BEGAN,
-    hparams: HParams = HParams(),
-    tx: Callable[..., Any] | Mapping[str, Any] = optax.adam,
-    *,
-    axis_name: str | None = None,
+    model: BEGAN, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis_name: str | None = None
 ) -> Algorithm:
     """Two players and a rule, all in one phase, as algorithm steps of section 3.4 are simultaneous.
 
     Departures: networks, rates and batch are ours; no skip connections, and no decay of the rates.
-
-    Args:
-      model: the module.
-      hparams: knobs; may hold traced values.
-      tx: learning rate -> optimiser; or a dict of such, `{"disc": ..., "gen": ...}`.
-      axis_name: as in `play`.
 
     Returns:
       `disc` moves `encoder` and `decoder`, `gen` moves `generator`, and the rule `control` moves `balance`.
@@ -168,4 +148,11 @@ def began(
     return play(players, [["disc", "gen", "control"]], axis_name=axis_name, check=partial(check_data, model))
 
 
-METHOD = Method(BEGAN, HParams, began, 2017)
+_PIXELS = "data units per example, summed over pixels"
+TERMS = {
+    "abs_error": Term(_PIXELS, "absolute error of the reconstruction"),
+    "fake_abs_error": Term(_PIXELS, "the same of generated images"),
+    "balance": Term("between 0 and 1", "weight of the generated images' error in the autoencoder's loss, k"),
+    "convergence": Term(_PIXELS, "`abs_error` plus the gap of `fake_abs_error` from gamma times it", True),
+}
+METHOD = Method(BEGAN, HParams, began, year=2017, terms=TERMS)

@@ -6,7 +6,6 @@ over all classes, weighted by a classifier q(y|x), so that it learns from them t
 """
 
 import math
-from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple, Self
 
@@ -16,7 +15,7 @@ import optax
 
 from aejax.algorithm import Algorithm, Metrics, Player, play
 from aejax.data import Batch
-from aejax.factory import Method, NonNegative, Positive, check_data, check_examples, factory, optimisers
+from aejax.factory import Method, NonNegative, Positive, Term, Tx, check_data, check_examples, factory, optimisers
 from aejax.methods.cvae import CVAE
 from aejax.methods.vae import terms
 from aejax.nets import MLP
@@ -114,12 +113,8 @@ def m2_loss(
     logits = m2.classify(few.x)
     class_nats = optax.softmax_cross_entropy_with_integer_labels(logits, few.y).mean()
     error = jnp.mean(logits.argmax(axis=1) != few.y, dtype=logits.dtype)
-    return labelled + unlabelled + alpha * class_nats, {
-        "labelled_bound_nats": labelled,
-        "unlabelled_bound_nats": unlabelled,
-        "class_nats": class_nats,
-        "error": error,
-    }
+    bounds = {"labelled_bound_nats": labelled, "unlabelled_bound_nats": unlabelled}
+    return labelled + unlabelled + alpha * class_nats, bounds | {"class_nats": class_nats, "error": error}
 
 
 def _bound(model: M2, params: Params, batch: Batch, key: jax.Array) -> jax.Array:
@@ -135,20 +130,8 @@ def check_streams(model: M2, data: SemiBatch) -> None:
 
 
 @factory
-def m2(
-    model: M2,
-    hparams: HParams = HParams(),
-    tx: Callable[..., Any] | Mapping[str, Any] = optax.adam,
-    *,
-    axis_name: str | None = None,
-) -> Algorithm:
+def m2(model: M2, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis_name: str | None = None) -> Algorithm:
     """The one-player game on two streams.
-
-    Args:
-      model: the module.
-      hparams: knobs; may hold traced values.
-      tx: learning rate -> optimiser; or a dict of such, `{"elbo": ...}`.
-      axis_name: as in `play`.
 
     Returns:
       Player `elbo` moves `encoder`, `decoder` and `classifier`; one phase.
@@ -158,13 +141,12 @@ def m2(
     return play({"elbo": elbo}, [["elbo"]], axis_name=axis_name, check=partial(check_streams, model))
 
 
-def semi_batch(x: Any, y: Any) -> SemiBatch:
-    """The first quarter with its labels, and all without, for the contract tests."""
-    return SemiBatch(Batch(x[: len(x) // 4], y[: len(y) // 4]), Batch(x))
-
-
-def semi_sizes(size: int) -> SemiBatch:
-    return SemiBatch(size // 2, size)
-
-
-METHOD = Method(M2, HParams, m2, 2014, batch=semi_batch, batch_size=semi_sizes)
+TERMS = {
+    "labelled_bound_nats": Term("nats per example", "negative bound on log p(x, y), labelled examples"),
+    "unlabelled_bound_nats": Term("nats per example", "negative bound on log p(x), examples without labels"),
+    "class_nats": Term("nats per example", "cross-entropy of the classifier, labelled examples"),
+}
+METHOD = Method(
+    M2, HParams, m2, year=2014, terms=TERMS, batch_size=lambda size: SemiBatch(size // 2, size),
+    batch=lambda x, y: SemiBatch(Batch(x[: len(x) // 4], y[: len(x) // 4]), Batch(x)),
+)  # fmt: skip

@@ -5,7 +5,6 @@ A.1. The code of an example is a few vectors, each replaced by the nearest of a 
 codebook: each entry is the running mean of the vectors that chose it, which is a `Rule`.
 """
 
-from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from jax.scipy.special import entr
 from aejax.algorithm import Algorithm, Metrics, Player, Rule, play
 from aejax.checks import InputError
 from aejax.data import Batch
-from aejax.factory import Method, NonNegative, Positive, Probability, check_data, factory, optimisers
+from aejax.factory import Method, NonNegative, Positive, Probability, Term, Tx, check_data, factory, optimisers
 from aejax.methods.ae import AE, reconstruction
 from aejax.nets import quantise
 
@@ -53,8 +52,7 @@ class VQVAE(AE):
 
     def quantised(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The encoder's vectors, and the entries nearest to them, both `[B, slots, entry_dim]`."""
-        vectors = self.vectors(x)
-        return vectors, jax.lax.stop_gradient(self.codebook()[self.codebook.nearest(vectors)])
+        return self.vectors(x), jax.lax.stop_gradient(self.codebook()[self.tokens(x)])
 
     def encode(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         """The quantised code, `[B, Z]`; its gradient passes straight through to the encoder."""
@@ -122,19 +120,9 @@ def from_data(model: VQVAE, params: Params, data: Batch, key: jax.Array) -> Para
 
 @factory
 def vq_vae(
-    model: VQVAE,
-    hparams: HParams = HParams(),
-    tx: Callable[..., Any] | Mapping[str, Any] = optax.adam,
-    *,
-    axis_name: str | None = None,
+    model: VQVAE, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis_name: str | None = None
 ) -> Algorithm:
     """A player and a rule in one phase: both see the encoder of before the step, and share its forward pass.
-
-    Args:
-      model: the module.
-      hparams: knobs; may hold traced values.
-      tx: learning rate -> optimiser; or a dict of such, `{"recon": ...}`.
-      axis_name: as in `play`.
 
     Returns:
       `recon` moves `encoder` and `decoder`, the rule `codebook` the codebook; `start` sets that among the data's codes.
@@ -149,4 +137,11 @@ def vq_vae(
     return play(players, [["recon", "codebook"]], axis_name=axis_name, start=start, check=check)
 
 
-METHOD = Method(VQVAE, HParams, vq_vae, 2017, noise_free=True, fields={"num_entries": 8, "entry_dim": 2})
+TERMS = {
+    "commitment_sq": Term("code units^2 per example", "squared distance of the encoder's vectors from their entries"),
+    "perplexity": Term("entries", "exp of the entropy of the choices among the codebook's entries", True),
+    "test_perplexity": Term("entries", "the same of the whole test split"),
+    "used_entries": Term("count", "entries that the test split uses"),
+}
+SMALL = {"num_entries": 8, "entry_dim": 2}
+METHOD = Method(VQVAE, HParams, vq_vae, year=2017, noise_free=True, fields=SMALL, terms=TERMS)

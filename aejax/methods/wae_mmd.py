@@ -13,7 +13,7 @@ import jax
 from aejax import divergences, parallel, priors
 from aejax.algorithm import Metrics
 from aejax.data import Batch
-from aejax.factory import Method, NonNegative, Positive, one_player
+from aejax.factory import Method, NonNegative, Positive, Term, one_player
 from aejax.methods.ae import AE, reconstruction
 
 __all__ = ["WAE", "wae_mmd", "wae_mmd_loss"]
@@ -79,4 +79,12 @@ def wae_mmd_loss(
 
 wae_mmd = one_player("wae_mmd", wae_mmd_loss, WAE, HParams, coupled=True)
 
-METHOD = Method(WAE, HParams, wae_mmd, 2018)
+METHOD = Method(
+    WAE,
+    HParams,
+    wae_mmd,
+    year=2018,
+    terms={
+        "mmd_sq": Term("none", "squared MMD of codes and as many draws from the prior, inverse multiquadratics", True)
+    },
+)

@@ -1,0 +1,67 @@
+"""Semi-supervised variational autoencoder M2: a classifier from few labels and many images without."""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from aejax import data
+from aejax.checks import InputError
+from aejax.data import Batch
+from aejax.evaluation import call, over_batches
+from aejax.methods import m2 as method
+from aejax.methods.m2 import SemiBatch
+from experiments import common, measures, registered
+from experiments.common import Trained
+from experiments.inputs import Feed
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(common.Config):
+    latent_dim: int = 8
+    """Size of the code."""
+    num_labels: int = 100
+    """How many training examples keep their labels, as many of each class as can be."""
+    label_batch_size: int = 16
+    """Labelled examples per step, beside --batch-size without labels."""
+    hparams: method.HParams = method.HParams()
+    """Real-valued knobs."""
+
+
+def feed(config: Config, dataset: data.Dataset) -> Feed:
+    """The first examples of each class with their labels, and all without."""
+    train, held_out = dataset.train, dataset.validation
+    order = np.argsort(np.argsort(train.y, kind="stable"), kind="stable")  # place among all, by class
+    first = np.searchsorted(np.sort(train.y), train.y)
+    rank = order - first  # place within the class
+    rows = np.lexsort((train.y, rank))[: config.num_labels]
+    if not 1 <= config.num_labels <= len(train.x):
+        raise InputError(f"--num-labels is {config.num_labels}; 1 to {len(train.x)} of {dataset.name} can keep theirs.")
+    if config.label_batch_size < 1:
+        raise InputError(f"--label-batch-size is {config.label_batch_size}; it has to be at least 1.")
+    few = Batch(train.x[rows], train.y[rows])
+    sizes = SemiBatch(config.label_batch_size, config.batch_size)
+    validation = None if held_out is None else SemiBatch(held_out, Batch(held_out.x))
+    return Feed(SemiBatch(few, Batch(train.x)), validation, sizes)
+
+
+def measure(trained: Trained) -> dict[str, float]:
+    """Beside the usual, the share of test images that the classifier gets wrong."""
+    classify: Any = partial(call, trained.model, trained.state.params, "classify")
+    guesses = over_batches(classify, trained.dataset.test.x).argmax(axis=1)
+    return measures.standard(trained) | {"test_error": float(np.mean(guesses != trained.dataset.test.y))}
+
+
+EXPERIMENT = registered.experiment("m2", Config, measure=measure, feed=feed)
+run = partial(common.run, EXPERIMENT)
+
+
+def main() -> None:
+    from experiments import launch
+
+    launch.main(EXPERIMENT, __doc__)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Vector-quantised autoencoder: a code of a few entries of a codebook, which is moved by running means."""
+
+import dataclasses
+from functools import partial
+
+import numpy as np
+
+from aejax.evaluation import call, over_batches
+from aejax.methods import vq_vae as method
+from experiments import common, measures, registered
+from experiments.common import Trained
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(common.Config):
+    latent_dim: int = 16
+    """Size of the code: numbers of all its entries together."""
+    num_entries: int = 64
+    """Size of the codebook."""
+    entry_dim: int = 4
+    """Size of an entry; divides the size of the code."""
+    hparams: method.HParams = method.HParams()
+    """Real-valued knobs."""
+
+
+def measure(trained: Trained) -> dict[str, float]:
+    """Beside the usual, which entries the test split uses, and how evenly."""
+    tokens = over_batches(partial(call, trained.model, trained.state.params, "tokens"), trained.dataset.test.x)
+    shares = np.bincount(tokens.ravel(), minlength=trained.model.num_entries) / tokens.size
+    used = shares[shares > 0]
+    metrics = measures.standard(trained) | {"test_perplexity": float(np.exp(-(used * np.log(used)).sum()))}
+    return metrics | {"used_entries": len(used)}
+
+
+EXPERIMENT = registered.experiment("vq_vae", Config, measure=measure)
+run = partial(common.run, EXPERIMENT)
+
+
+def main() -> None:
+    from experiments import launch
+
+    launch.main(EXPERIMENT, __doc__)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Wasserstein autoencoder with MMD: plain codes, which taken together follow the prior, so that it can be sampled."""
+
+import dataclasses
+from functools import partial
+
+import jax
+
+from aejax import evaluation
+from aejax.methods import wae_mmd as method
+from experiments import common, measures, registered
+from experiments.common import Trained
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(common.Config):
+    latent_dim: int = 4
+    """Size of the code."""
+    prior: str = "normal"
+    """What the codes shall follow, a name of aejax.priors; mixture and swiss_roll are 2-D."""
+    schedule: str = "cosine"
+    """How the learning rates change: constant, cosine, ..."""
+    hparams: method.HParams = method.HParams()
+    """Real-valued knobs."""
+
+
+def measure(trained: Trained) -> dict[str, float]:
+    z = evaluation.embed(trained.model, trained.state.params, trained.dataset.test)
+    draw_key, test_key = jax.random.split(trained.measure_key)
+    draws = measures.prior_draws(trained, draw_key, len(z))
+    return measures.standard(trained) | measures.against_prior(z, draws, test_key)
+
+
+EXPERIMENT = registered.experiment("wae_mmd", Config, measure=measure)
+run = partial(common.run, EXPERIMENT)
+
+
+def main() -> None:
+    from experiments import launch
+
+    launch.main(EXPERIMENT, __doc__)
+
+
+if __name__ == "__main__":
+    main()
