@@ -5,184 +5,45 @@ steps), with products in full float32, so that the same file passes on an accele
 asked here of methods that have all traits between them, and in the slow suite of all.
 """
 
-from functools import cache, partial
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from contract import (
+    KEY,
+    SIZE,
+    TRACES,
+    assert_close,
+    assert_same_bits,
+    batch_size,
+    differs,
+    digits,
+    fresh,
+    initial,
+    jitted_step,
+    knobs,
+    make_algo,
+    make_batch,
+    make_data,
+    make_model,
+    make_params,
+    representatives,
+    run,
+    single_run,
+    the_game,
+)
 from coupling import is_coupled, second_differences
 
-from aejax import algorithm, data, parallel, schedules, training
+from aejax import algorithm, parallel, schedules, training
 from aejax.algorithm import Phase, Player, Rule, play
-from aejax.data import Batch
 from aejax.data.streams import epoch_order, streams, take
 from aejax.methods import METHODS
-from aejax.nets import init_params, inputs
+from aejax.nets import inputs
 
-KEY = jax.random.key(0)
-SIZE, BATCH = 64, 16  # four steps in an epoch
 DEVICES = min(8, jax.device_count())  # eight on CPU, where they are simulated
-EPS = np.finfo(np.float32).eps
-
-
-# --- what the methods are given --------------------------------------------------------------------------------------
-
-
-@cache
-def make_model(name, kind="dense"):
-    model, fields = METHODS[name].model, METHODS[name].fields
-    if kind == "conv":
-        return model.conv((8, 8, 1), 8, features=(4,), strides=(2,), **fields)
-    return model.dense(64, 8, **fields)
-
-
-@cache
-def digits(kind="dense", first=0):
-    """64 of them, with their labels."""
-    train = data.load("digits").train
-    x, y = (jnp.asarray(v[first : first + SIZE]) for v in train)
-    return Batch(x if kind == "conv" else x.reshape(SIZE, 64), y)
-
-
-def make_data(name, kind="dense", examples=None):
-    return METHODS[name].batch(*(examples or digits(kind)))
-
-
-def batch_size(name, size=BATCH):
-    return METHODS[name].batch_size(size)
-
-
-def first_rows(whole, sizes):
-    counts = streams(whole, sizes)
-    rows = (jnp.arange(count) % size for count, size in zip(counts.batch_sizes, counts.sizes, strict=True))
-    return take(whole, counts.structure.unflatten(list(rows)))
-
-
-def make_batch(name, kind="dense", examples=None):
-    return first_rows(make_data(name, kind, examples), batch_size(name))
-
-
-def fresh(name, kind="dense"):
-    """Parameters as a run begins with them."""
-    model, examples = make_model(name, kind), digits(kind)
-    params = init_params(model, KEY, examples if model.takes_labels else examples.x)
-    return make_algo(name, kind).start(params, make_data(name, kind), jax.random.key(1))
-
-
-make_params = cache(fresh)
-
-
-@cache
-def knobs(name):
-    """The default HParams, with rates large enough for SGD to move by more than rounding."""
-    default = METHODS[name].hparams()
-    return default._replace(**{field: 1e-2 for field in default._fields if field.endswith("lr")})
-
-
-def make_algo(name, kind="dense", axis_name=None):
-    return METHODS[name].build(make_model(name, kind), knobs(name), optax.sgd, axis_name=axis_name)
-
-
-TRACES = []
-
-
-@cache
-def jitted_step(name, kind="dense"):
-    def step(state, batch, key):
-        TRACES.append((name, kind))
-        return make_algo(name, kind).step(state, batch, key)
-
-    return jax.jit(step)
-
-
-def initial(name, kind="dense"):
-    return make_algo(name, kind).init(make_params(name, kind))
-
-
-@cache
-def the_game(name, axis_name=None):
-    """The players, rules and phases that the method's factory hands to `play`."""
-    seen = []
-
-    def spy(players, phases):
-        seen.append((players, check_game(players, phases)))
-        return seen[-1][1]
-
-    check_game = algorithm._check_game
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(algorithm, "_check_game", spy)
-        METHODS[name].build(make_model(name), knobs(name), lambda lr: optax.sgd(lr), axis_name=axis_name)
-    return seen[-1]
-
-
-def assert_close(actual, expected, rtol=1e-5):
-    """To `rtol` of the largest entry of the group, metric or player that a leaf belongs to, or one rounding of 1."""
-
-    def group(path):
-        names = [i for i, key in enumerate(path) if isinstance(key, jax.tree_util.DictKey)]
-        return jax.tree_util.keystr(path[: names[0] + 1] if names else path)
-
-    size = lambda leaf: np.abs(np.asarray(leaf, np.float64)).max()
-    scales: dict = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(expected):
-        scales[group(path)] = max(scales.get(group(path), 0.0), size(leaf))
-
-    def check(path, a, b):
-        error, scale = size(np.asarray(a, np.float64) - np.asarray(b, np.float64)), scales[group(path)]
-        assert error <= max(rtol * scale, EPS), f"{jax.tree_util.keystr(path)}: off by {error:.2e} of {scale:.2e}"
-
-    jax.tree_util.tree_map_with_path(check, actual, expected)
-
-
-def assert_same_bits(actual, expected):
-    jax.tree.map(np.testing.assert_array_equal, actual, expected)
-
-
-def differs(a, b):
-    return any(not np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
-
-
-def run(name, hparams, key, params, batch, *, num_steps=3):
-    """A short run as a pure function of everything that can be swept."""
-    algo = METHODS[name].build(make_model(name), hparams, optax.sgd)
-    state, metrics = jax.lax.scan(lambda s, _: algo.step(s, batch, key), algo.init(params), length=num_steps)
-    return state.params, metrics
-
-
-@cache
-def single_run(name):
-    return jax.jit(partial(run, name))
-
-
-# --- which methods stand for the others ------------------------------------------------------------------------------
-
-
-def traits(name):
-    players, phases = the_game(name)
-    method = METHODS[name]
-    has = {
-        "streams": len(streams(make_data(name), batch_size(name)).sizes) > 1,
-        "rule": any(isinstance(player, Rule) for player in players.values()),
-        "labels": method.model.takes_labels,
-        "coupled": any(isinstance(player, Player) and player.coupled for player in players.values()),
-        "phases": len(phases) > 1 or any(phase.times > 1 for phase in phases),
-        "noise": not method.noise_free,
-        "noise-free": method.noise_free,
-    }
-    return [trait for trait in has if has[trait]]
-
-
-def representatives():
-    """Methods that have every trait between them: for the rarest that is left, one with few others."""
-    chosen: list = []
-    having = {name: traits(name) for name in METHODS}
-    for trait in ("streams", "rule", "labels", "coupled", "phases", "noise", "noise-free"):
-        candidates = [name for name in METHODS if trait in having[name]]
-        if candidates and not set(candidates) & set(chosen):
-            chosen.append(min(candidates, key=lambda name: len(having[name])))
-    return chosen
 
 
 def _sooner(values, first):
@@ -195,6 +56,12 @@ every_method = pytest.mark.parametrize("name", METHODS)
 every_kind = pytest.mark.parametrize("kind", ["dense", "conv"])
 every_trait = pytest.mark.parametrize("name", _sooner(METHODS, FIRST))
 dense_first = pytest.mark.parametrize("kind", _sooner(["dense", "conv"], ("dense",)))
+
+
+@pytest.fixture(autouse=True)
+def _full_precision():
+    with jax.default_matmul_precision("highest"):
+        yield
 
 
 # --- one step --------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from aejax import parallel, training
-from aejax.algorithm import Player, Rule, play
+from aejax.algorithm import Player, Refresh, Rule, play
 from aejax.checks import DivergedError, InputError
 from aejax.data import Batch
 from aejax.data.streams import epoch_order, num_examples, streams
@@ -67,6 +67,19 @@ def test_noise_is_that_of_the_run_and_the_step():
     metrics = joined(run(algo, state, np.zeros(10, np.float32)))
     expected = [jax.random.normal(jax.random.fold_in(jax.random.fold_in(STEP_KEY, step), 0)) for step in range(6)]
     np.testing.assert_allclose(metrics["p/noise"], expected, rtol=1e-6)
+
+
+def test_the_loop_uses_no_key_twice_and_consumes_the_one_that_it_is_given():
+    refresh = Refresh(lambda params, data, key: {"w": params["w"] + jax.random.normal(key)}, ("w",), 2)
+    algo, state = one_player(report, refreshes=[refresh])
+    with jax.debug_key_reuse(True):
+        for loop in (run, lambda *args: training.evaluate(*args, jax.random.key(4), batch_size=3)):
+            loop(algo, state, np.zeros(9, np.float32))
+        key = jax.random.key(3)
+        sizes = {"batch_size": 3, "num_epochs": 1}
+        training.train(algo, state, np.zeros(9, np.float32), key, **sizes)
+        with pytest.raises(jax.errors.KeyReuseError):
+            training.train(algo, state, np.zeros(9, np.float32), key, **sizes)
 
 
 def test_a_run_by_hand():

@@ -66,9 +66,10 @@ def init_params(model: Autoencoder, key: jax.Array, data: Any, *, output_bias: b
 def start_bias(model: Autoencoder, params: dict[str, Any], data: Any) -> dict[str, Any]:
     """The parameters with the bias of the output at the mean of the data, so that training need not find it first.
 
-    The mean itself under the Gaussian likelihood, its log-odds under the Bernoulli one, of each component, or of each
-    channel where the decoder has a bias for each channel alone. Which parameter that is, is found, not named: the one
-    of the decoder that is added to what `decode` returns, and enters nowhere else. Works within a trace.
+    The mean itself under a Gaussian likelihood (a log-variance beside it stays), its log-odds under the Bernoulli one;
+    of each component, or of each channel where the decoder has a bias for each channel alone. Which parameter that is,
+    is found, not named: the one of the decoder that is added to what `decode` returns, and enters nowhere else. Works
+    within a trace.
 
     Args:
       model: an `Autoencoder`; its decoder may be of any kind.
@@ -88,37 +89,36 @@ def start_bias(model: Autoencoder, params: dict[str, Any], data: Any) -> dict[st
       >>> params["decoder"]["dense_1"]["bias"].tolist()
       [0.5, 4.0]
 
-    Reference: Burda, Grosse & Salakhutdinov (2016); means are kept within [0.001, 0.999], as in their code. It has no
-    Gaussian output: that case, and the channels, are ours.
+    Reference: Burda, Grosse & Salakhutdinov (2016); means are kept within [0.001, 0.999], as in their code. The
+    Gaussian case and the channels are ours.
     """
     x, *condition = inputs(model, data)
-    is_bernoulli = _is(model, "bernoulli")
-    if not (is_bernoulli or _is(model, "gaussian")):
-        raise InputError(f"The output starts at a mean under bernoulli and gaussian, not under {model.likelihood!r}.")
-    shape = x.shape[1:]
-    path = _output_bias(model, params, shape, condition)
+    likelihood = likelihoods.get(model.likelihood)
+    if not isinstance(likelihood, likelihoods.Bernoulli | likelihoods.Gaussian):
+        raise InputError(
+            f"The output starts at a mean under Bernoulli and Gaussian likelihoods, not under {likelihood}."
+        )
+    outputs = likelihood.outputs(x.shape[1:])
+    path = _output_bias(model, params, outputs, condition)
 
     def start(leaf: jax.Array) -> jax.Array:
-        axes = 0 if leaf.size == math.prod(shape) else tuple(range(x.ndim - 1))
+        is_whole = leaf.size == math.prod(outputs)
+        axes = 0 if is_whole else tuple(range(x.ndim - 1))
         mean = jnp.mean(x, axes) if isinstance(x, jax.core.Tracer) else np.mean(np.asarray(x), axes, np.float64)
-        if is_bernoulli:
+        if isinstance(likelihood, likelihoods.Bernoulli):
             mean = mean.clip(_BOUND, 1 - _BOUND)
             mean = jnp.log(mean / (1 - mean))
-        return jnp.asarray(mean, leaf.dtype).reshape(leaf.shape)
+        numbers = jnp.reshape(leaf, outputs if is_whole else outputs[-1:])
+        return numbers.at[..., : x.shape[-1]].set(jnp.asarray(mean, leaf.dtype)).reshape(leaf.shape)
 
     renew = lambda where, leaf: start(leaf) if where == path else leaf
     return params | {"decoder": jax.tree_util.tree_map_with_path(renew, params["decoder"])}
 
 
-def _is(model: Autoencoder, name: str) -> bool:
-    """Whether the likelihood of a model is that one, by its name or as an object."""
-    return name in (model.likelihood, type(model.likelihood).__name__.lower())
-
-
-def _output_bias(model: Autoencoder, params: dict[str, Any], shape: tuple[int, ...], condition: list[Any]) -> Any:
+def _output_bias(model: Autoencoder, params: dict[str, Any], outputs: tuple[int, ...], condition: list[Any]) -> Any:
     """The path, within the decoder's, of the parameter with respect to which the output has the derivative one."""
-    sizes = {math.prod(shape), shape[-1]}
-    leaves = jax.tree_util.tree_leaves_with_path(params["decoder"])
+    sizes = {math.prod(outputs), outputs[-1]}
+    leaves = jax.tree_util.tree_leaves_with_path(params.get("decoder", {}))  # a stack has several
     paths = [path for path, leaf in leaves if leaf.size in sizes and jnp.issubdtype(leaf.dtype, jnp.floating)]
     rng = np.random.default_rng(0)
     # Any numbers of these shapes do, and these are concrete within a trace, too.
@@ -131,21 +131,20 @@ def _output_bias(model: Autoencoder, params: dict[str, Any], shape: tuple[int, .
     def moved(path: Any) -> jax.Array:
         def decode(leaf: jax.Array) -> jax.Array:
             decoder = jax.tree_util.tree_map_with_path(lambda p, v: leaf if p == path else v, drawn["decoder"])
-            bound = model.bind({"params": drawn | {"decoder": decoder}})
-            return bound.decode(jnp.asarray(z), *first)
+            return model.bind({"params": drawn | {"decoder": decoder}}).decode(jnp.asarray(z), *first)
 
         return jax.jvp(decode, (jnp.asarray(moves[path]),), (jnp.asarray(moves[path]),))[1]
 
     with jax.ensure_compile_time_eval():
-        outputs = jax.jit(lambda: [moved(path) for path in paths])()
-    for path, output in zip(reversed(paths), reversed(outputs), strict=True):
-        size = moves[path].size
-        wanted = moves[path].reshape((1, *shape) if size == math.prod(shape) else (-1,))
-        if output.shape == (1, *shape) and np.allclose(output, wanted, rtol=2e-2, atol=1e-3):
+        results = jax.jit(lambda: [moved(path) for path in paths])()
+    for path, result in zip(reversed(paths), reversed(results), strict=True):
+        wanted = moves[path].reshape((1, *outputs) if moves[path].size == math.prod(outputs) else (-1,))
+        found, attached = np.split(np.asarray(result), outputs[-1:], axis=-1)  # a variance of its own comes behind
+        if found.shape == (1, *outputs) and np.allclose(found, wanted, rtol=2e-2, atol=1e-3) and not attached.any():
             return path
     raise InputError(
         "No parameter of the decoder is the bias of its output, added to it after everything else, one for each number"
-        f" of {shape} or for each channel: give the last layer a bias, or leave the start as it is."
+        f" of {outputs} or for each channel: give the last layer a bias, or leave the start as it is."
     )
 
 

@@ -68,7 +68,7 @@ def test_parameters_are_those_of_flax_whatever_form_x_has():
         (make(decoder=MLP((5,))), r"decoder returns \(5,\) for an example of shape \(4,\)"),
         (AE.dense(2, 4), r"decoder returns \(2,\).*The size of the data comes first: AE.dense\(4, 2\)"),
         (make(likelihood="bernouli"), "'bernouli'.*Did you mean 'bernoulli'"),
-        (make(likelihood="mse"), "Unknown likelihood 'mse'. Known likelihoods: bernoulli, gaussian"),
+        (make(likelihood="mse"), "Unknown likelihood 'mse'. Known likelihoods: bernoulli, "),
         (make(MLP), "AE.encoder is the class MLP, not yet called"),
         (make(jnp.tanh), "AE.encoder is a?.*; a Linen module is wanted"),
     ],
@@ -129,7 +129,12 @@ BIASES = {
 }
 
 
-@pytest.mark.parametrize(("kind", "likelihood"), [*((kind, "gaussian") for kind in BIASES), ("dense", "bernoulli")])
+OTHERS = [("dense", "gaussian_learned"), ("dense", "gaussian_per_pixel")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "likelihood"), [*((kind, "gaussian") for kind in BIASES), ("dense", "bernoulli"), *OTHERS]
+)
 def test_the_bias_of_the_output_starts_at_the_mean_of_the_data(kind, likelihood):
     build, path, wanted = BIASES[kind]
     data = IMAGES if kind == "conv" else VECTORS
@@ -137,12 +142,13 @@ def test_the_bias_of_the_output_starts_at_the_mean_of_the_data(kind, likelihood)
         clipped = wanted.clip(1e-3, 1 - 1e-3)
         wanted = np.log(clipped) - np.log1p(-clipped)
     model = build(likelihood)
-    params = init_params(model, KEY, data[:1])
+    params = jax.tree.map(lambda leaf: leaf + 0.5, init_params(model, KEY, data[:1]))
     started = start_bias(model, params, Batch(data))
     leaf = started["decoder"]
     for name in path:
         leaf = leaf[name]
-    np.testing.assert_allclose(np.ravel(leaf), wanted, rtol=1e-5)
+    np.testing.assert_allclose(np.ravel(leaf)[: len(wanted)], wanted, rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(np.ravel(leaf)[len(wanted) :], 0.5)  # what is beside the mean stays
     moved = [not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (params, started)), strict=True)]
     assert sum(moved) == 1
 
@@ -157,6 +163,8 @@ def test_a_start_within_a_trace_is_the_same_and_init_params_takes_it():
 
 
 def test_starts_that_are_refused():
+    with pytest.raises(InputError, match=r"under Bernoulli and Gaussian likelihoods, not under Poisson"):
+        start_bias(AE.dense(4, 2, likelihood="poisson"), {}, VECTORS)
     no_bias = AE.dense(4, 2, use_bias=False)
     squashed = make(decoder=MLP((4,), final_activation=jnp.tanh))
     for model in (no_bias, squashed):
