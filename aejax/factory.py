@@ -233,18 +233,8 @@ def check_data(model: Autoencoder, data: Any) -> None:
     """
     if not hasattr(data, "x"):
         raise InputError(f"The data are a {type(data).__name__}; a Batch is wanted: aejax.Batch(x), or Batch(x, y).")
-    check_examples(model, data.x)
+    datasets.check_examples(data, model.likelihood)
     inputs(model, data)
-
-
-def check_examples(model: Autoencoder, x: Any) -> None:
-    """Refuses `x` `[N, ...]` that is not of floats, not finite, or outside the range of the model's likelihood."""
-    if isinstance(x, jax.core.Tracer):
-        return
-    x = np.asarray(x)
-    datasets.check(x.reshape(len(x), -1) if x.size else x, model.likelihood)
-    if not jax.numpy.issubdtype(x.dtype, np.floating):
-        raise InputError(f"x has dtype {x.dtype}; losses are differentiated in floats: x.astype(np.float32).")
 
 
 def _checked(name: str, default: Any, hparams: Any) -> Any:

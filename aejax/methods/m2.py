@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import optax
 
 from aejax.algorithm import Algorithm, Metrics, Player, play
-from aejax.data import Batch
-from aejax.factory import Method, NonNegative, Positive, Term, Tx, check_data, check_examples, factory, optimisers
+from aejax.checks import InputError
+from aejax.data import Batch, check_examples
+from aejax.factory import Method, NonNegative, Positive, Term, Tx, check_data, factory, optimisers
 from aejax.methods.cvae import CVAE
 from aejax.methods.vae import terms
 from aejax.nets import MLP
@@ -125,8 +126,10 @@ def _bound(model: M2, params: Params, batch: Batch, key: jax.Array) -> jax.Array
 
 def check_streams(model: M2, data: SemiBatch) -> None:
     """`factory.check_data` of both streams; the second needs no labels."""
+    if not isinstance(data, SemiBatch):
+        raise InputError(f"The data are a {type(data).__name__}; wanted is m2.SemiBatch(Batch(x, y), Batch(x)).")
     check_data(model, data.labelled)
-    check_examples(model, data.unlabelled.x)
+    check_examples(data, model.likelihood)
 
 
 @factory
