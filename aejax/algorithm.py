@@ -52,10 +52,11 @@ class Rule(NamedTuple):
     The leaves of its groups are float32.
     """
 
-    measure: Callable[[Params, Any, jax.Array], tuple[Any, Metrics]]  # (params, batch, key) -> (sums, metrics)
-    update: Callable[[Params, Any, jax.Array], Params]  # (params, sums, key) -> new values of its groups
+    measure: Callable[..., tuple[Any, Metrics]]  # (params, batch, key, **knobs) -> (sums, metrics)
+    update: Callable[..., Params]  # (params, sums, key, **knobs) -> new values of its groups
     groups: tuple[str, ...]
     coupled: bool = True  # whether its metrics are no means over the examples of the batch
+    knobs: Mapping[str, Any] = MappingProxyType({})  # further arguments of both, as those of a `Player`
 
 
 class Phase(NamedTuple):
@@ -169,7 +170,7 @@ def play(
             player, draws = players[name], jax.random.clone(noise)
             if isinstance(player, Rule):
                 shared = _draw_key(jax.random.clone(key), state.step, _UPDATE + i, None)
-                groups, terms = _apply_rule(player, state.params, batch, draws, shared, axis_name)
+                groups, terms = _apply_rule(player, state, batch, draws, shared, axis_name)
             else:
                 loss = _loss(name, player, state.step)
                 groups, opt_states[name], terms = _move(player, loss, name, state, batch, draws, axis_name)
@@ -201,7 +202,7 @@ def play(
             i = next((i for i, phase in enumerate(order) if name in phase.players), len(order))
             noise = _draw_key(key, state.step, i, axis_name)
             if isinstance(player, Rule):
-                terms = player.measure(state.params, batch, noise)[1]
+                terms = player.measure(state.params, batch, noise, **_knobs(player, None))[1]
             else:
                 loss, terms = _loss(name, player, None)(state.params, batch, noise)
                 terms = {**terms, "loss": loss}
@@ -268,9 +269,14 @@ def _own(params: Params, player: Player | Rule | Refresh) -> Params:
     return {group: params[group] for group in player.groups}
 
 
+def _knobs(player: Player | Rule, step: jax.Array | None) -> dict[str, Any]:
+    """The knobs as they are at a step, or in the end."""
+    return {k: v if not callable(v) else v.final if step is None else v(step) for k, v in player.knobs.items()}
+
+
 def _loss(name: str, player: Player, step: jax.Array | None) -> Loss:
-    """The loss with its knobs as they are at a step, or in the end; its result checked for what it is."""
-    knobs = {k: v if not callable(v) else v.final if step is None else v(step) for k, v in player.knobs.items()}
+    """The loss with its knobs, its result checked for what it is."""
+    knobs = _knobs(player, step)
 
     def loss(params: Params, batch: Any, key: jax.Array) -> tuple[jax.Array, Metrics]:
         result = player.loss(params, batch, key, **knobs)
@@ -319,14 +325,15 @@ def _at_step(opt_state: Any, step: jax.Array) -> Any:
 
 
 def _apply_rule(
-    rule: Rule, params: Params, batch: Any, key: jax.Array, shared: jax.Array, axis_name: str | None
+    rule: Rule, state: TrainState, batch: Any, key: jax.Array, shared: jax.Array, axis_name: str | None
 ) -> tuple[Params, Metrics]:
     """(New values of its groups, its metrics); `shared` is the same on every device."""
-    sums, terms = rule.measure(params, batch, key)
+    knobs = _knobs(rule, state.step)
+    sums, terms = rule.measure(state.params, batch, key, **knobs)
     _check_scalars("a rule", terms)
     if axis_name is not None:
         sums, terms = jax.lax.psum(sums, axis_name), jax.lax.pmean(terms, axis_name)
-    return _checked("A rule", rule.update(params, sums, shared), rule.groups), terms
+    return _checked("A rule", rule.update(state.params, sums, shared, **knobs), rule.groups), terms
 
 
 def _checked(what: str, new: Params, groups: tuple[str, ...]) -> Params:

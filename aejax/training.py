@@ -150,7 +150,8 @@ def evaluate(algo: Algorithm, state: Any, data: Any, key: jax.Array, *, batch_si
     The data are cut into batches in their order, the last one as short as it comes, and the results weighted by the
     sizes. Batch `i..j` draws its noise from `fold_in(key, i)`. Where a loss is a mean over examples (`algo.coupled` is
     False) and draws no noise, the result does not depend on `batch_size`; where it draws, different sizes agree to
-    within the Monte Carlo error; where it couples examples, such as an MMD, it is the mean over batches of that size.
+    within the Monte Carlo error; where it couples examples, such as an MMD, it is the mean over batches of that size,
+    and a last example on its own joins the batch before.
 
     Args:
       algo: any algorithm.
@@ -169,7 +170,7 @@ def evaluate(algo: Algorithm, state: Any, data: Any, key: jax.Array, *, batch_si
     algo.check(data)
     size, data = 0, jax.tree.map(jnp.asarray, data)
     sums: dict[str, float] = {}
-    for count, rows in found.parts():
+    for count, rows in found.parts(least=2 if algo.coupled else 1):
         part = _evaluate_rows(algo, state, data, rows, jax.random.fold_in(key, size))
         size += count
         for name, value in jax.device_get(part).items():

@@ -37,14 +37,20 @@ class Streams(NamedTuple):
     def steps_per_epoch(self) -> int:
         return self.steps[self.main]
 
-    def parts(self) -> list[Any]:
-        """Rows of every stream for an evaluation: each example of the main one once, the others over and over."""
+    def parts(self, least: int = 1) -> list[Any]:
+        """Rows of every stream for an evaluation: each example of the main one once, the others over and over.
+
+        Of the main one, a last batch below `least` joins the one before.
+        """
         counts = [-(-size // batch) for size, batch in zip(self.sizes, self.batch_sizes, strict=True)]
         main = _longest(counts, self.sizes)
+        if counts[main] > 1 and (self.sizes[main] - 1) % self.batch_sizes[main] + 1 < least:
+            counts[main] -= 1
 
         def rows(i: int, k: int) -> np.ndarray:
             size, batch = self.sizes[i], self.batch_sizes[i]
-            stop = min((k + 1) * batch, size) if i == main else k * batch + min(batch, size)
+            stop = (k + 1) * batch if k < counts[main] - 1 else size
+            stop = stop if i == main else k * batch + min(batch, size)
             return np.arange(k * batch, stop, dtype=np.int32) % size
 
         return [

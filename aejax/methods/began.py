@@ -107,25 +107,25 @@ def began_gen_loss(params: Params, batch: Batch, key: jax.Array, *, model: BEGAN
     return began.error(began.sample(jax.random.split(key)[1], len(batch.x))).mean(), {}
 
 
-def balance_rule(model: BEGAN, gamma: float | jax.Array, gain: float | jax.Array) -> Rule:
+def balance_rule(model: BEGAN, **knobs: Any) -> Rule:
     """The controller: `k <- clip(k + gain (gamma L(x) - L(G(z))), 0, 1)`, with errors as means over pixels.
 
     Reports `balance`, k before the step, and `convergence`, equation 6: `L(x) + |gamma L(x) - L(G(z))|`, sums over
     pixels, from the means over the batch.
     """
 
-    def measure(params: Params, batch: Batch, key: jax.Array) -> tuple[Any, Metrics]:
+    def measure(params: Params, batch: Batch, key: jax.Array, *, gamma: Any, gain: Any) -> tuple[Any, Metrics]:
         began = model.bind({"params": params})
         real, fake = began.error(batch.x), began.error(began.sample(jax.random.split(key)[1], len(batch.x)))
         convergence = real.mean() + jnp.abs(gamma * real.mean() - fake.mean())
         sums = gamma * real.sum() - fake.sum(), jnp.asarray(batch.x.size, real.dtype)
         return sums, {"balance": began.balance, "convergence": convergence}
 
-    def update(params: Params, sums: Any, key: jax.Array) -> Params:
+    def update(params: Params, sums: Any, key: jax.Array, *, gamma: Any, gain: Any) -> Params:
         gap, count = sums
         return {"balance": jnp.clip(params["balance"] + gain * gap / count, 0.0, 1.0)}
 
-    return Rule(measure, update, ("balance",))
+    return Rule(measure, update, ("balance",), knobs=knobs)
 
 
 @factory
@@ -143,7 +143,7 @@ def began(
     players: dict[str, Player | Rule] = {
         "disc": Player(partial(began_disc_loss, model=model), ("encoder", "decoder"), own["disc"]),
         "gen": Player(partial(began_gen_loss, model=model), ("generator",), own["gen"]),
-        "control": balance_rule(model, hparams.gamma, hparams.gain),
+        "control": balance_rule(model, gamma=hparams.gamma, gain=hparams.gain),
     }
     return play(players, [["disc", "gen", "control"]], axis_name=axis_name, check=partial(check_data, model))
 

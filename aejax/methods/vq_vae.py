@@ -98,16 +98,16 @@ def vq_vae_loss(
 def codebook_rule(model: VQVAE, decay: float | jax.Array) -> Rule:
     """Moves the codebook; reports `perplexity`, `exp` of the entropy of a batch's choices: 1 to K entries in use."""
 
-    def measure(params: Params, batch: Batch, key: jax.Array) -> tuple[Any, Metrics]:
+    def measure(params: Params, batch: Batch, key: jax.Array, *, decay: Any) -> tuple[Any, Metrics]:
         bound = model.bind({"params": params})
         vectors = bound.vectors(batch.x)
         seen = quantise.choices(vectors, bound.codebook.nearest(vectors), model.num_entries)
         return seen, {"perplexity": jnp.exp(entr(seen["counts"] / seen["counts"].sum()).sum())}
 
-    def update(params: Params, seen: Any, key: jax.Array) -> Params:
+    def update(params: Params, seen: Any, key: jax.Array, *, decay: Any) -> Params:
         return {"codebook": quantise.moved(params["codebook"], seen, decay)}
 
-    return Rule(measure, update, ("codebook",))
+    return Rule(measure, update, ("codebook",), knobs={"decay": decay})
 
 
 def from_data(model: VQVAE, params: Params, data: Batch, key: jax.Array) -> Params:

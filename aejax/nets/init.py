@@ -58,7 +58,7 @@ def init_params(model: Autoencoder, key: jax.Array, data: Any, *, output_bias: b
     params = dict(variables["params"])
     if output_bias:
         params = start_bias(model, params, data)
-    if len(arrays[0]) > 1 and not any(isinstance(array, jax.core.Tracer) for array in (key, *arrays)):
+    if len(arrays[0]) > 1 and not any(isinstance(v, jax.core.Tracer) for v in (*jax.tree.leaves(params), *arrays)):
         check_rows(model, params, data)
     return params
 

@@ -1,0 +1,120 @@
+"""VQ-VAE: running means by hand, the straight-through gradient, one forward pass, and one codebook on many devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from aejax import parallel, training
+from aejax.algorithm import play
+from aejax.checks import InputError
+from aejax.data import Batch
+from aejax.methods.vq_vae import VQVAE, vq_vae, vq_vae_loss
+from aejax.nets import init_params, quantise
+
+KEY = jax.random.key(0)
+MODEL = VQVAE.dense(6, 4, hidden_dims=(), num_entries=3, entry_dim=2, likelihood="gaussian")
+DATA = Batch(np.random.default_rng(0).normal(size=(32, 6)).astype(np.float32))
+SIZES = {"batch_size": 16, "num_epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def params():
+    algo = vq_vae(MODEL)
+    return algo.start(init_params(MODEL, KEY, DATA.x), DATA, KEY)
+
+
+def encoded(params, x):
+    layer = jax.tree.map(lambda v: np.asarray(v, np.float64), params["encoder"]["dense_0"])
+    return (x @ layer["kernel"] + layer["bias"]).reshape(len(x), 2, 2)
+
+
+def test_a_step_moves_the_codebook_as_by_hand(params):
+    algo = vq_vae(MODEL, decay=0.75, tx=optax.sgd)
+    state, terms = jax.jit(algo.step)(algo.init(params), Batch(DATA.x[:5]), KEY)
+    vectors = encoded(params, DATA.x[:5]).reshape(-1, 2)
+    entries = np.asarray(params["codebook"]["sums"] / params["codebook"]["counts"], np.float64)
+    chosen = np.square(vectors[:, None] - entries[None]).sum(axis=-1).argmin(axis=1)
+    counts, sums = np.zeros((3, 1)), np.zeros((3, 2))
+    for vector, k in zip(vectors, chosen, strict=True):
+        counts[k] += 1
+        sums[k] += vector
+    for name, seen in {"counts": counts, "sums": sums}.items():
+        moved = 0.75 * np.asarray(params["codebook"][name]) + 0.25 * seen
+        np.testing.assert_allclose(state.params["codebook"][name], moved, rtol=1e-5, atol=1e-6)
+    shares = counts[counts > 0] / counts.sum()
+    assert float(terms["codebook/perplexity"]) == pytest.approx(np.exp(-(shares * np.log(shares)).sum()), rel=1e-5)
+    gap = np.square(vectors - entries[chosen]).sum() / 5
+    assert float(terms["recon/commitment_sq"]) == pytest.approx(gap, rel=1e-4)
+
+
+def test_the_gradient_of_the_encoder_is_that_of_the_decoder_at_the_entries_plus_commitment(params):
+    x = jnp.asarray(DATA.x[:4])
+    grads = jax.grad(lambda p: vq_vae_loss(p, Batch(x), KEY, model=MODEL, commitment=0.5)[0])(params)
+    vectors = jnp.asarray(encoded(params, DATA.x[:4]), jnp.float32)
+    entries = jax.lax.stop_gradient(params["codebook"]["sums"] / params["codebook"]["counts"])
+    chosen = entries[jnp.square(vectors[:, :, None] - entries[None, None]).sum(-1).argmin(-1)]
+
+    def rest(z):  # of the entries, as the decoder sees them
+        output = MODEL.apply({"params": params}, z.reshape(4, 4), method="decode")
+        return 0.5 * jnp.square(output - x).sum() / 4
+
+    by_hand = jax.grad(rest)(chosen) + 0.5 * 2 * (vectors - chosen) / 4
+    np.testing.assert_allclose(grads["encoder"]["dense_0"]["kernel"], x.T @ by_hand.reshape(4, 4), rtol=1e-4, atol=1e-5)
+    assert all(not leaf.any() for leaf in jax.tree.leaves(grads["codebook"]))
+
+
+def test_player_and_rule_share_one_pass_through_the_encoder():
+    big = VQVAE.dense(64, 8, hidden_dims=(256,), num_entries=4, entry_dim=4)
+    algo, x = vq_vae(big, tx=optax.sgd), jnp.ones((32, 64))
+    params = init_params(big, KEY, x)
+    seen = {}
+
+    def spy(players, phases, **options):
+        seen.update(players)
+        return play(players, phases, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("aejax.methods.vq_vae.play", spy)
+        vq_vae(big, tx=lambda lr: optax.sgd(lr))
+    alone = play({"recon": seen["recon"]}, [["recon"]])
+    flops = [
+        jax.jit(each.step).lower(each.init(params), Batch(x), KEY).compile().cost_analysis()["flops"]
+        for each in (algo, alone)
+    ]
+    encoder = 2 * 32 * (64 * 256 + 256 * 8)
+    assert flops[0] - flops[1] < 0.25 * encoder
+
+
+@pytest.mark.parametrize("way", ["jit", "shard_map"])
+def test_one_codebook_on_one_and_many_devices(params, way):
+    def last(axis_name=None, **options):
+        algo = vq_vae(MODEL, tx=optax.sgd, axis_name=axis_name)
+        return list(training.train(algo, algo.init(params), DATA, KEY, **SIZES, **options))[-1].state.params
+
+    one = last()
+    for devices in (2, min(8, jax.device_count())):
+        many = last(None if way == "jit" else parallel.AXIS, parallel=way, devices=devices)
+        for name in ("sums", "counts"):
+            np.testing.assert_allclose(many["codebook"][name], one["codebook"][name], rtol=1e-5, atol=1e-6)
+
+
+def test_an_entry_that_nothing_chooses_keeps_its_place():
+    codebook = {"sums": jnp.array([[2.0], [6.0]]), "counts": jnp.array([[1.0], [2.0]])}
+    seen = {"sums": jnp.array([[1.0], [0.0]]), "counts": jnp.array([[1.0], [0.0]])}
+    for _ in range(400):
+        codebook = quantise.moved(codebook, seen, 0.9)
+    entries = codebook["sums"] / codebook["counts"]
+    np.testing.assert_allclose(entries, [[1.0], [3.0]], rtol=1e-4)
+
+
+def test_the_codebook_begins_at_centres_of_the_codes(params):
+    """No centre of k-means can be moved: each is the mean of the vectors nearest to it."""
+    entries = np.asarray(params["codebook"]["sums"], np.float64)
+    vectors = encoded(params, DATA.x).reshape(-1, 2)
+    chosen = np.square(vectors[:, None] - entries[None]).sum(axis=-1).argmin(axis=1)
+    means = np.stack([vectors[chosen == k].mean(axis=0) for k in range(3)])
+    assert np.abs(means - entries).max() < 0.05 * np.abs(entries).max()
+    with pytest.raises(InputError, match="latent_dim=4 is not divided by entry_dim=3"):
+        init_params(VQVAE.dense(6, 4, entry_dim=3), KEY, DATA.x)
