@@ -123,7 +123,7 @@ def one_player(
       model: class of the module.
       hparams: a NamedTuple with `lr` and the real-valued knobs of the loss, as `factory` wants it.
       player: its name, the prefix of the metrics.
-      coupled: whether the loss is no mean over the examples of a batch.
+      coupled: whether the loss is no mean over the examples of a batch; where the likelihood makes it so, it is known.
       check: `(model, hparams, **static) -> None` refuses what cannot be, beside the ranges of the knobs.
       notes: a paragraph for the docstring.
 
@@ -143,7 +143,7 @@ def one_player(
             partial(loss, model=model, **options, **mapped),
             model.groups,
             optimisers(tx, {player: hparams.lr})[player],
-            coupled or getattr(likelihoods.get(model.likelihood), "coupled", False),
+            coupled or likelihoods.get(model.likelihood).coupled,
             {knob: getattr(hparams, knob) for knob in knobs},
         )
         return play({player: one}, [[player]], axis_name=axis_name, check=partial(check_data, model))
@@ -221,18 +221,8 @@ def check_data(model: Autoencoder, data: Any) -> None:
     """
     if not hasattr(data, "x"):
         raise InputError(f"The data are a {type(data).__name__}; a Batch is wanted: aejax.Batch(x), or Batch(x, y).")
-    check_examples(model, data.x)
+    datasets.check_examples(data.x, model.likelihood)
     inputs(model, data)
-
-
-def check_examples(model: Autoencoder, x: Any) -> None:
-    """Refuses `x` `[N, ...]` that is not of floats, not finite, or outside the range of the model's likelihood."""
-    if isinstance(x, jax.core.Tracer):
-        return
-    x = np.asarray(x)
-    datasets.check(x.reshape(len(x), -1) if x.size else x, model.likelihood)
-    if not jax.numpy.issubdtype(x.dtype, np.floating):
-        raise InputError(f"x has dtype {x.dtype}; losses are differentiated in floats: x.astype(np.float32).")
 
 
 def _checked(name: str, default: Any, hparams: Any) -> Any:
