@@ -135,7 +135,7 @@ def one_player(
       model: class of the module.
       hparams: a NamedTuple with `lr` and the real-valued knobs of the loss, as `factory` wants it.
       player: its name, the prefix of the metrics.
-      coupled: whether the loss is no mean over the examples of a batch.
+      coupled: whether the loss is no mean over the examples of a batch; where the likelihood makes it so, it is known.
       check: `(model, hparams, **static) -> None` refuses what cannot be, beside the ranges of the knobs.
       notes: a paragraph for the docstring.
 
@@ -155,7 +155,7 @@ def one_player(
             partial(loss, model=model, **options, **mapped),
             model.groups,
             optimisers(tx, {player: hparams.lr})[player],
-            coupled or getattr(likelihoods.get(model.likelihood), "coupled", False),
+            coupled or likelihoods.get(model.likelihood).coupled,
             {knob: getattr(hparams, knob) for knob in knobs},
         )
         return play({player: one}, [[player]], axis_name=axis_name, check=partial(check_data, model))
@@ -233,7 +233,7 @@ def check_data(model: Autoencoder, data: Any) -> None:
     """
     if not hasattr(data, "x"):
         raise InputError(f"The data are a {type(data).__name__}; a Batch is wanted: aejax.Batch(x), or Batch(x, y).")
-    datasets.check_examples(data, model.likelihood)
+    datasets.check_examples(data.x, model.likelihood)
     inputs(model, data)
 
 

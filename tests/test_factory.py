@@ -314,6 +314,14 @@ def test_a_conditioned_model_wants_labels():
         check_data(model, Batch(X))
 
 
+@pytest.mark.parametrize("name", ["ae", "vae", "aae", "stacked"])
+def test_a_likelihood_that_couples_makes_the_method_coupled(name):
+    method = methods.METHODS[name]
+    for likelihood in ("gaussian", "gaussian_optimal"):
+        model = method.model.dense(6, 2, likelihood=likelihood)
+        assert method.build(model).coupled == (likelihood == "gaussian_optimal")
+
+
 # --- the registry ----------------------------------------------------------------------------------------------------
 
 

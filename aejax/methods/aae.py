@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from aejax import divergences, priors
+from aejax import divergences, likelihoods, priors
 from aejax.algorithm import Algorithm, Metrics, Player, play
 from aejax.checks import InputError
 from aejax.data import Batch
@@ -131,8 +131,9 @@ def aae(
     if prior.latent_dim != model.latent_dim:
         raise InputError(f"The prior has {prior.latent_dim} dimensions; the model's latent_dim is {model.latent_dim}.")
     txs = optimisers(tx, {"recon": hparams.lr, "disc": hparams.disc_lr, "gen": hparams.gen_lr})
+    coupled = likelihoods.get(model.likelihood).coupled
     players = {
-        "recon": Player(partial(ae_loss, model=model), model.groups, txs["recon"]),
+        "recon": Player(partial(ae_loss, model=model), model.groups, txs["recon"], coupled),
         "disc": Player(partial(aae_disc_loss, model=model, prior=prior), ("discriminator",), txs["disc"]),
         "gen": Player(partial(aae_gen_loss, model=model), ("encoder",), txs["gen"]),
     }

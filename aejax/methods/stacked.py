@@ -106,6 +106,10 @@ class StackedAE(AE):
         extra = (own,) if own is not None and layer == 0 else ()
         return (f"encoder_{layer}", f"decoder_{layer}", *extra)
 
+    def layer_likelihood(self, layer: int) -> likelihoods.Likelihood:
+        """That of what a layer takes: the data, or the code of the one below."""
+        return likelihoods.get(self.likelihood if layer == 0 else self.inner_likelihood)
+
     def features(self, x: jax.Array, layer: int) -> jax.Array:
         """What encoder `layer` takes: x for the first one, else the code of the one below, `[B, ...]`."""
         for encoder in self.encoder[:layer]:
@@ -164,7 +168,7 @@ def layer_loss(
     output = bound.decoder[layer](bound.encoder[layer](h_tilde))
     if layer == 0:
         output = bound.with_own_parameter(output)
-    likelihood = likelihoods.get(model.likelihood if layer == 0 else model.inner_likelihood)
+    likelihood = model.layer_likelihood(layer)
     recon = likelihood.nll(output, h).mean()
     return recon, {"recon_nats": recon, "sse": likelihoods.sse(likelihood.mean(output), h).mean()}
 
@@ -204,10 +208,13 @@ def stacked(
     names = {f"layer_{i}": i for i in sorted(chosen)}
     txs = optimisers(tx, dict.fromkeys(names, hparams.lr))
     loss = partial(layer_loss, model=model, corruption=corruption)
-    players = {
-        name: Player(partial(loss, layer=i), model.layer_groups(i), txs[name], knobs={"level": hparams.level})
-        for name, i in names.items()
-    }
+
+    def player(name: str, layer: int) -> Player:
+        coupled = model.layer_likelihood(layer).coupled
+        knobs = {"level": hparams.level}
+        return Player(partial(loss, layer=layer), model.layer_groups(layer), txs[name], coupled, knobs)
+
+    players = {name: player(name, layer) for name, layer in names.items()}
     return play(players, [[name] for name in players], axis_name=axis_name, check=partial(check_data, model))
 
 
@@ -228,7 +235,8 @@ def unrolled(
       Player `recon` moves all groups; one phase.
     """
     txs = optimisers(tx, {"recon": hparams.lr})
-    recon = Player(partial(ae_loss, model=model), model.groups, txs["recon"])
+    coupled = model.layer_likelihood(0).coupled
+    recon = Player(partial(ae_loss, model=model), model.groups, txs["recon"], coupled)
     return play({"recon": recon}, [["recon"]], axis_name=axis_name, check=partial(check_data, model))
 
 
