@@ -36,21 +36,19 @@ class BEGAN(AE):
     generator: Any = None
     prior: str | priors.Prior | priors.LearnedPrior | None = "uniform"
 
-    def setup(self) -> None:
-        super().setup()
-        self.balance = self.param("balance", nn.initializers.zeros, ())
-
     @classmethod
     def dense(cls, data_dim: int, latent_dim: int, **fields: Any) -> Self:
         """Dense networks on vectors `[B, D]`; `fields` as in `Autoencoder.dense`."""
-        model: Any = super().dense(data_dim, latent_dim, **fields)
-        return model.clone(generator=model.decoder.clone())
+        return _with_generator(super().dense(data_dim, latent_dim, **fields))
 
     @classmethod
     def conv(cls, data_shape: tuple[int, int, int], latent_dim: int, **fields: Any) -> Self:
         """Convolutional networks on images `[B, H, W, C]`; `fields` as in `Autoencoder.conv`."""
-        model: Any = super().conv(data_shape, latent_dim, **fields)
-        return model.clone(generator=model.decoder.clone())
+        return _with_generator(super().conv(data_shape, latent_dim, **fields))
+
+    def setup(self) -> None:
+        super().setup()
+        self.balance = self.param("balance", nn.initializers.zeros, ())
 
     def __call__(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         self.imagine(self.embed(x))
@@ -67,6 +65,10 @@ class BEGAN(AE):
     def error(self, x: jax.Array) -> jax.Array:
         """Absolute error of the reconstruction, summed over pixels: `[B, ...] -> [B]`."""
         return jnp.abs(x - self.reconstruct(x)).reshape(len(x), -1).sum(axis=1)
+
+
+def _with_generator(model: Any) -> Any:
+    return model.clone(generator=model.decoder.clone())
 
 
 class HParams(NamedTuple):
@@ -87,10 +89,7 @@ def began_disc_loss(params: Params, batch: Batch, key: jax.Array, *, model: BEGA
     """The absolute error on images, minus `balance` times that on generated ones: L_D of section 3.4.
 
     Args:
-      params: `{"encoder": ..., "decoder": ..., "generator": ..., "balance": ()}`.
-      batch: `x` `[B, ...]` in [0, 1].
-      key: consumed by the noise, B draws.
-      model: static.
+      params, batch, key, model: as in `ae_loss`, `params["balance"]` `()` beside; the key is consumed by B draws of noise.
 
     Returns:
       The mean over the batch, and the means `abs_error`, of images, and `fake_abs_error`. Errors are sums over pixels.
@@ -110,8 +109,7 @@ def began_gen_loss(params: Params, batch: Batch, key: jax.Array, *, model: BEGAN
 def balance_rule(model: BEGAN, **knobs: Any) -> Rule:
     """The controller: `k <- clip(k + gain (gamma L(x) - L(G(z))), 0, 1)`, with errors as means over pixels.
 
-    Reports `balance`, k before the step, and `convergence`, equation 6: `L(x) + |gamma L(x) - L(G(z))|`, sums over
-    pixels, from the means over the batch.
+    Reports k before the step, and `convergence`, equation 6: `L(x) + |gamma L(x) - L(G(z))|` of means over the batch.
     """
 
     def measure(params: Params, batch: Batch, key: jax.Array, *, gamma: Any, gain: Any) -> tuple[Any, Metrics]:
@@ -132,9 +130,7 @@ def balance_rule(model: BEGAN, **knobs: Any) -> Rule:
 def began(
     model: BEGAN, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis_name: str | None = None
 ) -> Algorithm:
-    """Two players and a rule, all in one phase, as algorithm steps of section 3.4 are simultaneous.
-
-    Departures: networks, rates and batch are ours; no skip connections, and no decay of the rates.
+    """Two players and a rule in one phase. Networks, rates and batch are ours, without the paper's decay of the rates.
 
     Returns:
       `disc` moves `encoder` and `decoder`, `gen` moves `generator`, and the rule `control` moves `balance`.
@@ -155,4 +151,4 @@ TERMS = {
     "balance": Term("between 0 and 1", "weight of the generated images' error in the autoencoder's loss, k"),
     "convergence": Term(_PIXELS, "`abs_error` plus the gap of `fake_abs_error` from gamma times it", True),
 }
-METHOD = Method(BEGAN, HParams, began, year=2017, terms=TERMS)
+METHOD = Method(BEGAN, HParams, began, "boundary equilibrium GAN", "Berthelot et al. 2017", terms=TERMS)
