@@ -1,9 +1,8 @@
 """Boundary equilibrium generative adversarial networks: the discriminator is an autoencoder.
 
-Berthelot, Schumm & Metz, "BEGAN: boundary equilibrium generative adversarial networks", 2017 (arXiv:1703.10717). The
-autoencoder learns to reconstruct images, and not to reconstruct generated ones; the generator learns to be
-reconstructed. A controller, which is a `Rule`, weighs the two against each other, so that the error of generated images
-stays at `gamma` times that of real ones.
+Berthelot, Schumm & Metz, "BEGAN", 2017 (arXiv:1703.10717). The autoencoder learns to reconstruct images, and not to
+reconstruct generated ones; the generator learns to be reconstructed. A controller, which is a `Rule`, weighs the two so
+that the error of generated images stays at `gamma` times that of real ones.
 """
 
 from functools import partial
@@ -15,21 +14,19 @@ import jax.numpy as jnp
 import optax
 
 from aejax import likelihoods, priors
-from aejax.algorithm import Algorithm, Metrics, Player, Rule, play
+from aejax.algorithm import Algorithm, Metrics, Params, Player, Rule, play
 from aejax.data import Batch
 from aejax.factory import Method, Positive, Probability, Term, Tx, check_data, factory, optimisers
 from aejax.methods.ae import AE
 
 __all__ = ["BEGAN", "began", "began_disc_loss", "began_gen_loss"]
 
-Params = dict[str, Any]
-
 
 class BEGAN(AE):
     """An autoencoder and a generator, made like its decoder. `generate` decodes a code; `sample` asks the generator.
 
     Attributes:
-      generator: any Linen module, `[B, Z] -> [B, ...]`, of the decoder's kind of output.
+      generator: as `decoder`.
       prior: of the generator's noise; uniform in [-1, 1] as in the paper.
     """
 
@@ -55,11 +52,10 @@ class BEGAN(AE):
         return self.decode(self.embed(x))
 
     def imagine(self, noise: jax.Array) -> jax.Array:
-        """Images made of noise, in data space: `[B, Z] -> [B, ...]`."""
+        """What the generator makes of noise, in data space: `[B, Z] -> [B, ...]`."""
         return likelihoods.get(self.likelihood).mean(self.generator(noise))
 
     def sample(self, key: jax.Array, n: int, *condition: jax.Array) -> jax.Array:
-        """What the generator makes of `n` draws of noise, `[n, ...]`; the key is consumed."""
         return self.imagine(self.sample_prior(key, n))
 
     def error(self, x: jax.Array) -> jax.Array:
@@ -89,7 +85,7 @@ def began_disc_loss(params: Params, batch: Batch, key: jax.Array, *, model: BEGA
     """The absolute error on images, minus `balance` times that on generated ones: L_D of section 3.4.
 
     Args:
-      params, batch, key, model: as in `ae_loss`, `params["balance"]` `()` beside; the key is consumed by B draws of noise.
+      params, batch, key, model: as in `ae_loss`, `params["balance"]` beside; the key is consumed by B draws of noise.
 
     Returns:
       The mean over the batch, and the means `abs_error`, of images, and `fake_abs_error`. Errors are sums over pixels.
@@ -120,8 +116,7 @@ def balance_rule(model: BEGAN, **knobs: Any) -> Rule:
         return sums, {"balance": began.balance, "convergence": convergence}
 
     def update(params: Params, sums: Any, key: jax.Array, *, gamma: Any, gain: Any) -> Params:
-        gap, count = sums
-        return {"balance": jnp.clip(params["balance"] + gain * gap / count, 0.0, 1.0)}
+        return {"balance": jnp.clip(params["balance"] + gain * sums[0] / sums[1], 0.0, 1.0)}
 
     return Rule(measure, update, ("balance",), knobs=knobs)
 
@@ -133,7 +128,7 @@ def began(
     """Two players and a rule in one phase. Networks, rates and batch are ours, without the paper's decay of the rates.
 
     Returns:
-      `disc` moves `encoder` and `decoder`, `gen` moves `generator`, and the rule `control` moves `balance`.
+      `disc` moves `encoder` and `decoder`, `gen` moves `generator`, the rule `control` `balance`.
     """
     own = optimisers(tx, {"disc": hparams.lr, "gen": hparams.gen_lr})
     players: dict[str, Player | Rule] = {

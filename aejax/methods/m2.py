@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from aejax.algorithm import Algorithm, Metrics, Player, play
+from aejax.algorithm import Algorithm, Metrics, Params, Player, play
 from aejax.checks import InputError
 from aejax.data import Batch, check_examples
 from aejax.factory import Method, NonNegative, Positive, Term, Tx, check_data, factory, optimisers
@@ -22,8 +22,6 @@ from aejax.methods.vae import terms
 from aejax.nets import MLP
 
 __all__ = ["M2", "SemiBatch", "m2", "m2_loss"]
-
-Params = dict[str, Any]
 
 
 class SemiBatch(NamedTuple):

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax.scipy.special import entr
 
-from aejax.algorithm import Algorithm, Metrics, Player, Rule, play
+from aejax.algorithm import Algorithm, Metrics, Params, Player, Rule, play
 from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.factory import Method, NonNegative, Positive, Probability, Term, Tx, check_data, factory, optimisers
@@ -21,8 +21,6 @@ from aejax.methods.ae import AE, reconstruction
 from aejax.nets import quantise
 
 __all__ = ["VQVAE", "vq_vae", "vq_vae_loss"]
-
-Params = dict[str, Any]
 
 
 class VQVAE(AE):
