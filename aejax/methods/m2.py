@@ -138,6 +138,7 @@ def m2(model: M2, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis_nam
 TERMS = {
     "labelled_bound_nats": Term("nats per example", "negative bound on log p(x, y), labelled examples"),
     "unlabelled_bound_nats": Term("nats per example", "negative bound on log p(x), examples without labels"),
+    "test_error": Term("between 0 and 1", "share of test images that the classifier gets wrong"),
     "class_nats": Term("nats per example", "cross-entropy of the classifier, labelled examples"),
 }
 METHOD = Method(
