@@ -1,7 +1,7 @@
 """Boundary equilibrium GAN: an autoencoder judges images by its error on them, and a generator learns to please it.
 
-The defaults are for the digits, where 2,200 steps leave the paper's gain of 0.001 no time: with it, and with a generator
-that learns as fast as the autoencoder, all samples are one image.
+The defaults are for the digits, where 2,200 steps leave the paper's gain of 0.001 no time: with it, and a generator
+that learns as fast as the autoencoder, all samples are one image. With them samples are of a few classes, not of all.
 """
 
 import dataclasses
