@@ -30,6 +30,7 @@ def pytest_configure(config):
     launch.use_compilation_cache()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Workers take a file each, and of the contract, which is long, a method each (`--dist loadgroup`)."""
     for item in items:

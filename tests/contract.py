@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from sklearn.datasets import load_digits
 
-from aejax import algorithm, data
+from aejax import algorithm
 from aejax.algorithm import Player, Rule
 from aejax.data import Batch
 from aejax.data.streams import streams, take
@@ -31,9 +32,9 @@ def make_model(name, kind="dense"):
 @cache
 def digits(kind="dense", first=0):
     """64 of them, with their labels."""
-    train = data.load("digits").train
-    x, y = (jnp.asarray(v[first : first + SIZE]) for v in train)
-    return Batch(x if kind == "conv" else x.reshape(SIZE, 64), y)
+    x, y = (jnp.asarray(v[first : first + SIZE]) for v in load_digits(return_X_y=True))
+    x = (x / 16).astype(jnp.float32)
+    return Batch(x.reshape(SIZE, 8, 8, 1) if kind == "conv" else x, y.astype(jnp.int32))
 
 
 def make_data(name, kind="dense", examples=None):
