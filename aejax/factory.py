@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from aejax import data as datasets
-from aejax import likelihoods
+from aejax import likelihoods, priors
 from aejax.algorithm import Algorithm, Loss, Player, play
 from aejax.checks import InputError, check_non_negative, check_positive, check_probability, nearest
 from aejax.data import Batch
@@ -130,6 +130,7 @@ def one_player(
     *,
     player: str = "recon",
     coupled: bool = False,
+    learns_prior: bool = False,
     check: Callable[..., None] | None = None,
     notes: str = "",
 ) -> Callable[..., Algorithm]:
@@ -144,6 +145,7 @@ def one_player(
       hparams: a NamedTuple with `lr` and the real-valued knobs of the loss, as `factory` wants it.
       player: its name, the prefix of the metrics.
       coupled: whether the loss is no mean over the examples of a batch; where the likelihood makes it so, it is known.
+      learns_prior: whether the loss has a gradient in a learned prior, which is refused elsewhere.
       check: `(model, hparams, **static) -> None` refuses what cannot be, beside the ranges of the knobs.
       notes: a paragraph for the docstring.
 
@@ -156,6 +158,8 @@ def one_player(
     static = [p for p in keywords if p.name not in (*knobs, "axis_name")]
 
     def build(model: Any, hparams: Any, tx: Any, *, axis_name: str | None, **options: Any) -> Algorithm:
+        if not learns_prior:
+            check_prior(model)
         if check is not None:
             check(model, hparams, **options)
         mapped = {"axis_name": axis_name} if "axis_name" in accepted else {}
@@ -226,6 +230,12 @@ def check_knobs(hparams: Any) -> None:
             )
         for check in getattr(ranges[name], "__metadata__", ()):
             check(**{name: value})
+
+
+def check_prior(model: Autoencoder) -> None:
+    """Refuses a learned prior where no loss would move it."""
+    if isinstance(model.prior, priors.LearnedPrior):
+        raise InputError(f"No loss here learns the prior {type(model.prior).__name__}; use a fixed one, or a VAE.")
 
 
 def check_data(model: Autoencoder, data: Any) -> None:

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from aejax import divergences
-from aejax.priors import sum_last
+from aejax.checks import InputError
+from aejax.priors import Uniform, sum_last
 
 if TYPE_CHECKING:
     from aejax.nets import Autoencoder
@@ -109,6 +110,8 @@ def sample_and_kl(
     Raises:
       InputError: the model has no prior.
     """
+    if isinstance(model.prior, Uniform) or model.prior == "uniform":
+        raise InputError("The posterior reaches beyond the cube of the uniform prior, where the KL is infinite.")
     if closed and model.has_normal_prior and hasattr(posterior, "kl_standard_normal"):
         return posterior.sample(key), posterior.kl_standard_normal()
     z, log_q = posterior.sample_and_log_prob(key)

@@ -25,7 +25,7 @@ class Config(common.Config):
 
 
 def measure(trained: Trained) -> dict[str, float]:
-    """Beside the usual, the paper's measure of convergence and the controller's weight, over the last epoch."""
+    """Beside the usual, the measure of convergence and the controller's weight, over the last tenth of the steps."""
     last = {name: measures.final_mean(trained, f"control/{name}") for name in ("convergence", "balance")}
     return measures.standard(trained) | last
 

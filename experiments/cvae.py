@@ -15,7 +15,9 @@ class Config(common.Config):
     """Real-valued knobs."""
 
 
-EXPERIMENT = registered.experiment("cvae", Config, measure=vae.measure)
+EXPERIMENT = registered.experiment(
+    "cvae", Config, build_model=partial(vae.build_model, module=method.CVAE), measure=vae.measure
+)
 run = partial(common.run, EXPERIMENT)
 
 

@@ -57,7 +57,7 @@ TERMS: dict[str, Unit] = {
         "nats per example",
         "marginalised DAE: what the noise adds to `recon_nats`, by its second moments",
     ),
-    "error": Unit("between 0 and 1", "share of labels that the fine-tuned classifier gets wrong, training batch"),
+    "error": Unit("between 0 and 1", "share of labels that the classifier gets wrong, training batch"),
     "accuracy": Unit("between 0 and 1", "share of codes and prior draws that the discriminator tells apart"),
 }
 

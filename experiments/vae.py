@@ -34,11 +34,12 @@ class Config(common.Config):
     """Real-valued knobs."""
 
 
-def build_model(config: Config, spec: Spec) -> Any:
+def build_model(config: Any, spec: Spec, module: type[method.VAE] = method.VAE) -> Any:
     for name in ("nll_samples", "warmup_epochs"):
-        if getattr(config, name) < 0:
-            raise InputError(f"--{name.replace('_', '-')} is {getattr(config, name)}; it has to be 0 or more.")
-    return common.build_model(config, spec, method.VAE)
+        value = getattr(config, name, 0)
+        if value < 0:
+            raise InputError(f"--{name.replace('_', '-')} is {value}; it has to be 0 or more.")
+    return common.build_model(config, spec, module)
 
 
 def build_algorithm(config: Config, model: Any, tx: Optimizers, axis_name: str | None) -> Any:

@@ -15,8 +15,9 @@ import optax
 
 from aejax import likelihoods, priors
 from aejax.algorithm import Algorithm, Metrics, Params, Player, Rule, play
+from aejax.checks import InputError
 from aejax.data import Batch
-from aejax.factory import Method, Positive, Probability, Term, Tx, check_data, factory, optimisers
+from aejax.factory import Method, Positive, Probability, Term, Tx, check_data, check_prior, factory, optimisers
 from aejax.methods.ae import AE
 
 __all__ = ["BEGAN", "began", "began_disc_loss", "began_gen_loss"]
@@ -45,6 +46,8 @@ class BEGAN(AE):
 
     def setup(self) -> None:
         super().setup()
+        if self.generator is None:
+            raise InputError("This BEGAN has no generator: build it with BEGAN.dense or BEGAN.conv, or give one.")
         self.balance = self.param("balance", nn.initializers.zeros, ())
 
     def __call__(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
@@ -77,7 +80,7 @@ class HParams(NamedTuple):
     gamma: Probability = 0.5
     """The error of generated images as a share of that of real ones; the lower, the more alike they are."""
     gain: Positive = 1e-3
-    """Of the controller, on errors as means over pixels: the paper's lambda_k."""
+    """Of the controller, on errors as means over pixels: the paper's lambda_k, whose pixels lie in [-1, 1]."""
 
 
 @partial(jax.jit, static_argnames=("model",))
@@ -102,7 +105,7 @@ def began_gen_loss(params: Params, batch: Batch, key: jax.Array, *, model: BEGAN
     return began.error(began.sample(jax.random.split(key)[1], len(batch.x))).mean(), {}
 
 
-def balance_rule(model: BEGAN, **knobs: Any) -> Rule:
+def balance_rule(model: BEGAN, axis_name: str | None = None, **knobs: Any) -> Rule:
     """The controller: `k <- clip(k + gain (gamma L(x) - L(G(z))), 0, 1)`, with errors as means over pixels.
 
     Reports k before the step, and `convergence`, equation 6: `L(x) + |gamma L(x) - L(G(z))|` of means over the batch.
@@ -111,7 +114,9 @@ def balance_rule(model: BEGAN, **knobs: Any) -> Rule:
     def measure(params: Params, batch: Batch, key: jax.Array, *, gamma: Any, gain: Any) -> tuple[Any, Metrics]:
         began = model.bind({"params": params})
         real, fake = began.error(batch.x), began.error(began.sample(jax.random.split(key)[1], len(batch.x)))
-        convergence = real.mean() + jnp.abs(gamma * real.mean() - fake.mean())
+        means = real.mean(), fake.mean()
+        means = means if axis_name is None else jax.lax.pmean(means, axis_name)
+        convergence = means[0] + jnp.abs(gamma * means[0] - means[1])
         sums = gamma * real.sum() - fake.sum(), jnp.asarray(batch.x.size, real.dtype)
         return sums, {"balance": began.balance, "convergence": convergence}
 
@@ -130,11 +135,15 @@ def began(
     Returns:
       `disc` moves `encoder` and `decoder`, `gen` moves `generator`, the rule `control` `balance`.
     """
+    check_prior(model)
+    likelihood = likelihoods.get(model.likelihood)
+    if likelihood.numbers > 1 or likelihood.own_parameter or likelihood.coupled:
+        raise InputError(f"BEGAN has an absolute error and no use for {likelihood}; use bernoulli or gaussian.")
     own = optimisers(tx, {"disc": hparams.lr, "gen": hparams.gen_lr})
     players: dict[str, Player | Rule] = {
         "disc": Player(partial(began_disc_loss, model=model), ("encoder", "decoder"), own["disc"]),
         "gen": Player(partial(began_gen_loss, model=model), ("generator",), own["gen"]),
-        "control": balance_rule(model, gamma=hparams.gamma, gain=hparams.gain),
+        "control": balance_rule(model, axis_name, gamma=hparams.gamma, gain=hparams.gain),
     }
     return play(players, [["disc", "gen", "control"]], axis_name=axis_name, check=partial(check_data, model))
 

@@ -57,6 +57,7 @@ cvae = one_player(
     CVAE,
     HParams,
     player="elbo",
+    learns_prior=True,
     notes="The bound is on log p(x|y), equation 4 of the paper, with `N(0, I)` for its prior network.",
 )
 

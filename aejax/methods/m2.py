@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from aejax import likelihoods
 from aejax.algorithm import Algorithm, Metrics, Params, Player, play
 from aejax.checks import InputError
 from aejax.data import Batch, check_examples
@@ -20,6 +21,7 @@ from aejax.factory import Method, NonNegative, Positive, Term, Tx, check_data, f
 from aejax.methods.cvae import CVAE
 from aejax.methods.vae import terms
 from aejax.nets import MLP
+from aejax.precision import widen
 
 __all__ = ["M2", "SemiBatch", "m2", "m2_loss"]
 
@@ -55,6 +57,11 @@ class M2(CVAE):
     def __call__(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         self.classify(x)
         return super().__call__(x, *condition)
+
+    def setup(self) -> None:
+        super().setup()
+        if self.classifier is None:
+            raise InputError("This M2 has no classifier: build it with M2.dense or M2.conv, or give one.")
 
     def classify(self, x: jax.Array) -> jax.Array:
         """Logits of q(y|x): `[B, ...] -> [B, num_classes]`."""
@@ -100,13 +107,13 @@ def m2_loss(
     few_key, many_key = jax.random.split(key)
     labelled = _bound(model, params, few, few_key).mean()
 
-    log_q = jax.nn.log_softmax(m2.classify(many.x))
+    log_q = jax.nn.log_softmax(widen(m2.classify(many.x)))
     classes = jnp.arange(model.num_classes, dtype=jnp.int32)
     each = lambda y, key: _bound(model, params, Batch(many.x, jnp.full(len(many.x), y)), key)
     of_class = jax.vmap(each)(classes, jax.random.split(many_key, model.num_classes)).T
     unlabelled = jnp.sum(jnp.exp(log_q) * (of_class + log_q), axis=1).mean()
 
-    logits = m2.classify(few.x)
+    logits = widen(m2.classify(few.x))
     class_nats = optax.softmax_cross_entropy_with_integer_labels(logits, few.y).mean()
     error = jnp.mean(logits.argmax(axis=1) != few.y, dtype=logits.dtype)
     bounds = {"labelled_bound_nats": labelled, "unlabelled_bound_nats": unlabelled}
@@ -121,15 +128,20 @@ def _bound(model: M2, params: Params, batch: Batch, key: jax.Array) -> jax.Array
 
 def check_streams(model: M2, data: SemiBatch) -> None:
     """`factory.check_data` of both streams; the second needs no labels."""
-    if not isinstance(data, SemiBatch):
+    if not (isinstance(data, SemiBatch) and all(hasattr(part, "x") for part in data)):
         raise InputError(f"The data are a {type(data).__name__}; wanted is m2.SemiBatch(Batch(x, y), Batch(x)).")
     check_data(model, data.labelled)
+    shapes = [part.x.shape[1:] for part in data]
+    if shapes[0] != shapes[1]:
+        raise InputError(f"Labelled examples have the shape {shapes[0]}, others {shapes[1]}; they have to be alike.")
     check_examples(data, model.likelihood)
 
 
 @factory
 def m2(model: M2, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis_name: str | None = None) -> Algorithm:
     """The one-player game on two streams: `elbo` moves `encoder`, `decoder` and `classifier`; arguments as of `vae`."""
+    if likelihoods.get(model.likelihood).coupled:
+        raise InputError("M2 decodes each example as every class; fix the variance: Gaussian(variance).")
     loss = partial(m2_loss, model=model)
     elbo = Player(loss, model.groups, optimisers(tx, {"elbo": hparams.lr})["elbo"], knobs={"alpha": hparams.alpha})
     return play({"elbo": elbo}, [["elbo"]], axis_name=axis_name, check=partial(check_streams, model))

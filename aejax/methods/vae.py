@@ -105,7 +105,7 @@ def vae_loss(
     return recon + beta * kl, {"recon_nats": recon, "kl_nats": kl, "bound_nats": recon + kl, "sse": each.sse.mean()}
 
 
-vae = one_player("vae", vae_loss, VAE, HParams, player="elbo")
+vae = one_player("vae", vae_loss, VAE, HParams, player="elbo", learns_prior=True)
 
 METHOD = Method(
     VAE,

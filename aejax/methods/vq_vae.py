@@ -16,7 +16,18 @@ from jax.scipy.special import entr
 from aejax.algorithm import Algorithm, Metrics, Params, Player, Rule, play
 from aejax.checks import InputError
 from aejax.data import Batch
-from aejax.factory import Method, NonNegative, Positive, Probability, Term, Tx, check_data, factory, optimisers
+from aejax.factory import (
+    Method,
+    NonNegative,
+    Positive,
+    Probability,
+    Term,
+    Tx,
+    check_data,
+    check_prior,
+    factory,
+    optimisers,
+)
 from aejax.methods.ae import AE, reconstruction
 from aejax.nets import quantise
 
@@ -36,8 +47,11 @@ class VQVAE(AE):
 
     def setup(self) -> None:
         super().setup()
-        if self.latent_dim % self.entry_dim:
-            raise InputError(f"latent_dim={self.latent_dim} is not divided by entry_dim={self.entry_dim}.")
+        if self.entry_dim < 1 or self.num_entries < 1 or self.latent_dim % self.entry_dim:
+            raise InputError(
+                f"entry_dim={self.entry_dim} and num_entries={self.num_entries}: both are at least 1, and entry_dim"
+                f" divides latent_dim={self.latent_dim}."
+            )
         self.codebook = quantise.Codebook(self.num_entries, self.entry_dim)
 
     def vectors(self, x: jax.Array) -> jax.Array:
@@ -74,7 +88,8 @@ def vq_vae_loss(
 ) -> tuple[jax.Array, Metrics]:
     """Negative log-likelihood of the reconstruction, plus `commitment` times `|z_e - e|^2`, with e held fixed.
 
-    Equation 3 without its middle term, which the running means replace; `commitment` is its beta.
+    Equation 3 without its middle term, which the running means replace; `commitment` is its beta. Both terms are sums
+    over the numbers of an example; the paper has means over the vectors of its code, and so a smaller weight for more.
 
     Args:
       params, batch, key, model: as in `ae_loss`, `params["codebook"]` beside; the key is ignored.
@@ -90,14 +105,15 @@ def vq_vae_loss(
     return recon + commitment * gap, {**metrics, "commitment_sq": gap}
 
 
-def codebook_rule(model: VQVAE, decay: float | jax.Array) -> Rule:
+def codebook_rule(model: VQVAE, decay: float | jax.Array, axis_name: str | None = None) -> Rule:
     """Moves the codebook; reports `perplexity`, `exp` of the entropy of a batch's choices: 1 to K entries in use."""
 
     def measure(params: Params, batch: Batch, key: jax.Array, *, decay: Any) -> tuple[Any, Metrics]:
         bound = model.bind({"params": params})
         vectors = bound.vectors(batch.x)
         seen = quantise.choices(vectors, bound.codebook.nearest(vectors), model.num_entries)
-        return seen, {"perplexity": jnp.exp(entr(seen["counts"] / seen["counts"].sum()).sum())}
+        counts = seen["counts"] if axis_name is None else jax.lax.psum(seen["counts"], axis_name)
+        return seen, {"perplexity": jnp.exp(entr(counts / counts.sum()).sum())}
 
     def update(params: Params, seen: Any, key: jax.Array, *, decay: Any) -> Params:
         return {"codebook": quantise.moved(params["codebook"], seen, decay)}
@@ -122,11 +138,12 @@ def vq_vae(
     Returns:
       `recon` moves `encoder` and `decoder`, the rule `codebook` the codebook; `start` sets that among the data's codes.
     """
+    check_prior(model)
     loss = partial(vq_vae_loss, model=model)
     own = optimisers(tx, {"recon": hparams.lr})
     players: dict[str, Player | Rule] = {
         "recon": Player(loss, model.groups, own["recon"], knobs={"commitment": hparams.commitment}),
-        "codebook": codebook_rule(model, hparams.decay),
+        "codebook": codebook_rule(model, hparams.decay, axis_name),
     }
     start, check = partial(from_data, model), partial(check_data, model)
     return play(players, [["recon", "codebook"]], axis_name=axis_name, start=start, check=check)

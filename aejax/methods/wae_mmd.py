@@ -12,6 +12,7 @@ import jax
 
 from aejax import divergences, parallel, priors
 from aejax.algorithm import Metrics
+from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.factory import Method, NonNegative, Positive, Term, one_player
 from aejax.methods.ae import AE, reconstruction
@@ -67,8 +68,10 @@ def wae_mmd_loss(
       batch: unbiased, and about half of the time negative once codes and prior agree.
 
     Raises:
-      AssertionError: a batch of a single example.
+      InputError: a batch of a single example.
     """
+    if len(batch.x) < 2:
+        raise InputError("An MMD needs at least 2 examples in a batch, on each device; got 1.")
     wae = model.bind({"params": params})
     z = wae.encode(batch.x)
     recon, metrics = reconstruction(params, z, batch.x, model=model)

@@ -77,6 +77,8 @@ class Autoencoder(nn.Module):
         **fields: Any,
     ) -> Self:
         """A dense autoencoder on vectors `[B, D]`, its decoder the mirror image of its encoder."""
+        if tied and cls.code_size(latent_dim) != latent_dim:
+            raise InputError(f"The decoder of {cls.__name__} takes less than its encoder returns: it cannot be tied.")
         encoder = MLP((*hidden_dims, cls.code_size(latent_dim)), activation, code_activation, use_bias)
         outputs = cls.decoder_shape((data_dim,), tied=tied, **fields)
         decoder: nn.Module

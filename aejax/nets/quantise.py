@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from aejax.precision import wide
+
 
 class Codebook(nn.Module):
     """K vectors, each a sum of vectors that chose it divided by their number, both running (`moved`).
@@ -26,19 +28,25 @@ class Codebook(nn.Module):
 
     def nearest(self, vectors: jax.Array) -> jax.Array:
         """The number of the entry nearest to each vector, of equal ones the first: `[..., dim] -> [...]` int32."""
-        entries, flat = self(), vectors.reshape(-1, self.dim)
-        gaps = jnp.square(entries).sum(axis=1)[None] - 2 * flat @ entries.T  # but for |v|^2, the same for all
-        return gaps.argmin(axis=1).reshape(vectors.shape[:-1])
+        return nearest(vectors.reshape(-1, self.dim), self()).reshape(vectors.shape[:-1])
+
+
+def nearest(vectors: jax.Array, entries: jax.Array) -> jax.Array:
+    """The row of `entries` `[K, dim]` nearest to each of `vectors` `[N, dim]`, `[N]` int32."""
+    centre = entries.mean(axis=0, keepdims=True)  # about which the squares lose no digits
+    vectors, entries = vectors - centre, entries - centre
+    products = jnp.matmul(vectors, entries.T, precision="highest")
+    return (jnp.square(entries).sum(axis=1)[None] - 2 * products).argmin(axis=1)  # |v|^2 is the same for all
 
 
 def straight_through(vectors: jax.Array, entries: jax.Array) -> jax.Array:
     """The entries, with the gradient of the vectors that they stand for."""
-    return vectors + jax.lax.stop_gradient(entries - vectors)
+    return jax.lax.stop_gradient(entries) + (vectors - jax.lax.stop_gradient(vectors))
 
 
 def choices(vectors: jax.Array, chosen: jax.Array, num_entries: int) -> dict[str, jax.Array]:
     """How many vectors chose each entry, `[K, 1]`, and their sums, `[K, dim]`."""
-    one_hot = jax.nn.one_hot(chosen.reshape(-1), num_entries, dtype=vectors.dtype)
+    one_hot = jax.nn.one_hot(chosen.reshape(-1), num_entries, dtype=wide(vectors.dtype))
     return {"counts": one_hot.sum(axis=0)[:, None], "sums": one_hot.T @ vectors.reshape(-1, vectors.shape[-1])}
 
 
@@ -71,8 +79,7 @@ def k_means(vectors: jax.Array, num_entries: int, *, num_rounds: int = 10) -> ja
     """
 
     def closer(_: int, centres: jax.Array) -> jax.Array:
-        gaps = jnp.square(centres).sum(axis=1)[None] - 2 * vectors @ centres.T
-        seen = choices(vectors, gaps.argmin(axis=1), num_entries)
+        seen = choices(vectors, nearest(vectors, centres), num_entries)
         return jnp.where(seen["counts"] > 0, seen["sums"] / jnp.maximum(seen["counts"], 1), centres)
 
     first = jnp.tile(vectors, (-(-num_entries // len(vectors)), 1))[:num_entries]

@@ -47,6 +47,21 @@ def test_the_losses_by_hand(params):
     assert float(began_gen_loss(params, Batch(X), KEY, model=MODEL)[0]) == pytest.approx(other, rel=1e-5)
 
 
+def test_the_gradient_of_the_autoencoder_sees_generated_images(params):
+    """Against central differences in float64, along one direction."""
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda v: jnp.asarray(v, jnp.float64) + 0.1, params)  # away from the kinks at zero
+        way = jax.tree.map(lambda v: jnp.cos(jnp.arange(v.size, dtype=v.dtype)).reshape(v.shape), wide["decoder"])
+        batch = Batch(jnp.asarray(X, jnp.float64))
+
+        def loss(t):
+            moved = jax.tree.map(lambda v, w: v + t * w, wide["decoder"], way)
+            return began_disc_loss(wide | {"decoder": moved}, batch, KEY, model=MODEL)[0]
+
+        slope = (loss(1e-6) - loss(-1e-6)) / 2e-6
+        assert float(jax.grad(loss)(0.0)) == pytest.approx(float(slope), rel=1e-6)
+
+
 @pytest.mark.parametrize(("start", "gain"), [(0.25, 0.1), (0.9, 1e3), (0.5, 0.0001)])
 def test_the_controller_by_hand_and_within_its_bounds(params, start, gain):
     algo = began(MODEL, gamma=0.7, gain=gain, tx=optax.sgd)

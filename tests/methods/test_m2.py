@@ -51,6 +51,14 @@ def test_the_bounds_are_the_likelihoods_where_the_posteriors_are_exact(params):
     )
 
 
+def test_another_posterior_loosens_the_bounds_by_its_divergence(params):
+    """The decoder does not look at the code, so KL(N(m, 1) | N(0, 1)) = m^2 / 2 is all that comes in."""
+    encoder = {"net": {"dense_0": params["encoder"]["net"]["dense_0"] | {"bias": jnp.array([1.5, 0.0])}}}
+    shifted, exact = (m2_loss(p, DATA, KEY, model=MODEL)[1] for p in (params | {"encoder": encoder}, params))
+    for name in ("labelled_bound_nats", "unlabelled_bound_nats"):
+        assert float(shifted[name] - exact[name]) == pytest.approx(1.5**2 / 2, rel=1e-5)
+
+
 def test_another_classifier_loosens_the_bound_by_its_divergence(params):
     """L(q) = -log p(x) + KL(q(y|x) | p(y|x))."""
     flat = params | {"classifier": jax.tree.map(jnp.zeros_like, params["classifier"])}

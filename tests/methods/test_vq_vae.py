@@ -91,13 +91,15 @@ def test_player_and_rule_share_one_pass_through_the_encoder():
 def test_one_codebook_on_one_and_many_devices(params, way):
     def last(axis_name=None, **options):
         algo = vq_vae(MODEL, tx=optax.sgd, axis_name=axis_name)
-        return list(training.train(algo, algo.init(params), DATA, KEY, **SIZES, **options))[-1].state.params
+        chunk = list(training.train(algo, algo.init(params), DATA, KEY, **SIZES, **options))[-1]
+        return chunk.state, {name: values[-1] for name, values in chunk.metrics.items()}
 
-    one = last()
+    one, expected = last()
     for devices in (2, min(8, jax.device_count())):
-        many = last(None if way == "jit" else parallel.AXIS, parallel=way, devices=devices)
-        for name in ("sums", "counts"):
-            np.testing.assert_allclose(many["codebook"][name], one["codebook"][name], rtol=1e-5, atol=1e-6)
+        many, metrics = last(None if way == "jit" else parallel.AXIS, parallel=way, devices=devices)
+        codebooks = many.params["codebook"], one.params["codebook"]
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *codebooks)
+        np.testing.assert_allclose(metrics["codebook/perplexity"], expected["codebook/perplexity"], rtol=1e-5)
 
 
 def test_an_entry_that_nothing_chooses_keeps_its_place():
@@ -109,6 +111,14 @@ def test_an_entry_that_nothing_chooses_keeps_its_place():
     np.testing.assert_allclose(entries, [[1.0], [3.0]], rtol=1e-4)
 
 
+def test_the_nearest_entry_is_found_far_from_the_origin():
+    entries = np.random.default_rng(1).normal(size=(64, 4)) + 1e4
+    vectors = np.random.default_rng(2).normal(size=(500, 4)) + 1e4
+    entries, vectors = entries.astype(np.float32), vectors.astype(np.float32)
+    exact = np.square(vectors.astype(np.float64)[:, None] - entries.astype(np.float64)[None]).sum(-1).argmin(1)
+    assert (np.asarray(quantise.nearest(jnp.asarray(vectors), jnp.asarray(entries))) == exact).mean() > 0.995
+
+
 def test_the_codebook_begins_at_centres_of_the_codes(params):
     """No centre of k-means can be moved: each is the mean of the vectors nearest to it."""
     entries = np.asarray(params["codebook"]["sums"], np.float64)
@@ -116,5 +126,5 @@ def test_the_codebook_begins_at_centres_of_the_codes(params):
     chosen = np.square(vectors[:, None] - entries[None]).sum(axis=-1).argmin(axis=1)
     means = np.stack([vectors[chosen == k].mean(axis=0) for k in range(3)])
     assert np.abs(means - entries).max() < 0.05 * np.abs(entries).max()
-    with pytest.raises(InputError, match="latent_dim=4 is not divided by entry_dim=3"):
+    with pytest.raises(InputError, match="entry_dim divides latent_dim=4"):
         init_params(VQVAE.dense(6, 4, entry_dim=3), KEY, DATA.x)
