@@ -7,99 +7,33 @@ same encoder.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from aejax.checks import InputError
+from aejax.game import (
+    Algorithm,
+    Loss,
+    Metrics,
+    Params,
+    Phase,
+    Player,
+    Refresh,
+    Rule,
+    TrainState,
+    accept,
+    check_game,
+    keep_params,
+)
 from aejax.nets import has_convolution
-
-Params = dict[str, Any]
-Metrics = dict[str, jax.Array]
-Loss = Callable[..., tuple[jax.Array, Metrics]]
 
 # What a key is folded with: phases use 0, 1, 2, ...; these are counted up, but for the transforms, counted down.
 _UPDATE, _REFRESH, _TRANSFORM = 2**30, 2**30 + 2**29, 2**31 - 1
-_FEW = 256  # examples that a check goes through a transform with
-
-
-class TrainState(NamedTuple):
-    """All that a run carries: arrays only, no functions, no keys, no configuration."""
-
-    step: jax.Array  # () int32, steps done
-    params: Params  # by group
-    opt_states: dict[str, Any]  # by player
-
-
-class Player(NamedTuple):
-    """One objective of a game."""
-
-    loss: Loss  # (params, batch, key, **knobs) -> (scalar, metrics); sees all params, is differentiated in its groups
-    groups: tuple[str, ...]  # the top-level entries of params that it moves: Linen submodules, or a lone parameter
-    tx: optax.GradientTransformation
-    coupled: bool = False  # whether the loss is no mean over the examples of the batch: rates, covariances, MMD
-    knobs: Mapping[str, Any] = MappingProxyType({})  # further arguments: numbers, or schedules of `aejax.schedules`
-
-
-class Rule(NamedTuple):
-    """What moves parameters without a gradient: EMA codebooks, target networks, controllers, counters.
-
-    `measure` is what depends on the batch; its sums are added up over the devices. `update` then runs alike on each, so
-    ratios and clips are right there. Within a phase a rule sees the parameters of before the phase, as players do.
-    The leaves of its groups are float32.
-    """
-
-    measure: Callable[..., tuple[Any, Metrics]]  # (params, batch, key, **knobs) -> (sums, metrics)
-    update: Callable[..., Params]  # (params, sums, key, **knobs) -> new values of its groups
-    groups: tuple[str, ...]
-    coupled: bool = True  # whether its metrics are no means over the examples of the batch
-    knobs: Mapping[str, Any] = MappingProxyType({})  # further arguments of both, as those of a `Player`
-
-
-class Phase(NamedTuple):
-    """Players that move together, `times` times in a row, each time on its own part of the batch.
-
-    Part j is rows j, j + times, ... of the batch. The learning rate is that of the step, whatever `times` is.
-    """
-
-    players: tuple[str, ...]
-    times: int = 1
-
-
-class Refresh(NamedTuple):
-    """What is computed from the whole data now and then, such as the targets of a clustering.
-
-    It runs before each step whose number, counted from 0, is a multiple of `every`.
-    """
-
-    update: Callable[[Params, Any, jax.Array], Params]  # (params, data, key) -> new values of its groups
-    groups: tuple[str, ...]
-    every: int  # steps
-
-
-def _keep(params: Params, data: Any, key: jax.Array) -> Params:
-    return params
-
-
-def _pass(data: Any) -> None:
-    return None
-
-
-class Algorithm(NamedTuple):
-    """A method, whole. Any state with `.step` and `.params` will do; `play` builds the usual one."""
-
-    init: Callable[[Params], Any]  # params -> state
-    step: Callable[[Any, Any, jax.Array], tuple[Any, Metrics]]  # (state, batch, key) -> (state, metrics)
-    evaluate: Callable[[Any, Any, jax.Array], Metrics]  # (state, batch, key) -> metrics
-    axis_name: str | None = None  # the mapped axis that it averages over, if any
-    start: Callable[[Params, Any, jax.Array], Params] = _keep  # (params, data, key) -> params, once, before `init`
-    refreshes: tuple[Refresh, ...] = ()
-    check: Callable[[Any], None] = _pass  # refuses data, on the host, that it cannot be trained on
-    coupled: bool = False  # whether some metric is no mean over the examples of the batch
-    layers: int = 0  # of `transform_batch`
+_BLOCK = 4096  # examples at once that a check takes through a transform
 
 
 def play(
@@ -107,9 +41,9 @@ def play(
     phases: Sequence[Sequence[str] | Phase],
     *,
     axis_name: str | None = None,
-    start: Callable[[Params, Any, jax.Array], Params] = _keep,
+    start: Callable[[Params, Any, jax.Array], Params] = keep_params,
     refreshes: Sequence[Refresh] = (),
-    check: Callable[[Any], None] = _pass,
+    check: Callable[[Any], None] = accept,
 ) -> Algorithm:
     """Builds the algorithm that plays a game.
 
@@ -119,7 +53,8 @@ def play(
     caller's.
 
     A knob that is a schedule has the value of `state.step` in `step`, and its final value in `evaluate`: while the
-    weight of a term rises, the lowest loss would be the first one. Schedules of learning rates count steps of the game.
+    weight of a term rises, the lowest loss would be the first one. Schedules of learning rates count steps of the game,
+    also in a phase that is played several times (not those of `optax.inject_hyperparams` and `optax.MultiSteps`).
 
     Args:
       players: players and rules by name; the name is the prefix of their metrics.
@@ -149,7 +84,7 @@ def play(
       >>> float(metrics["fit/loss"]), float(state.params["w"])
       (1.0, 1.0)
     """
-    order = _check_game(players, phases)
+    order = check_game(players, phases, refreshes)
     parts = max(phase.times for phase in order)
 
     def init(params: Params) -> TrainState:
@@ -173,7 +108,7 @@ def play(
                 groups, terms = _apply_rule(player, state, batch, draws, shared, axis_name)
             else:
                 loss = _loss(name, player, state.step)
-                groups, opt_states[name], terms = _move(player, loss, name, state, batch, draws, axis_name)
+                groups, opt_states[name], terms = _move(player, loss, name, state, batch, draws, axis_name, phase.times)
             own |= groups
             metrics |= {f"{name}/{term}": value for term, value in terms.items()}
         return TrainState(state.step, {**state.params, **own}, opt_states), metrics
@@ -222,7 +157,8 @@ def transform_batch(algo: Algorithm, transform: Callable[[jax.Array, Any], Any])
 
     Args:
       algo: any algorithm whose state has `.step`.
-      transform: `(key, batch) -> batch`, pure; the key is consumed.
+      transform: `(key, batch) -> batch`, pure; the key is consumed. It may bring `transform.check(data)`, which refuses
+        what it cannot transform.
     """
     use = _TRANSFORM - algo.layers
 
@@ -238,16 +174,19 @@ def transform_batch(algo: Algorithm, transform: Callable[[jax.Array, Any], Any])
 
         return refresh._replace(update=update)
 
-    def check(data: Any) -> None:  # of what the method will see, as far as a few examples tell
-        few = jax.tree.map(lambda v: jnp.asarray(v[:_FEW]), data)
-        algo.check(transform(jax.random.key(0), few))
+    def check(data: Any) -> None:
+        getattr(transform, "check", accept)(data)
+        longest = max(len(leaf) for leaf in jax.tree.leaves(data))
+        for start in range(0, longest, _BLOCK):  # all of what the method will see, in one draw
+            rows = np.arange(start, min(start + _BLOCK, longest))
+            algo.check(transform(jax.random.key(0), jax.tree.map(lambda v: jnp.asarray(v)[rows % len(v)], data)))  # noqa: B023
 
     return algo._replace(
         step=lambda state, batch, key: algo.step(state, drawn(state, batch, key), key),
         evaluate=lambda state, batch, key: algo.evaluate(state, drawn(state, batch, key), key),
-        start=algo.start if algo.start is _keep else start,
+        start=algo.start if algo.start is keep_params else start,
         refreshes=tuple(map(refreshed, algo.refreshes)),
-        check=algo.check if algo.check is _pass else check,
+        check=algo.check if algo.check is accept else check,
         layers=algo.layers + 1,
     )
 
@@ -289,7 +228,14 @@ def _loss(name: str, player: Player, step: jax.Array | None) -> Loss:
 
 
 def _move(
-    player: Player, loss: Loss, name: str, state: TrainState, batch: Any, key: jax.Array, axis_name: str | None
+    player: Player,
+    loss: Loss,
+    name: str,
+    state: TrainState,
+    batch: Any,
+    key: jax.Array,
+    axis_name: str | None,
+    times: int,
 ) -> tuple[Params, Any, Metrics]:
     """One optimiser step of one player: (its moved groups, its optimiser state, its metrics)."""
     params, own = state.params, _own(state.params, player)
@@ -298,7 +244,9 @@ def _move(
         return loss({**params, **own}, batch, key)
 
     def value_fn(own: Params) -> jax.Array:
-        return of(own)[0] if axis_name is None else jax.lax.pmean(of(_varying(own, axis_name))[0], axis_name)
+        if axis_name is None:
+            return of(own)[0]
+        return jax.lax.pmean(of(jax.lax.pmean(own, axis_name))[0], axis_name)  # whose gradient pmap would not average
 
     if axis_name is None:
         (value, terms), grads = jax.value_and_grad(of, has_aux=True)(own)
@@ -308,7 +256,7 @@ def _move(
         (value, terms), grads = jax.value_and_grad(of, has_aux=True)(_varying(own, axis_name))
         value, terms, grads = jax.lax.pmean((value, terms, grads), axis_name)
     update = optax.with_extra_args_support(player.tx).update
-    opt_state = _at_step(state.opt_states[name], state.step)
+    opt_state = state.opt_states[name] if times == 1 else _at_step(state.opt_states[name], state.step)
     updates, opt_state = update(grads, opt_state, own, value=value, grad=grads, value_fn=value_fn)
     return optax.apply_updates(own, updates), opt_state, {**terms, "loss": value}
 
@@ -318,10 +266,10 @@ def _varying(tree: Any, axis_name: str) -> Any:
 
 
 def _at_step(opt_state: Any, step: jax.Array) -> Any:
-    """Schedules of learning rates count steps of the game, however often a player moves in one."""
-    is_schedule = lambda node: isinstance(node, optax.ScaleByScheduleState)
-    set_count = lambda node: node._replace(count=step) if is_schedule(node) else node
-    return jax.tree.map(set_count, opt_state, is_leaf=is_schedule)
+    """Schedules of learning rates count steps of the game, but those within a MultiSteps, which counts for itself."""
+    is_known = lambda node: isinstance(node, optax.ScaleByScheduleState | optax.MultiStepsState)
+    set_count = lambda node: node._replace(count=step) if isinstance(node, optax.ScaleByScheduleState) else node
+    return jax.tree.map(set_count, opt_state, is_leaf=is_known)
 
 
 def _apply_rule(
@@ -329,7 +277,10 @@ def _apply_rule(
 ) -> tuple[Params, Metrics]:
     """(New values of its groups, its metrics); `shared` is the same on every device."""
     knobs = _knobs(rule, state.step)
-    sums, terms = rule.measure(state.params, batch, key, **knobs)
+    measured = rule.measure(state.params, batch, key, **knobs)
+    if not (isinstance(measured, tuple) and len(measured) == 2 and isinstance(measured[1], Mapping)):
+        raise InputError(f"The measure of a rule returns a {type(measured).__name__}; wanted is (sums, metrics).")
+    sums, terms = measured
     _check_scalars("a rule", terms)
     if axis_name is not None:
         sums, terms = jax.lax.psum(sums, axis_name), jax.lax.pmean(terms, axis_name)
@@ -337,6 +288,8 @@ def _apply_rule(
 
 
 def _checked(what: str, new: Params, groups: tuple[str, ...]) -> Params:
+    if not isinstance(new, Mapping):
+        raise InputError(f"{what} returns a {type(new).__name__}; wanted is a dict of its groups, {sorted(groups)}.")
     if set(new) != set(groups):
         raise InputError(f"{what} returns {sorted(new)}; its groups are {sorted(groups)}.")
     return new
@@ -372,36 +325,3 @@ def _repeat(one: Callable[..., Any], state: TrainState, parts: Any) -> tuple[Tra
         return state, terms
     state, log = jax.lax.scan(one, state, parts)
     return state, jax.tree.map(lambda v: v[-1], log)
-
-
-def _check_game(players: Mapping[str, Any], phases: Sequence[Any]) -> tuple[Phase, ...]:
-    """The phases as such; refuses what is no game."""
-    if not players or not phases or not all(phases):
-        raise InputError("A game needs at least one player, one phase, and a player in every phase.")
-    for name, player in players.items():
-        if isinstance(player.groups, str):
-            raise InputError(f"Player {name!r} moves {player.groups!r}, a string; write ({player.groups!r},).")
-        if not player.groups:
-            raise InputError(f"Player {name!r} moves no group of parameters; name one.")
-        if isinstance(player, Player) and not hasattr(player.tx, "update"):
-            raise InputError(
-                f"Player {name!r} has tx={getattr(player.tx, '__name__', player.tx)!r}; an optimiser is wanted, such"
-                " as optax.adam(1e-3). (Factories like ae(model) take the function, tx=optax.adam.)"
-            )
-    for phase in phases:
-        if isinstance(phase, str):
-            raise InputError(f"Phase {phase!r} is a string; write [{phase!r}].")
-    order = tuple(phase if isinstance(phase, Phase) else Phase(tuple(phase)) for phase in phases)
-    for phase in order:
-        names = list(phase.players)
-        unknown = sorted(set(names) - set(players))
-        if unknown:
-            raise InputError(f"Phase {names} names unknown players {unknown}; known: {sorted(players)}.")
-        moved = [group for name in names for group in players[name].groups]
-        twice = sorted({group for group in moved if moved.count(group) > 1})
-        if twice:
-            raise InputError(f"Phase {names} moves {twice} twice; put the players into phases of their own.")
-    often = {phase.times for phase in order}
-    if min(often) < 1 or len(often - {1}) > 1:
-        raise InputError(f"Phases are played {sorted(often)} times; one number above 1 divides the batch, beside 1.")
-    return order

@@ -19,11 +19,11 @@ class DivergedError(ArithmeticError):
       term: the losses and metrics that said so, `player/term`; or `params`, or `the optimiser's state`.
     """
 
-    def __init__(self, step: int, term: str, ranges: str = ""):
+    def __init__(self, step: int, term: str, ranges: str = "", at_start: bool = False):
         clip = "clip the gradients (--clip 1 on the command line, optax.clip_by_global_norm in Python)"
         if "/" not in term:
             text = f"{term} is not finite after step {step}: lower the learning rate, or {clip}."
-        elif step == 1:
+        elif at_start:
             text = (
                 f"{term} is not finite at step 1, before anything was learned: the data or the parameters that it began"
                 " with are at fault, not the learning rate."

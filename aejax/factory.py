@@ -6,6 +6,7 @@ table of players themselves, under `factory`.
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial, wraps
 from types import MappingProxyType
@@ -113,7 +114,7 @@ def factory(build: Callable[..., Algorithm]) -> Callable[..., Algorithm]:
         bound.apply_defaults()
         model, hparams, tx, *_ = bound.args
         hparams = _checked(build.__name__, default, hparams)._replace(**given)
-        check_knobs(hparams)
+        check_knobs(hparams, type(default))
         _check_tx(tx)
         return _build(build, model, hparams, tx, bound.kwargs)
 
@@ -182,7 +183,7 @@ def one_player(
     ]
     build.__signature__ = inspect.Signature(parameters, return_annotation=Algorithm)  # type: ignore[attr-defined]
     build.__name__ = build.__qualname__ = name
-    build.__module__ = hparams.__module__
+    build.__module__ = sys._getframe(1).f_globals["__name__"]  # of the method's file, as NamedTuple does
     build.__doc__ = _document(loss, model, hparams, player, [p.name for p in static], notes)
     return factory(build)
 
@@ -218,15 +219,17 @@ def optimisers(tx: Any, rates: Mapping[str, Any]) -> dict[str, optax.GradientTra
     return made
 
 
-def check_knobs(hparams: Any) -> None:
-    """Refuses knobs that are no numbers, or out of the range that their types say; traced ones pass."""
-    ranges = get_type_hints(type(hparams), include_extras=True)
+def check_knobs(hparams: Any, known: type | None = None) -> None:
+    """Refuses knobs that are no numbers, or out of the range that the types of `known` (or their own) say."""
+    ranges = get_type_hints(known or type(hparams), include_extras=True)
     for name, value in hparams._asdict().items():
+        if hasattr(value, "ends"):
+            value.check(name)
         ends = getattr(value, "ends", (value,))
         if not all(isinstance(end, int | float | np.number | jax.Array) and np.ndim(end) == 0 for end in ends):
             raise InputError(
                 f"{name} is {value!r}; a number is wanted, or one of aejax.schedules: Ramp, Cycle, Decay."
-                + (" Many numbers at once are for aejax.sweep or jax.vmap." if np.ndim(value) else "")
+                + (" Many numbers at once are for aejax.sweep.sweep or jax.vmap." if np.ndim(value) else "")
             )
         for check in getattr(ranges[name], "__metadata__", ()):
             check(**{name: value})

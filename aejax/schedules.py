@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from aejax.checks import InputError, nearest
+from aejax.checks import InputError, check_non_negative, check_positive, check_probability, nearest
 
 Peak = float | jax.Array
 
@@ -117,6 +117,10 @@ class Ramp(NamedTuple):
     stop: float = 1.0
     num_steps: float = 1000.0
 
+    def check(self, name: str) -> None:
+        """Refuses lengths that cannot be; the name is that of the knob."""
+        check_positive(**{f"{name}.num_steps": self.num_steps})
+
     def __call__(self, step: Any) -> jax.Array:
         return self.start + (self.stop - self.start) * jnp.clip(step / self.num_steps, 0.0, 1.0)
 
@@ -149,6 +153,11 @@ class Cycle(NamedTuple):
     period: float = 1000.0
     share: float = 0.5
 
+    def check(self, name: str) -> None:
+        """As in `Ramp`."""
+        check_positive(**{f"{name}.period": self.period, f"{name}.share": self.share})
+        check_probability(**{f"{name}.share": self.share})
+
     def __call__(self, step: Any) -> jax.Array:
         return Ramp(self.start, self.stop, self.share * self.period)(jnp.mod(step, self.period))
 
@@ -174,6 +183,10 @@ class Decay(NamedTuple):
     start: float = 1.0
     stop: float = 0.5
     rate: float = 1e-4
+
+    def check(self, name: str) -> None:
+        """As in `Ramp`."""
+        check_non_negative(**{f"{name}.rate": self.rate})
 
     def __call__(self, step: Any) -> jax.Array:
         return jnp.maximum(self.start * jnp.exp(-self.rate * step), self.stop)

@@ -106,7 +106,8 @@ def train(
             metrics = {name: np.asarray(values)[:n] for name, values in log.items()}
             seconds = time.perf_counter() - start
             replay = partial(run, algo, before, data, rows, key=step_key, mesh=mesh)
-            _check_finite(before, state, metrics, step, data, replay)
+            first = partial(_evaluate_rows, algo, before, data, order.rows(0), step_key)
+            _check_finite(before, state, metrics, step, data, replay, first)
             step += n
             yield Chunk(state, step, metrics, seconds)
             start = time.perf_counter()
@@ -291,7 +292,13 @@ def _finite_leaves(state: Any) -> tuple[jax.Array, jax.Array]:
 
 
 def _check_finite(
-    before: Any, state: Any, metrics: dict[str, np.ndarray], step: int, data: Any, replay: Callable[[int], Any]
+    before: Any,
+    state: Any,
+    metrics: dict[str, np.ndarray],
+    step: int,
+    data: Any,
+    replay: Callable[[int], Any],
+    at_start: Callable[[], Metrics],
 ) -> None:
     """Raises at the first step whose loss is not finite, with a metric that is NaN, or that left a state not finite.
 
@@ -301,7 +308,9 @@ def _check_finite(
     found = {name: int(flags.argmax()) for name, flags in bad.items() if flags.any()}
     if found:
         first = min(found.values())
-        raise DivergedError(step + first + 1, ", ".join(n for n, i in found.items() if i == first), _ranges(data))
+        names = [n for n, i in found.items() if i == first]
+        untrained = step + first == 0 and not all(np.isfinite(at_start()[name]) for name in names)
+        raise DivergedError(step + first + 1, ", ".join(names), _ranges(data), untrained)
     if all(flags.all() for flags in _finite_leaves(state)):
         return
     params, whole = _finite_leaves(before)

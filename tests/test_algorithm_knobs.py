@@ -1,5 +1,6 @@
 """What changes while a game is played: knobs, optimisers that want the value, starts, refreshes; and refusals."""
 
+import re
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,8 +11,10 @@ import optax
 import pytest
 
 from aejax import parallel, schedules, training
-from aejax.algorithm import Player, Refresh, play, transform_batch
+from aejax.algorithm import Phase, Player, Refresh, play, transform_batch
 from aejax.checks import InputError
+from aejax.data import Batch, binarize
+from aejax.methods.vae import VAE, vae
 from aejax.sweep import sweep
 
 KEY = jax.random.key(0)
@@ -88,7 +91,7 @@ def test_schedules_of_weights_are_swept(kind):
 # --- optimisers that want the value -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", ["jit", "shard_map"])
+@pytest.mark.parametrize("way", ["jit", "shard_map", "pmap"])
 def test_lbfgs_gets_value_gradient_and_function(way):
     """A quadratic of one number: the line search ends at its minimum, the mean of the data, within a few steps."""
     axis = None if way == "jit" else parallel.AXIS
@@ -231,3 +234,51 @@ def test_train_evaluate_and_sweep_ask_the_algorithm_about_the_data():
         sweep(lambda h: algo, lambda key: START, bad, hparams=schedules.Ramp(), seeds=[0], batch_size=2, num_epochs=1)
     halved = transform_batch(algo, lambda key, x: x / 2)
     training.evaluate(halved, state, bad, KEY)  # what the method sees is in range
+
+
+def test_a_transform_does_not_hide_the_data_from_the_check():
+    """A number in the last of 5,001 rows is found behind it, and what is right passes."""
+    algo = transform_batch(vae(VAE.dense(2, 1, hidden_dims=())), binarize)
+    x = np.full((5001, 2), 0.5, np.float32)
+    algo.check(Batch(x))
+    for wrong in (255.0, np.nan):
+        x[-1, 0] = wrong
+        with pytest.raises(InputError, match="x holds"):
+            algo.check(Batch(x))
+
+    def few(data):
+        if data.max() > 9:
+            raise InputError("a label above 9")
+
+    checked = play({"p": Player(still, ("w",), optax.sgd(1.0))}, [["p"]], check=few)
+    labels = np.zeros(5001, np.float32)
+    labels[-1] = 77
+    with pytest.raises(InputError, match="a label above 9"):
+        transform_batch(checked, lambda key, y: y).check(labels)
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (schedules.Ramp(0.0, 1.0, 0), "beta.num_steps is 0"),
+        (schedules.Cycle(period=-1), "beta.period is -1"),
+        (schedules.Cycle(share=3), "beta.share is 3"),
+        (schedules.Decay(rate=-1), "beta.rate is -1"),
+        (schedules.Ramp(-1.0, 1.0), "beta is -1"),
+    ],
+)
+def test_schedules_of_impossible_lengths_are_refused(weight, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        vae(VAE.dense(2, 1), beta=weight)
+
+
+def test_games_that_cannot_be_are_refused():
+    players = {"p": Player(still, ("w",), optax.sgd(1.0), knobs={"weight": optax.linear_schedule(0, 1, 2)})}
+    with pytest.raises(InputError, match=r"The knobs \['weight'\] of 'p' are functions"):
+        play(players, [["p"]])
+    players = {"p": Player(still, ("w",), optax.sgd(1.0))}
+    for every in (0, -1, 1.5):
+        with pytest.raises(InputError, match="every="):
+            play(players, [["p"]], refreshes=[Refresh(lambda p, d, k: {}, ("w",), every)])
+    with pytest.raises(InputError, match="Phase 'p' is a string"):
+        play(players, [Phase("p", 2)])

@@ -378,6 +378,16 @@ def test_a_metric_that_is_not_a_number_is_told_and_an_infinite_one_is_not():
     assert (error.value.step, error.value.term) == (3, "p/nan")
 
 
+def test_a_rate_that_breaks_the_first_step_is_told_though_the_loss_of_that_step_says_so():
+    players = {
+        "a": Player(fit_mean, ("w",), optax.sgd(1e38)),
+        "b": Player(lambda params, batch, key: (params["w"] ** 2, {}), ("v",), optax.sgd(0.0)),
+    }
+    algo = play(players, [["a"], ["b"]])
+    with pytest.raises(DivergedError, match="b/loss is not finite at step 1: lower the learning rate"):
+        run(algo, algo.init({"w": jnp.ones(()), "v": jnp.ones(())}), np.zeros(9, np.float32))
+
+
 def test_at_the_first_step_the_data_are_named_and_not_the_rate():
     data = Batch(np.array([[0.0, 255.0], [3.0, np.inf]], np.float32))
     algo, state = one_player(lambda params, batch, key: (params["w"] * batch.x.mean(), {}))

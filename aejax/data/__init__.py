@@ -3,6 +3,7 @@
 Nothing here touches a network; `python -m aejax.data prepare NAME` (extra `prepare`) is the one command that does.
 """
 
+from functools import partial
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,6 +117,9 @@ def binarize(key: jax.Array, batch: Batch) -> Batch:
     Reference: Salakhutdinov & Murray (2008).
     """
     return batch._replace(x=jax.random.bernoulli(key, batch.x).astype(jnp.asarray(batch.x).dtype))
+
+
+binarize.check = partial(check_examples, likelihood="bernoulli")  # type: ignore[attr-defined]
 
 
 def threshold(batch: Batch) -> Batch:

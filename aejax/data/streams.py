@@ -87,8 +87,8 @@ def streams(data: Any, batch_size: Any) -> Streams:
             " or the same tuple with an integer for each stream."
         ) from None
     for size in batch_sizes:
-        if size < 1:
-            raise InputError(f"batch_size={batch_size}; at least 1 is needed.")
+        if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
+            raise InputError(f"batch_size={batch_size}; at least 1 is needed, a whole number.")
     return Streams(tuple(sizes), tuple(map(int, batch_sizes)), structure)
 
 
