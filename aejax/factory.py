@@ -5,6 +5,7 @@ table of players themselves, under `factory`.
 """
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial, wraps
 from types import MappingProxyType
@@ -51,13 +52,20 @@ class Method(NamedTuple):
     model: type[Autoencoder]
     hparams: type[Any]  # a NamedTuple of real numbers
     build: Callable[..., Algorithm]  # (model, hparams, tx) -> Algorithm
-    year: int  # of the paper; the registry is in this order
+    title: str  # a few words, for tables
+    paper: str  # authors and year; the registry is in the order of the first year
     noise_free: bool = False  # whether no loss uses its key
     inert: tuple[str, ...] = ()  # knobs without effect at the defaults
     fields: Mapping[str, Any] = MappingProxyType({})  # of a model with few units, where the defaults are for more
     batch: Callable[[Any, Any], Any] = _plain  # (x, y) -> what it is trained on
     batch_size: Callable[[int], Any] = _same  # B -> the batch size of that; a tree for streams
     terms: Mapping[str, Term] = MappingProxyType({})  # what it and its experiment report beside the names of others
+
+    @property
+    def year(self) -> int:
+        found = re.search(r"\d{4}", self.paper)
+        assert found, self.paper
+        return int(found[0])
 
 
 def factory(build: Callable[..., Algorithm]) -> Callable[..., Algorithm]:

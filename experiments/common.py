@@ -240,6 +240,8 @@ def prepare(
     if parallel != "jit":
         algo = build_algorithm(experiment, config, model, num_steps, par.AXIS)
     state = state if shapes_only else fresh()
+    if not shapes_only and not nets.is_ours(model):
+        nets.check_rows(model, state.params, seen(model, dataset.train))
     return Ready(model, algo, state, dataset, num_steps, (keys[0], keys[1]), spec, feed, monitor, fresh)
 
 

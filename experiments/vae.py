@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax import evaluation, nets, training
+from aejax import evaluation, likelihoods, nets, training
 from aejax.checks import InputError
 from aejax.evaluation.apply import over_batches
 from aejax.methods import vae as method
@@ -56,7 +56,7 @@ def measure(trained: Trained) -> dict[str, float]:
     metrics = measures.standard(trained)
     terms = training.evaluate(trained.algorithm, trained.state, test, bound_key)
     metrics["test_bound_nats"] = terms["elbo/bound_nats"]
-    if config.nll_samples:
+    if config.nll_samples and not likelihoods.get(model.likelihood).coupled:
         nll = evaluation.nll(model, params, test, nll_key, num_samples=config.nll_samples)
         metrics |= {"test_nll_nats": nll.nll_nats, "nll_samples": config.nll_samples, "nll_ess": nll.ess}
     metrics["active_units"] = evaluation.active_units(evaluation.embed(model, params, test))

@@ -3,6 +3,9 @@
 import re
 from pathlib import Path
 
+from aejax.methods import METHODS
+from experiments import readme
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -19,6 +22,11 @@ def test_the_python_example_runs_and_learns():
     mean_image = digits.train.x.mean(axis=0)
     error, of_the_mean = ((digits.test.x - guess) ** 2 for guess in (x_hat, mean_image))
     assert error.sum() < of_the_mean.sum()
+
+
+def test_the_table_of_methods_is_that_of_the_registry():
+    assert readme.written(README) == README, "run python -m experiments.readme"
+    assert len(readme.table().splitlines()) == 2 + len(METHODS)
 
 
 def test_links_lead_somewhere():

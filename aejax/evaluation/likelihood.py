@@ -9,6 +9,7 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 
+from aejax import likelihoods
 from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.evaluation.apply import call, num_rows, pad
@@ -64,6 +65,11 @@ def nll(
     count = num_rows(*arrays)
     if num_samples < 1 or max_rows < 1:
         raise InputError(f"num_samples={num_samples} and max_rows={max_rows}; both have to be at least 1.")
+    likelihood = likelihoods.get(model.likelihood)
+    if likelihood.coupled:
+        raise InputError(
+            f"{likelihood} takes its variance from the batch: measure with a fixed one, Gaussian(variance)."
+        )
     size = min(count, 128, max_rows)
     chunk = -(-num_samples // -(-num_samples // (max_rows // size)))  # equal chunks, the last one hardly padded
     ks = _curve_points(num_samples)

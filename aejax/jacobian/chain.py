@@ -243,8 +243,21 @@ def evaluate(term: Term, segments: Sequence[Segment], x: Array) -> tuple[Array, 
     for part in term.in_order():
         matrices = [done[id(inner)] for inner in part.parts]
         done[id(part)] = _compute(part, matrices, segments, values, slopes, precision)
-    norm = done[id(term)]
-    return values[-1], jnp.where(norm < 0, 0, norm)  # differences of Gram matrices may round below zero
+    return values[-1], _not_negative(done[id(term)])
+
+
+@jax.custom_jvp
+def _not_negative(norm: Array) -> Array:
+    """`max(norm, 0)`, whose slope at zero is one, not a half: the norm is below zero by rounding only."""
+    return jnp.maximum(norm, 0)
+
+
+@_not_negative.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (norm,), (moved,) = primals, tangents
+    clamped, one = _not_negative(norm), jnp.ones_like(norm)
+    # A quotient, as in the rule of `maximum`: a plain mask is compiled to gradients that differ in their last bits.
+    return clamped, moved * (jnp.where(norm == clamped, one, 0) / jnp.where(norm < 0, 2 * one, one))
 
 
 def _compute(

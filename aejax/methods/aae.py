@@ -141,4 +141,4 @@ def aae(
     return play(players, [["recon"], ["disc"], ["gen"]], axis_name=axis_name, check=check)
 
 
-METHOD = Method(AAE, HParams, aae, year=2015)
+METHOD = Method(AAE, HParams, aae, title="adversarial", paper="Makhzani et al. 2015")

@@ -58,4 +58,11 @@ def reconstruction(params: Any, z: jax.Array, x: jax.Array, *, model: AE) -> tup
 ae = one_player("ae", ae_loss, AE, HParams)
 
 
-METHOD = Method(AE, HParams, ae, year=1986, noise_free=True)
+METHOD = Method(
+    AE,
+    HParams,
+    ae,
+    title="autoencoder, linear to deep, dense or convolutional",
+    paper="Bourlard & Kamp 1988; Hinton & Salakhutdinov 2006",
+    noise_free=True,
+)

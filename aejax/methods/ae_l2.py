@@ -111,4 +111,11 @@ def squared_weights(params: Any, *, model: AE) -> jax.Array:
     return 2 * total if isinstance(model.decoder, TiedMLP) else total
 
 
-METHOD = Method(AE, HParams, ae_l2, year=2019, noise_free=True)
+METHOD = Method(
+    AE,
+    HParams,
+    ae_l2,
+    title="linear with squared weights in the loss: the principal directions",
+    paper="Kunin et al. 2019",
+    noise_free=True,
+)

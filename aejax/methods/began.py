@@ -1,9 +1,8 @@
 """Boundary equilibrium generative adversarial networks: the discriminator is an autoencoder.
 
-Berthelot, Schumm & Metz, "BEGAN: boundary equilibrium generative adversarial networks", 2017 (arXiv:1703.10717). The
-autoencoder learns to reconstruct images, and not to reconstruct generated ones; the generator learns to be
-reconstructed. A controller, which is a `Rule`, weighs the two against each other, so that the error of generated images
-stays at `gamma` times that of real ones.
+Berthelot, Schumm & Metz, "BEGAN", 2017 (arXiv:1703.10717). The autoencoder learns to reconstruct images, and not to
+reconstruct generated ones; the generator learns to be reconstructed. A controller, which is a `Rule`, weighs the two so
+that the error of generated images stays at `gamma` times that of real ones.
 """
 
 from functools import partial
@@ -15,58 +14,57 @@ import jax.numpy as jnp
 import optax
 
 from aejax import likelihoods, priors
-from aejax.algorithm import Algorithm, Metrics, Player, Rule, play
+from aejax.algorithm import Algorithm, Metrics, Params, Player, Rule, play
 from aejax.data import Batch
 from aejax.factory import Method, Positive, Probability, Term, Tx, check_data, factory, optimisers
 from aejax.methods.ae import AE
 
 __all__ = ["BEGAN", "began", "began_disc_loss", "began_gen_loss"]
 
-Params = dict[str, Any]
-
 
 class BEGAN(AE):
     """An autoencoder and a generator, made like its decoder. `generate` decodes a code; `sample` asks the generator.
 
     Attributes:
-      generator: any Linen module, `[B, Z] -> [B, ...]`, of the decoder's kind of output.
+      generator: as `decoder`.
       prior: of the generator's noise; uniform in [-1, 1] as in the paper.
     """
 
     generator: Any = None
     prior: str | priors.Prior | priors.LearnedPrior | None = "uniform"
 
-    def setup(self) -> None:
-        super().setup()
-        self.balance = self.param("balance", nn.initializers.zeros, ())
-
     @classmethod
     def dense(cls, data_dim: int, latent_dim: int, **fields: Any) -> Self:
         """Dense networks on vectors `[B, D]`; `fields` as in `Autoencoder.dense`."""
-        model: Any = super().dense(data_dim, latent_dim, **fields)
-        return model.clone(generator=model.decoder.clone())
+        return _with_generator(super().dense(data_dim, latent_dim, **fields))
 
     @classmethod
     def conv(cls, data_shape: tuple[int, int, int], latent_dim: int, **fields: Any) -> Self:
         """Convolutional networks on images `[B, H, W, C]`; `fields` as in `Autoencoder.conv`."""
-        model: Any = super().conv(data_shape, latent_dim, **fields)
-        return model.clone(generator=model.decoder.clone())
+        return _with_generator(super().conv(data_shape, latent_dim, **fields))
+
+    def setup(self) -> None:
+        super().setup()
+        self.balance = self.param("balance", nn.initializers.zeros, ())
 
     def __call__(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         self.imagine(self.embed(x))
         return self.decode(self.embed(x))
 
     def imagine(self, noise: jax.Array) -> jax.Array:
-        """Images made of noise, in data space: `[B, Z] -> [B, ...]`."""
+        """What the generator makes of noise, in data space: `[B, Z] -> [B, ...]`."""
         return likelihoods.get(self.likelihood).mean(self.generator(noise))
 
     def sample(self, key: jax.Array, n: int, *condition: jax.Array) -> jax.Array:
-        """What the generator makes of `n` draws of noise, `[n, ...]`; the key is consumed."""
         return self.imagine(self.sample_prior(key, n))
 
     def error(self, x: jax.Array) -> jax.Array:
         """Absolute error of the reconstruction, summed over pixels: `[B, ...] -> [B]`."""
         return jnp.abs(x - self.reconstruct(x)).reshape(len(x), -1).sum(axis=1)
+
+
+def _with_generator(model: Any) -> Any:
+    return model.clone(generator=model.decoder.clone())
 
 
 class HParams(NamedTuple):
@@ -87,10 +85,7 @@ def began_disc_loss(params: Params, batch: Batch, key: jax.Array, *, model: BEGA
     """The absolute error on images, minus `balance` times that on generated ones: L_D of section 3.4.
 
     Args:
-      params: `{"encoder": ..., "decoder": ..., "generator": ..., "balance": ()}`.
-      batch: `x` `[B, ...]` in [0, 1].
-      key: consumed by the noise, B draws.
-      model: static.
+      params, batch, key, model: as in `ae_loss`, `params["balance"]` beside; the key is consumed by B draws of noise.
 
     Returns:
       The mean over the batch, and the means `abs_error`, of images, and `fake_abs_error`. Errors are sums over pixels.
@@ -110,8 +105,7 @@ def began_gen_loss(params: Params, batch: Batch, key: jax.Array, *, model: BEGAN
 def balance_rule(model: BEGAN, **knobs: Any) -> Rule:
     """The controller: `k <- clip(k + gain (gamma L(x) - L(G(z))), 0, 1)`, with errors as means over pixels.
 
-    Reports `balance`, k before the step, and `convergence`, equation 6: `L(x) + |gamma L(x) - L(G(z))|`, sums over
-    pixels, from the means over the batch.
+    Reports k before the step, and `convergence`, equation 6: `L(x) + |gamma L(x) - L(G(z))|` of means over the batch.
     """
 
     def measure(params: Params, batch: Batch, key: jax.Array, *, gamma: Any, gain: Any) -> tuple[Any, Metrics]:
@@ -122,8 +116,7 @@ def balance_rule(model: BEGAN, **knobs: Any) -> Rule:
         return sums, {"balance": began.balance, "convergence": convergence}
 
     def update(params: Params, sums: Any, key: jax.Array, *, gamma: Any, gain: Any) -> Params:
-        gap, count = sums
-        return {"balance": jnp.clip(params["balance"] + gain * gap / count, 0.0, 1.0)}
+        return {"balance": jnp.clip(params["balance"] + gain * sums[0] / sums[1], 0.0, 1.0)}
 
     return Rule(measure, update, ("balance",), knobs=knobs)
 
@@ -132,12 +125,10 @@ def balance_rule(model: BEGAN, **knobs: Any) -> Rule:
 def began(
     model: BEGAN, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis_name: str | None = None
 ) -> Algorithm:
-    """Two players and a rule, all in one phase, as algorithm steps of section 3.4 are simultaneous.
-
-    Departures: networks, rates and batch are ours; no skip connections, and no decay of the rates.
+    """Two players and a rule in one phase. Networks, rates and batch are ours, without the paper's decay of the rates.
 
     Returns:
-      `disc` moves `encoder` and `decoder`, `gen` moves `generator`, and the rule `control` moves `balance`.
+      `disc` moves `encoder` and `decoder`, `gen` moves `generator`, the rule `control` `balance`.
     """
     own = optimisers(tx, {"disc": hparams.lr, "gen": hparams.gen_lr})
     players: dict[str, Player | Rule] = {
@@ -155,4 +146,4 @@ TERMS = {
     "balance": Term("between 0 and 1", "weight of the generated images' error in the autoencoder's loss, k"),
     "convergence": Term(_PIXELS, "`abs_error` plus the gap of `fake_abs_error` from gamma times it", True),
 }
-METHOD = Method(BEGAN, HParams, began, year=2017, terms=TERMS)
+METHOD = Method(BEGAN, HParams, began, "boundary equilibrium GAN", "Berthelot et al. 2017", terms=TERMS)

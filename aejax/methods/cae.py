@@ -101,4 +101,4 @@ def _check(model: CAE, *_: Any, jacobian: str, memory_limit: int | None) -> None
 cae = one_player("cae", cae_loss, CAE, HParams, check=_check)
 
 
-METHOD = Method(CAE, HParams, cae, year=2011, noise_free=True)
+METHOD = Method(CAE, HParams, cae, title="contractive", paper="Rifai et al. 2011", noise_free=True)

@@ -84,4 +84,4 @@ def _check(model: CAE, *_: Any, num_samples: int) -> None:
 cae_h = one_player("cae_h", cae_h_loss, CAE, HParams, check=_check)
 
 
-METHOD = Method(CAE, HParams, cae_h, year=2011)
+METHOD = Method(CAE, HParams, cae_h, title="contractive, of higher order (CAE+H)", paper="Rifai et al. 2011, ECML")

@@ -60,4 +60,4 @@ cvae = one_player(
     notes="The bound is on log p(x|y), equation 4 of the paper, with `N(0, I)` for its prior network.",
 )
 
-METHOD = Method(CVAE, HParams, cvae, year=2015, batch=with_labels)
+METHOD = Method(CVAE, HParams, cvae, title="conditional variational", paper="Sohn et al. 2015", batch=with_labels)

@@ -85,4 +85,6 @@ def _check(model: AE, hparams: HParams, *, corruption: str) -> None:
 dae = one_player("dae", dae_loss, AE, HParams, check=_check)
 
 
-METHOD = Method(AE, HParams, dae, year=2008, inert=("intact",))  # Gaussian noise leaves no component intact
+METHOD = Method(
+    AE, HParams, dae, title="denoising, three noises, emphasised", paper="Vincent et al. 2008, 2010", inert=("intact",)
+)  # Gaussian noise leaves no component intact

@@ -109,4 +109,6 @@ is that of the model, and a schedule is a series of runs, each from the paramete
 )
 
 
-METHOD = Method(KSparseAE, HParams, k_sparse, year=2013, noise_free=True, fields={"k": 3})
+METHOD = Method(
+    KSparseAE, HParams, k_sparse, title="k-sparse", paper="Makhzani & Frey 2013", noise_free=True, fields={"k": 3}
+)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from aejax.algorithm import Algorithm, Metrics, Player, play
+from aejax.algorithm import Algorithm, Metrics, Params, Player, play
 from aejax.checks import InputError
 from aejax.data import Batch, check_examples
 from aejax.factory import Method, NonNegative, Positive, Term, Tx, check_data, factory, optimisers
@@ -22,8 +22,6 @@ from aejax.methods.vae import terms
 from aejax.nets import MLP
 
 __all__ = ["M2", "SemiBatch", "m2", "m2_loss"]
-
-Params = dict[str, Any]
 
 
 class SemiBatch(NamedTuple):
@@ -91,15 +89,12 @@ def m2_loss(
     N, M and alpha; here 1, 1 and `alpha`, since a step sees a batch of each.
 
     Args:
-      params: `{"encoder": ..., "decoder": ..., "classifier": ...}`.
+      params, key, model: as in `vae_loss`, `params["classifier"]` beside.
       batch: `SemiBatch(labelled, unlabelled)`.
-      key: consumed.
-      model: static.
       alpha: weight of the classifier's cross-entropy.
 
     Returns:
-      The loss, and the means `labelled_bound_nats`, `unlabelled_bound_nats`, `class_nats`, and `error`, the share of
-      labelled examples that the classifier gets wrong.
+      The loss, and the means of its three terms, and `error`, the share of labelled examples that are put wrong.
     """
     m2, (few, many) = model.bind({"params": params}), batch
     few_key, many_key = jax.random.split(key)
@@ -134,11 +129,7 @@ def check_streams(model: M2, data: SemiBatch) -> None:
 
 @factory
 def m2(model: M2, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis_name: str | None = None) -> Algorithm:
-    """The one-player game on two streams.
-
-    Returns:
-      Player `elbo` moves `encoder`, `decoder` and `classifier`; one phase.
-    """
+    """The one-player game on two streams: `elbo` moves `encoder`, `decoder` and `classifier`; arguments as of `vae`."""
     loss = partial(m2_loss, model=model)
     elbo = Player(loss, model.groups, optimisers(tx, {"elbo": hparams.lr})["elbo"], knobs={"alpha": hparams.alpha})
     return play({"elbo": elbo}, [["elbo"]], axis_name=axis_name, check=partial(check_streams, model))
@@ -147,9 +138,11 @@ def m2(model: M2, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis_nam
 TERMS = {
     "labelled_bound_nats": Term("nats per example", "negative bound on log p(x, y), labelled examples"),
     "unlabelled_bound_nats": Term("nats per example", "negative bound on log p(x), examples without labels"),
+    "test_error": Term("between 0 and 1", "share of test images that the classifier gets wrong"),
     "class_nats": Term("nats per example", "cross-entropy of the classifier, labelled examples"),
 }
 METHOD = Method(
-    M2, HParams, m2, year=2014, terms=TERMS, batch_size=lambda size: SemiBatch(size // 2, size),
+    M2, HParams, m2, "semi-supervised variational (M2)", "Kingma et al. 2014", terms=TERMS,
     batch=lambda x, y: SemiBatch(Batch(x[: len(x) // 4], y[: len(x) // 4]), Batch(x)),
+    batch_size=lambda size: SemiBatch(size // 2, size),
 )  # fmt: skip

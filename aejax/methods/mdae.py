@@ -228,4 +228,11 @@ def _curvature(model: AE) -> Callable[[Array], Array]:
     return _ROOT_CURVATURE[likelihood]
 
 
-METHOD = Method(AE, HParams, mdae, year=2014, noise_free=True)
+METHOD = Method(
+    AE,
+    HParams,
+    mdae,
+    title="marginalised denoising, linear in closed form",
+    paper="Chen et al. 2014, 2012",
+    noise_free=True,
+)

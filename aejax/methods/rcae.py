@@ -63,4 +63,6 @@ def rcae_loss(
 rcae = one_player("rcae", rcae_loss, AE, HParams)
 
 
-METHOD = Method(AE, HParams, rcae, year=2014, noise_free=True)
+METHOD = Method(
+    AE, HParams, rcae, title="contractive in the reconstruction", paper="Alain & Bengio 2014", noise_free=True
+)

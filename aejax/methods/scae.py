@@ -74,4 +74,10 @@ def scae_loss(
 scae = one_player("scae", scae_loss, CAE, HParams)
 
 
-METHOD = Method(CAE, HParams, scae, year=2011)
+METHOD = Method(
+    CAE,
+    HParams,
+    scae,
+    title="contractive, stochastic (SCAE)",
+    paper="the CAE by finite noise, after Rifai et al. 2011 and Bishop 1995",
+)

@@ -158,4 +158,11 @@ def _check_penalty(penalty: str) -> None:
         raise InputError(f"Unknown penalty {penalty!r}. {nearest(penalty, PENALTIES, what='penalties')}")
 
 
-METHOD = Method(SparseAE, HParams, sparse_ae, year=2008, noise_free=True)
+METHOD = Method(
+    SparseAE,
+    HParams,
+    sparse_ae,
+    title="sparse, by rates (KL) or absolute values (L1)",
+    paper="Lee et al. 2008; Olshausen & Field 1996",
+    noise_free=True,
+)

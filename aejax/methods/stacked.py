@@ -255,4 +255,6 @@ class _Shaped(nn.Module):
         return x.reshape(x.shape[0], *self.shape)
 
 
-METHOD = Method(StackedAE, HParams, stacked, year=2007)
+METHOD = Method(
+    StackedAE, HParams, stacked, title="stacked, plain and denoising", paper="Bengio et al. 2007; Vincent et al. 2010"
+)

@@ -107,4 +107,10 @@ def vae_loss(
 
 vae = one_player("vae", vae_loss, VAE, HParams, player="elbo")
 
-METHOD = Method(VAE, HParams, vae, year=2014)
+METHOD = Method(
+    VAE,
+    HParams,
+    vae,
+    title="variational, beta; any likelihood, learned priors",
+    paper="Kingma & Welling 2014; Higgins et al. 2017; Tomczak & Welling 2018",
+)

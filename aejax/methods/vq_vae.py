@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax.scipy.special import entr
 
-from aejax.algorithm import Algorithm, Metrics, Player, Rule, play
+from aejax.algorithm import Algorithm, Metrics, Params, Player, Rule, play
 from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.factory import Method, NonNegative, Positive, Probability, Term, Tx, check_data, factory, optimisers
@@ -21,8 +21,6 @@ from aejax.methods.ae import AE, reconstruction
 from aejax.nets import quantise
 
 __all__ = ["VQVAE", "vq_vae", "vq_vae_loss"]
-
-Params = dict[str, Any]
 
 
 class VQVAE(AE):
@@ -79,10 +77,7 @@ def vq_vae_loss(
     Equation 3 without its middle term, which the running means replace; `commitment` is its beta.
 
     Args:
-      params: `{"encoder": ..., "decoder": ..., "codebook": ...}`.
-      batch: `x` `[B, ...]`.
-      key: ignored.
-      model: static.
+      params, batch, key, model: as in `ae_loss`, `params["codebook"]` beside; the key is ignored.
       commitment: weight; the paper has 0.25, and found 0.1 to 2 alike.
 
     Returns:
@@ -143,5 +138,7 @@ TERMS = {
     "test_perplexity": Term("entries", "the same of the whole test split"),
     "used_entries": Term("count", "entries that the test split uses"),
 }
-SMALL = {"num_entries": 8, "entry_dim": 2}
-METHOD = Method(VQVAE, HParams, vq_vae, year=2017, noise_free=True, fields=SMALL, terms=TERMS)
+METHOD = Method(
+    VQVAE, HParams, vq_vae, "vector-quantised, codebook by running means", "van den Oord et al. 2017",
+    noise_free=True, fields={"num_entries": 8, "entry_dim": 2}, terms=TERMS,
+)  # fmt: skip

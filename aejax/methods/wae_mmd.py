@@ -83,7 +83,8 @@ METHOD = Method(
     WAE,
     HParams,
     wae_mmd,
-    year=2018,
+    title="Wasserstein, by maximum mean discrepancy",
+    paper="Tolstikhin et al. 2018",
     terms={
         "mmd_sq": Term("none", "squared MMD of codes and as many draws from the prior, inverse multiquadratics", True)
     },

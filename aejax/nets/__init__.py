@@ -1,7 +1,7 @@
 """Networks: dense and convolutional encoders, decoders and discriminators, the same parameters on every backend."""
 
 from aejax.nets.autoencoder import Autoencoder, check_labels, inputs
-from aejax.nets.checks import check_module, check_rows
+from aejax.nets.checks import check_module, check_rows, is_ours
 from aejax.nets.conv import Conv, ConvDecoder, ConvEncoder, ConvTranspose, has_convolution
 from aejax.nets.doors import from_equinox, from_nnx
 from aejax.nets.init import init_params, start_bias
@@ -25,5 +25,6 @@ __all__ = [
     "has_convolution",
     "init_params",
     "inputs",
+    "is_ours",
     "start_bias",
 ]

@@ -44,6 +44,19 @@ def check_networks(model: Autoencoder) -> None:
     check_module(model)
 
 
+def is_ours(value: Any) -> bool:
+    """Whether a module, the modules within it and the functions that it holds are all of this library or of JAX.
+
+    None of those couples examples, so that `check_rows` may be spared. Layers of Flax do not count: attention does.
+    """
+    if isinstance(value, tuple):
+        return all(map(is_ours, value))
+    if isinstance(value, nn.Module):
+        fields = (getattr(value, f.name, None) for f in dataclasses.fields(value) if f.name not in ("parent", "name"))
+        return type(value).__module__.startswith("aejax.") and all(map(is_ours, fields))
+    return not callable(value) or getattr(value, "__module__", "").partition(".")[0] in ("jax", "aejax")
+
+
 def check_rows(model: Autoencoder, params: Any, data: Any) -> None:
     """Refuses a model that couples examples: what it makes of one must not depend on the others of the batch.
 
