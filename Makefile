@@ -9,10 +9,10 @@ demo: $(VENV)/.ready  ## train every method on the digits: one table, one sheet 
 	$(RUN) -m experiments.compare
 
 test: $(VENV)/.ready  ## the tests, in under ten minutes on two cores
-	$(RUN) -m pytest -n 2 --dist loadgroup
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 slow: $(VENV)/.ready  ## the long tests too; those on MNIST need TFDS_DATA_DIR
-	$(RUN) -m pytest -n 2 --dist loadgroup -m "slow or not slow"
+	$(RUN) -m pytest -n 2 --dist loadfile -m "slow or not slow"
 
 lint: $(VENV)/.ready  ## style and types
 	$(RUN) -m ruff check .

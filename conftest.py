@@ -1,6 +1,7 @@
 """Strict settings for the whole suite: eight simulated devices, no silent rank promotion, warnings are errors."""
 
 import os
+import re
 import tempfile
 
 # Nearly all of the suite's time is compilation, which this takes a quarter from; AEJAX_TEST_OPTIMISED=1 leaves it out.
@@ -30,12 +31,20 @@ def pytest_configure(config):
     launch.use_compilation_cache()
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items):
-    """Workers take a file each, and of the contract, which is long, a method each (`--dist loadgroup`)."""
-    for item in items:
-        parameters = item.callspec.params if item.path.stem == "test_contract" and hasattr(item, "callspec") else {}
-        item.add_marker(pytest.mark.xdist_group(f"{item.path} {parameters.get('name')}"))
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config, log):
+    """Under `--dist loadfile` workers take a file each; of the contract, which is long, a method each.
+
+    By node names, for groups (`--dist loadgroup` of pytest-xdist 3.8) are lost on pytest 9.2.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFileOrMethod(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file, parameters = super()._split_scope(nodeid), nodeid.partition("[")[2]
+            return f"{file}[{re.split('[^a-z0-9_]', parameters)[0]}]" if file.endswith("test_contract.py") else file
+
+    return ByFileOrMethod(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)

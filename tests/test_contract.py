@@ -133,16 +133,13 @@ def test_a_key_that_is_used_twice_is_found():
 @every_method
 def test_a_method_says_which_of_its_losses_couple_examples(name):
     """In float64, at one noise; among the examples that replace are some that are black, and some white."""
-    players, _ = the_game(name)
-    algo = make_algo(name)
+    (players, _), algo, params, (x, y) = the_game(name), make_algo(name), make_params(name), digits(first=SIZE)
+    examples = [digits(), (x, y), (jnp.zeros_like(x), y), (jnp.ones_like(x), y)]
+    batches = [make_batch(name, examples=each) for each in examples]
     with jax.enable_x64(True):
         wide = lambda tree: jax.tree.map(lambda v: v.astype(float) if v.dtype.kind == "f" else v, tree)
-        state = algo.init(wide(make_params(name)))
-        evaluate = jax.jit(lambda batch: algo.evaluate(state, batch, KEY))
-        x, y = digits(first=SIZE)
-        examples = [(x, y), (jnp.zeros_like(x), y), (jnp.ones_like(x), y)]
-        others = [wide(make_batch(name, examples=each)) for each in examples]
-        found = second_differences(evaluate, wide(make_batch(name)), others)
+        state, (batch, *others) = algo.init(wide(params)), map(wide, batches)
+        found = second_differences(jax.jit(lambda batch: algo.evaluate(state, batch, KEY)), batch, others)
     for player, entry in players.items():
         own = {term: value for term, value in found.items() if term.startswith(f"{player}/")}
         # Of a rule only metrics are at stake; the absolute value of a mean couples only where that changes sign.
