@@ -362,8 +362,8 @@ def averaged_over_shards(name):
         return lambda *args, **knobs: jax.tree.map(lambda v: v.mean(axis=0), over_shards(function)(*args, **knobs))
 
     def sums(measure):
-        def of(params, batch, key):
-            added, terms = over_shards(measure)(params, batch, key)
+        def of(*args, **knobs):
+            added, terms = over_shards(measure)(*args, **knobs)
             return jax.tree.map(lambda v: v.sum(axis=0), added), jax.tree.map(lambda v: v.mean(axis=0), terms)
 
         return of
