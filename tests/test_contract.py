@@ -362,8 +362,8 @@ def averaged_over_shards(name):
         return lambda *args, **knobs: jax.tree.map(lambda v: v.mean(axis=0), over_shards(function)(*args, **knobs))
 
     def sums(measure):
-        def of(params, batch, key, **knobs):
-            added, terms = over_shards(measure)(params, batch, key, **knobs)
+        def of(*args, **knobs):
+            added, terms = over_shards(measure)(*args, **knobs)
             return jax.tree.map(lambda v: v.sum(axis=0), added), jax.tree.map(lambda v: v.mean(axis=0), terms)
 
         return of
@@ -378,9 +378,13 @@ def averaged_over_shards(name):
 
 @every_trait
 def test_pmap_and_shard_map_loops_are_one_device(name):
-    """Noise-free methods against the method itself; the others against the mean over shards, played on one device."""
-    state, alone = initial(name), make_algo(name) if METHODS[name].noise_free else averaged_over_shards(name)
-    expected = trained(alone, name, state, 1)
+    """Noise-free methods against the method itself; noisy ones, and metrics of rules, against the mean over shards."""
+    state, itself = initial(name), METHODS[name].noise_free
+    rules = [player for player, entry in the_game(name)[0].items() if isinstance(entry, Rule)]
+    after, metrics = trained(make_algo(name) if itself else averaged_over_shards(name), name, state, 1)
+    if itself and rules:
+        of_shards = trained(averaged_over_shards(name), name, state, 1)[1]
+        metrics |= {term: value for term, value in of_shards.items() if term.partition("/")[0] in rules}
     mapped = make_algo(name, axis_name=parallel.AXIS)
     for way in ("pmap", "shard_map"):
-        assert_close(trained(mapped, name, state, 1, parallel=way, devices=DEVICES), expected)
+        assert_close(trained(mapped, name, state, 1, parallel=way, devices=DEVICES), (after, metrics))
