@@ -101,9 +101,9 @@ def the_game(name, axis_name=None):
         seen.append((players, check_game(players, phases)))
         return seen[-1][1]
 
-    check_game = algorithm._check_game
+    check_game = algorithm.check_game
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(algorithm, "_check_game", spy)
+        patch.setattr(algorithm, "check_game", spy)
         METHODS[name].build(make_model(name), knobs(name), lambda lr: optax.sgd(lr), axis_name=axis_name)
     return seen[-1]
 
