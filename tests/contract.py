@@ -97,8 +97,8 @@ def the_game(name, axis_name=None):
     """The players, rules and phases that the method's factory hands to `play`."""
     seen = []
 
-    def spy(players, phases):
-        seen.append((players, check_game(players, phases)))
+    def spy(players, phases, refreshes):
+        seen.append((players, check_game(players, phases, refreshes)))
         return seen[-1][1]
 
     check_game = algorithm.check_game
