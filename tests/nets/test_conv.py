@@ -160,9 +160,10 @@ def test_derivatives_forward_reverse_and_of_a_jacobian():
 
 def test_many_kernels_at_once_equal_one_at_a_time():
     gradient = jax.grad(lambda weights: jnp.sin(conv(x, weights, 2, "slices")).sum())
-    x, many = normal(0, 2, 5, 6, 2), normal(1, 4, 3, 3, 2, 3)
-    singles = jnp.stack([*map(jax.jit(gradient), many)])
-    np.testing.assert_allclose(jax.jit(jax.vmap(gradient))(many), singles, rtol=1e-5, atol=1e-6)
+    with jax.enable_x64(True):
+        x, many = (np.asarray(v, np.float64) for v in (normal(0, 2, 5, 6, 2), normal(1, 4, 3, 3, 2, 3)))
+        singles = jnp.stack([*map(jax.jit(gradient), jnp.asarray(many))])
+        np.testing.assert_allclose(jax.jit(jax.vmap(gradient))(many), singles, rtol=1e-12, atol=1e-12)
 
 
 # --- networks ---------------------------------------------------------------------------------------------------------
