@@ -81,9 +81,9 @@ def train(
         raise InputError(f"num_epochs={num_epochs}; at least 1 is needed.")
     if boundary is not None and boundary < 1:
         raise InputError(f"boundary={boundary}; at least 1 step is needed, or None.")
+    mesh = _check_parallel(algo, found.batch_sizes, parallel, devices)
     if not (hasattr(state, "step") and hasattr(state, "params")):
         raise InputError(f"The state is a {type(state).__name__} without step and params; use algo.init(params).")
-    mesh = _check_parallel(algo, found.batch_sizes, parallel, devices)
     algo.check(data)
     data_key, step_key = jax.random.split(key)
     order, last = Order(data_key, found), num_epochs * steps_per_epoch
