@@ -287,7 +287,7 @@ def trained(algo, name, state, num_epochs, kind="dense", **options):
     return chunks[-1].state, jax.tree.map(lambda *parts: np.concatenate(parts), *(c.metrics for c in chunks))
 
 
-@pytest.mark.slow  # where programs are compiled as users compile them: without optimisation a metric may differ by one bit
+@pytest.mark.slow  # where programs are compiled as users compile them; without optimisation a bit may differ
 @every_method
 def test_chunks_and_scan_and_a_loop_of_jitted_steps_are_the_same_bit_for_bit(name):
     algo, whole, size = trained_algo(name), make_data(name), batch_size(name)
