@@ -282,3 +282,23 @@ def test_games_that_cannot_be_are_refused():
             play(players, [["p"]], refreshes=[Refresh(lambda p, d, k: {}, ("w",), every)])
     with pytest.raises(InputError, match="Phase 'p' is a string"):
         play(players, [Phase("p", 2)])
+
+
+def test_a_transform_draws_apart_from_the_start_and_the_refreshes_that_see_it():
+    """Each reports the draw of the transform and its own, from what would be one key."""
+    both = lambda params, data, key: {**params, "target": data.sum() - jax.random.normal(key)}
+    algo = play(
+        {"p": Player(still, ("w",), optax.sgd(1.0))}, [["p"]], start=both,
+        refreshes=[Refresh(lambda p, d, k: {"target": both(p, d, k)["target"]}, ("target",), 1)],
+    )  # fmt: skip
+    noisy = transform_batch(algo, lambda key, x: x + jax.random.normal(key))
+    params, zero = {"w": jnp.ones(()), "target": jnp.zeros(())}, jnp.zeros(1)
+    assert float(noisy.start(params, zero, KEY)["target"]) != 0.0
+    assert float(noisy.refreshes[0].update(params, zero, KEY)["target"]) != 0.0
+
+
+def test_two_refreshes_of_one_step_draw_apart():
+    draw = lambda name: Refresh(lambda params, data, key: {name: jax.random.normal(key)}, (name,), 1)
+    algo = play({"p": Player(still, ("w",), optax.sgd(0.0))}, [["p"]], refreshes=[draw("a"), draw("b")])
+    state = last(algo, {"w": jnp.ones(()), "a": jnp.zeros(()), "b": jnp.zeros(())}, np.zeros(8, np.float32))
+    assert float(state.params["a"]) != float(state.params["b"])

@@ -142,3 +142,21 @@ def test_what_cannot_be_streamed_is_refused(data, batch_size, message):
     algo, state = game()
     with pytest.raises(InputError, match=message):
         training.train(algo, state, data, KEY, batch_size=batch_size, num_epochs=1, devices=DEVICES)
+
+
+class Three(NamedTuple):
+    a: Any
+    b: Any
+    main: Any
+
+
+def test_two_side_streams_of_one_length_have_orders_of_their_own():
+    found = streams(Three(np.empty(9), np.empty(9), np.empty(60)), Three(3, 3, 4))
+    order = epoch_order(DATA_KEY, 0, found)
+    assert not np.array_equal(order.a, order.b)
+
+
+def test_a_side_stream_shorter_than_its_batch_is_seen_once_in_each_part_of_an_evaluation():
+    parts = streams(Two(np.empty(3), np.empty(20)), Two(8, 8)).parts()
+    assert [len(rows.few) for _, rows in parts] == [3, 3, 3]
+    assert [sorted(rows.few.tolist()) for _, rows in parts] == [[0, 1, 2]] * 3
