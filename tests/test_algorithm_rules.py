@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from games import KEY, last, pull, still
 
 from aejax import parallel, training
 from aejax.algorithm import Phase, Player, Rule, play, transform_batch
@@ -14,22 +15,7 @@ from aejax.checks import InputError
 from aejax.data import Batch, binarize
 from aejax.sweep import sweep
 
-KEY = jax.random.key(0)
 DEVICES = min(8, jax.device_count())
-
-
-def pull(params, batch, key, weight=1.0):
-    """The mean of the batch is the minimum."""
-    return weight * 0.5 * jnp.mean((params["w"] - batch) ** 2), {"weight": jnp.asarray(weight, jnp.float32)}
-
-
-def still(params, batch, key):
-    return 0.0 * params["w"], {}
-
-
-def last(algo, params, data, **options):
-    options = {"batch_size": 8, "num_epochs": 3} | options
-    return list(training.train(algo, algo.init(params), data, KEY, **options))[-1].state
 
 
 def compiled(function, *args):
