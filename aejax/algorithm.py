@@ -52,7 +52,7 @@ def play(
     resumed run draws what the uninterrupted run drew. `step` is not jitted: `jit`, `vmap`, `scan` and donation are the
     caller's.
 
-    A knob that is a schedule has the value of `state.step` in `step`, and its final value in `evaluate`: while the
+    A knob that is a schedule has the value of `state.step` in `step`, and its `stop` in `evaluate`: while the
     weight of a term rises, the lowest loss would be the first one. Schedules of learning rates count steps of the game,
     also in a phase that is played several times (not those of `optax.inject_hyperparams` and `optax.MultiSteps`).
 
@@ -210,7 +210,7 @@ def _own(params: Params, player: Player | Rule | Refresh) -> Params:
 
 def _knobs(player: Player | Rule, step: jax.Array | None) -> dict[str, Any]:
     """The knobs as they are at a step, or in the end."""
-    return {k: v if not callable(v) else v.final if step is None else v(step) for k, v in player.knobs.items()}
+    return {k: v if not callable(v) else v.stop if step is None else v(step) for k, v in player.knobs.items()}
 
 
 def _loss(name: str, player: Player, step: jax.Array | None) -> Loss:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 
 
 class InputError(ValueError):
@@ -68,8 +69,25 @@ def check_probability(**values: Any) -> None:
             raise InputError(f"{name} is {value}; it is a probability and has to be between 0 and 1.")
 
 
+def check_count(**values: Any) -> None:
+    """Refuses the first named value that is not a whole number of at least 1."""
+    for name, value in values.items():
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+            raise InputError(f"{name}={value!r}; at least 1 is needed, a whole number.")
+
+
+def is_schedule(value: Any) -> bool:
+    """Whether it is a schedule of a weight: `Ramp`, `Cycle` or `Decay` of `aejax.schedules`."""
+    return callable(value) and hasattr(value, "start") and hasattr(value, "stop")
+
+
+def ends_of(value: Any) -> tuple[Any, ...]:
+    """Start and stop of a schedule, or the number itself."""
+    return (value.start, value.stop) if is_schedule(value) else (value,)
+
+
 def _known(values: dict[str, Any]) -> Iterator[tuple[str, float]]:
     for name, value in values.items():
-        for end in getattr(value, "ends", (value,)):
+        for end in ends_of(value):
             if not isinstance(end, jax.core.Tracer):
                 yield name, float(end)

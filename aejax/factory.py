@@ -19,7 +19,15 @@ import optax
 from aejax import data as datasets
 from aejax import likelihoods, priors
 from aejax.algorithm import Algorithm, Loss, Player, play
-from aejax.checks import InputError, check_non_negative, check_positive, check_probability, nearest
+from aejax.checks import (
+    InputError,
+    check_non_negative,
+    check_positive,
+    check_probability,
+    ends_of,
+    is_schedule,
+    nearest,
+)
 from aejax.data import Batch
 from aejax.nets import Autoencoder, inputs
 
@@ -95,7 +103,8 @@ def factory(build: Callable[..., Algorithm]) -> Callable[..., Algorithm]:
       aejax.checks.InputError: build has no keyword 'rl'. Did you mean 'lr'?
     """
     own = inspect.signature(build).parameters
-    default = own["hparams"].default
+    default, kind = own["hparams"].default, own["model"].annotation
+    takes_model = isinstance(kind, type) and issubclass(kind, Autoencoder)
     knobs = {
         name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=float)
         for name, value in default._asdict().items()
@@ -113,6 +122,8 @@ def factory(build: Callable[..., Algorithm]) -> Callable[..., Algorithm]:
         bound = inspect.signature(build).bind(*args, **kwargs)
         bound.apply_defaults()
         model, hparams, tx, *_ = bound.args
+        if takes_model and not isinstance(model, Autoencoder):
+            raise InputError(f"{build.__name__} takes a built model, such as {_example(model, kind)}; got {model!r}.")
         hparams = _checked(build.__name__, default, hparams)._replace(**given)
         check_knobs(hparams, type(default))
         _check_tx(tx)
@@ -223,9 +234,9 @@ def check_knobs(hparams: Any, known: type | None = None) -> None:
     """Refuses knobs that are no numbers, or out of the range that the types of `known` (or their own) say."""
     ranges = get_type_hints(known or type(hparams), include_extras=True)
     for name, value in hparams._asdict().items():
-        if hasattr(value, "ends"):
+        if is_schedule(value):
             value.check(name)
-        ends = getattr(value, "ends", (value,))
+        ends = ends_of(value)
         if not all(isinstance(end, int | float | np.number | jax.Array) and np.ndim(end) == 0 for end in ends):
             raise InputError(
                 f"{name} is {value!r}; a number is wanted, or one of aejax.schedules: Ramp, Cycle, Decay."
@@ -239,6 +250,13 @@ def check_prior(model: Autoencoder) -> None:
     """Refuses a learned prior where no loss would move it."""
     if isinstance(model.prior, priors.LearnedPrior):
         raise InputError(f"No loss here learns the prior {type(model.prior).__name__}; use a fixed one, or a VAE.")
+
+
+def check_plain(model: Autoencoder) -> None:
+    """`check_prior`, and refuses a conditioned model where no loss would give it its labels."""
+    check_prior(model)
+    if model.takes_labels:
+        raise InputError(f"{type(model).__name__} is conditioned on labels, and no loss here gives them: use a CVAE.")
 
 
 def check_data(model: Autoencoder, data: Any) -> None:
@@ -256,6 +274,11 @@ def check_data(model: Autoencoder, data: Any) -> None:
         raise InputError(f"The data are a {type(data).__name__}; a Batch is wanted: aejax.Batch(x), or Batch(x, y).")
     datasets.check_examples(data.x, model.likelihood)
     inputs(model, data)
+
+
+def _example(model: Any, kind: type) -> str:
+    own = model if isinstance(model, type) and issubclass(model, Autoencoder) else kind
+    return f"{own.__name__}.dense(784, 20)"
 
 
 def _checked(name: str, default: Any, hparams: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from aejax.checks import InputError
+from aejax.checks import InputError, is_schedule
 
 Params = dict[str, Any]
 Metrics = dict[str, jax.Array]
@@ -100,7 +100,7 @@ def check_game(players: Mapping[str, Any], phases: Sequence[Any], refreshes: Seq
             raise InputError(f"Player {name!r} moves {player.groups!r}, a string; write ({player.groups!r},).")
         if not player.groups:
             raise InputError(f"Player {name!r} moves no group of parameters; name one.")
-        odd = [knob for knob, value in player.knobs.items() if callable(value) and not hasattr(value, "final")]
+        odd = [knob for knob, value in player.knobs.items() if callable(value) and not is_schedule(value)]
         if odd:
             raise InputError(
                 f"The knobs {odd} of {name!r} are functions; use a number, or schedules.Ramp, Cycle or Decay."

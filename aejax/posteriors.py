@@ -14,7 +14,8 @@ import jax.numpy as jnp
 
 from aejax import divergences
 from aejax.checks import InputError
-from aejax.priors import Uniform, sum_last
+from aejax.precision import sum_last, wide, widen
+from aejax.priors import Uniform
 
 if TYPE_CHECKING:
     from aejax.nets import Autoencoder
@@ -37,7 +38,7 @@ class Posterior(Protocol):
 
 
 class DiagonalGaussian(NamedTuple):
-    """N(mean, diag(exp(logvar))).
+    """N(mean, diag(exp(logvar))), drawn and measured in float32 or wider, whatever the encoder computes in.
 
     Example:
       >>> mean, logvar = q = DiagonalGaussian(jnp.zeros((1, 2)), jnp.zeros((1, 2)))
@@ -53,16 +54,16 @@ class DiagonalGaussian(NamedTuple):
         return self.mean
 
     def sample(self, key: Array) -> Array:
-        return self._place(noise(key, self.mean.shape, self.mean.dtype))
+        return self._place(noise(key, self.mean.shape, wide(self.mean.dtype)))
 
     def sample_and_log_prob(self, key: Array) -> tuple[Array, Array]:
-        standard = noise(key, self.mean.shape, self.mean.dtype)
+        standard = noise(key, self.mean.shape, wide(self.mean.dtype))
         return self._place(standard), self._density(standard)
 
     def log_prob(self, z: Array) -> Array:
         """Log-density in nats: `[..., Z] -> [...]`, z of the shape of mean."""
         chex.assert_equal_shape([z, self.mean])
-        return self._density((z - self.mean) * jnp.exp(-0.5 * self.logvar))
+        return self._density((widen(z) - widen(self.mean)) * jnp.exp(-0.5 * widen(self.logvar)))
 
     def kl_standard_normal(self) -> Array:
         """KL from this posterior to N(0, I), in nats per example: `[B]`."""
@@ -70,10 +71,10 @@ class DiagonalGaussian(NamedTuple):
 
     def _place(self, standard: Array) -> Array:
         chex.assert_equal_shape(self)
-        return self.mean + jnp.exp(0.5 * self.logvar) * standard
+        return widen(self.mean) + jnp.exp(0.5 * widen(self.logvar)) * standard
 
     def _density(self, standard: Array) -> Array:
-        return -0.5 * sum_last(jnp.square(standard) + self.logvar + math.log(2 * math.pi))
+        return -0.5 * sum_last(jnp.square(standard) + widen(self.logvar) + math.log(2 * math.pi))
 
 
 def noise(key: Array, shape: tuple[int, ...], dtype: Any = float) -> Array:

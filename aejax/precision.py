@@ -30,3 +30,8 @@ def widen(x: ArrayLike) -> Array:
 def sum_event(values: Array) -> Array:
     """Sums all but the first axis, in float32 or wider: `[B, ...] -> [B]`."""
     return values.reshape(values.shape[0], -1).sum(axis=1, dtype=wide(values.dtype))
+
+
+def sum_last(values: Array) -> Array:
+    """Sums the last axis, in float32 or wider: `[..., Z] -> [...]`."""
+    return values.sum(axis=-1, dtype=wide(values.dtype))

@@ -5,7 +5,7 @@ Of learning rates: each is `(peak, num_steps) -> schedule`, and a schedule goes 
 moves several times in one.
 
 Of weights: `Ramp`, `Cycle` and `Decay` stand where a knob of `HParams` is a number, `vae.HParams(beta=Ramp(0.0, 1.0,
-1000))`. They are tuples of numbers that are called with the step. Evaluation uses their `final` value. Lengths are in
+1000))`. They are tuples of numbers that are called with the step. Evaluation uses `stop`. Lengths are in
 steps, so a longer run is the continuation of a shorter one.
 """
 
@@ -124,14 +124,6 @@ class Ramp(NamedTuple):
     def __call__(self, step: Any) -> jax.Array:
         return self.start + (self.stop - self.start) * jnp.clip(step / self.num_steps, 0.0, 1.0)
 
-    @property
-    def final(self) -> Any:
-        return self.stop
-
-    @property
-    def ends(self) -> tuple[Any, Any]:
-        return self.start, self.stop
-
 
 class Cycle(NamedTuple):
     """A `Ramp` over the first part of each period, `stop` for the rest of it, and so on without end.
@@ -161,14 +153,6 @@ class Cycle(NamedTuple):
     def __call__(self, step: Any) -> jax.Array:
         return Ramp(self.start, self.stop, self.share * self.period)(jnp.mod(step, self.period))
 
-    @property
-    def final(self) -> Any:
-        return self.stop
-
-    @property
-    def ends(self) -> tuple[Any, Any]:
-        return self.start, self.stop
-
 
 class Decay(NamedTuple):
     """`start exp(-rate step)`, but not below `stop`: the temperature of a relaxed discrete code.
@@ -190,14 +174,6 @@ class Decay(NamedTuple):
 
     def __call__(self, step: Any) -> jax.Array:
         return jnp.maximum(self.start * jnp.exp(-self.rate * step), self.stop)
-
-    @property
-    def final(self) -> Any:
-        return self.stop
-
-    @property
-    def ends(self) -> tuple[Any, Any]:
-        return self.start, self.stop
 
 
 WEIGHTS = (Ramp, Cycle, Decay)

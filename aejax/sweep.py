@@ -10,8 +10,8 @@ import numpy as np
 
 from aejax import training
 from aejax.algorithm import Algorithm, Metrics, refresh
-from aejax.checks import InputError, nearest
-from aejax.data.streams import Order, streams, take
+from aejax.checks import InputError, check_count, nearest
+from aejax.data.streams import Order, Streams, streams, take
 from aejax.nets import has_convolution
 
 STRATEGIES = ("auto", "vmap", "sequential")
@@ -96,10 +96,12 @@ def sweep(
     if not len(seeds):
         raise InputError("No seeds were given; a sweep needs at least one.")
     training.count_steps(data, batch_size)
+    check_count(num_epochs=num_epochs)
     algo.check(data)
     data = jax.tree.map(jnp.asarray, data)
     keys = jnp.stack([jax.random.split(jax.random.key(seed), 3) for seed in seeds])[:, :2]
-    sizes = {"batch_size": batch_size, "num_epochs": num_epochs}
+    found = streams(data, batch_size)
+    sizes: dict[str, Any] = {"found": found, "num_epochs": num_epochs}
     on_cpu = jax.default_backend() == "cpu"
     if strategy == "auto":
         strategy = "sequential" if on_cpu else "vmap"
@@ -107,7 +109,7 @@ def sweep(
         states, metrics = _run_all(build, init, settings, keys, data, **sizes)
     else:
         each = [jax.tree.map(lambda leaf, i=i: leaf[i], settings) for i in range(count)]
-        scans = not (on_cpu and has_convolution(partial(_first_step, build, init, batch_size), each[0], keys[0], data))
+        scans = not (on_cpu and has_convolution(partial(_first_step, build, init, found), each[0], keys[0], data))
         run = _run_one if scans else _run_by_steps
         runs = [run(build, init, setting, key, data, **sizes) for setting in each for key in keys]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *runs)
@@ -136,14 +138,14 @@ def _run(
     keys: jax.Array,
     data: Any,
     *,
-    batch_size: Any,
+    found: Streams,
     num_epochs: int,
 ) -> tuple[Any, Metrics]:
     state = _init(build, init, hparams, keys[0], data)
-    return training.fit(build(hparams), state, data, keys[1], batch_size=batch_size, num_epochs=num_epochs)
+    return training.fit(build(hparams), state, data, keys[1], batch_size=found.batch_size, num_epochs=num_epochs)
 
 
-_STATIC = ("build", "init", "batch_size", "num_epochs")
+_STATIC = ("build", "init", "found", "num_epochs")
 _run_one = jax.jit(_run, static_argnames=_STATIC)
 
 
@@ -156,12 +158,12 @@ def _run_all(build: Any, init: Any, settings: Any, keys: jax.Array, data: Any, *
 
 
 def _run_by_steps(
-    build: Any, init: Any, hparams: Any, keys: jax.Array, data: Any, *, batch_size: Any, num_epochs: int
+    build: Any, init: Any, hparams: Any, keys: jax.Array, data: Any, *, found: Streams, num_epochs: int
 ) -> tuple[Any, Metrics]:
     """`_run` without a compiled loop, which `lax` convolutions on CPU do not bear."""
     state = _jit_init(build, init, hparams, keys[0], data)
     data_key, step_key = jax.random.split(keys[1])
-    found, refreshes = streams(data, batch_size), build(hparams).refreshes
+    refreshes = build(hparams).refreshes
     log: list[Metrics] = []
     order = Order(data_key, found)
     for step in range(num_epochs * found.steps_per_epoch):
@@ -187,8 +189,8 @@ def _refresh(build: Any, hparams: Any, index: int, state: Any, data: Any, key: j
     return refresh(build(hparams), index, state, data, key)
 
 
-def _first_step(build: Any, init: Any, batch_size: Any, hparams: Any, keys: jax.Array, data: Any):
-    rows = jax.tree.map(lambda size: jnp.zeros(size, jnp.int32), batch_size)
+def _first_step(build: Any, init: Any, found: Streams, hparams: Any, keys: jax.Array, data: Any):
+    rows = jax.tree.map(lambda size: jnp.zeros(size, jnp.int32), found.batch_size)
     return _step(build, hparams, _init(build, init, hparams, keys[0], data), data, rows, keys[1])
 
 

@@ -16,7 +16,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from aejax import parallel as par
 from aejax.algorithm import Algorithm, Metrics, refresh
-from aejax.checks import DivergedError, InputError, nearest
+from aejax.checks import DivergedError, InputError, check_count, nearest
 from aejax.data.streams import Order, count_steps, epoch_order, streams, take
 from aejax.nets import has_convolution
 
@@ -77,10 +77,7 @@ def train(
         it are.
     """
     steps_per_epoch, found = count_steps(data, batch_size), streams(data, batch_size)
-    if num_epochs < 1:
-        raise InputError(f"num_epochs={num_epochs}; at least 1 is needed.")
-    if boundary is not None and boundary < 1:
-        raise InputError(f"boundary={boundary}; at least 1 step is needed, or None.")
+    check_count(num_epochs=num_epochs, boundary=1 if boundary is None else boundary)
     mesh = _check_parallel(algo, found.batch_sizes, parallel, devices)
     if not (hasattr(state, "step") and hasattr(state, "params")):
         raise InputError(f"The state is a {type(state).__name__} without step and params; use algo.init(params).")
@@ -129,6 +126,7 @@ def fit(
       The final state, and every metric of every step, `[num_epochs, steps_per_epoch]`. Losses that are not finite
       are not refused here; look at the metrics. Nor are the data checked, which may be traced.
     """
+    check_count(num_epochs=num_epochs)
     steps, found = count_steps(data, batch_size), streams(data, batch_size)
     data_key, step_key = jax.random.split(key)
 

@@ -18,7 +18,6 @@ from aejax.nets import init_params
 
 KEY = jax.random.key(0)
 SIZE, BATCH = 64, 16  # four steps in an epoch
-EPS = np.finfo(np.float32).eps
 
 
 @cache
@@ -109,7 +108,7 @@ def the_game(name, axis_name=None):
 
 
 def assert_close(actual, expected, rtol=1e-5):
-    """To `rtol` of the largest entry of the group, metric or player that a leaf belongs to, or one rounding of 1."""
+    """To `rtol` of the largest entry of the group, metric or player that a leaf belongs to, or to 1e-9."""
 
     def group(path):
         names = [i for i, key in enumerate(path) if isinstance(key, jax.tree_util.DictKey)]
@@ -122,7 +121,7 @@ def assert_close(actual, expected, rtol=1e-5):
 
     def check(path, a, b):
         error, scale = size(np.asarray(a, np.float64) - np.asarray(b, np.float64)), scales[group(path)]
-        assert error <= max(rtol * scale, EPS), f"{jax.tree_util.keystr(path)}: off by {error:.2e} of {scale:.2e}"
+        assert error <= max(rtol * scale, 1e-9), f"{jax.tree_util.keystr(path)}: off by {error:.2e} of {scale:.2e}"
 
     jax.tree_util.tree_map_with_path(check, actual, expected)
 

@@ -2,8 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from aejax import training
+from aejax.algorithm import Player, play
 
 KEY = jax.random.key(0)
 
@@ -15,6 +17,11 @@ def pull(params, batch, key, weight=1.0):
 
 def still(params, batch, key):
     return 0.0 * params["w"], {}
+
+
+def one_player(loss, lr=1.0, **options):
+    algo = play({"p": Player(loss, ("w",), optax.sgd(lr))}, [["p"]], **options)
+    return algo, algo.init({"w": jnp.ones(())})
 
 
 def last(algo, params, data, **options):

@@ -13,6 +13,7 @@ from aejax import parallel, training
 from aejax.algorithm import Phase, Player, Rule, play, transform_batch
 from aejax.checks import InputError
 from aejax.data import Batch, binarize
+from aejax.schedules import Ramp
 from aejax.sweep import sweep
 
 DEVICES = min(8, jax.device_count())
@@ -152,6 +153,24 @@ def test_the_key_of_an_update_is_the_same_on_every_device_and_new_at_every_step(
     ]
     assert one == shards
     assert one[0] != one[1]
+
+
+def test_rules_of_two_phases_have_keys_of_their_own():
+    draw = lambda group: Rule(lambda p, b, k: ((), {}), lambda p, sums, k: {group: jax.random.normal(k)}, (group,))
+    algo = play({"a": draw("w"), "b": draw("ema")}, [["a"], ["b"]])
+    state, _ = algo.step(algo.init(START), jnp.zeros(2), KEY)
+    assert float(state.params["w"]) != float(state.params["ema"])
+
+
+def test_the_knobs_of_a_rule_have_their_value_in_a_step_and_their_final_one_in_an_evaluation():
+    measure = lambda params, batch, key, *, share: ((), {"share": share})
+    update = lambda params, sums, key, *, share: {"ema": share}
+    algo = play({"r": Rule(measure, update, ("ema",), knobs={"share": Ramp(0.0, 1.0, 4)})}, [["r"]])
+    state = algo.init(START)
+    for step in range(3):
+        state, terms = algo.step(state, jnp.zeros(2), KEY)
+        assert float(terms["r/share"]) == float(state.params["ema"]) == step / 4
+    assert float(algo.evaluate(state, jnp.zeros(2), KEY)["r/share"]) == 1.0
 
 
 def test_a_rule_sees_the_parameters_of_before_the_phase_and_shares_its_forward_pass():

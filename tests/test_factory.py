@@ -20,6 +20,7 @@ from aejax.factory import NonNegative, Positive, check_data, check_knobs, one_pl
 from aejax.methods.aae import AAE, aae
 from aejax.methods.ae import AE, ae
 from aejax.methods.cae import CAE, cae, cae_loss
+from aejax.methods.cvae import CVAE
 from aejax.methods.dae import dae
 from aejax.methods.vae import VAE, HParams, vae
 from aejax.nets import MLP, init_params
@@ -209,6 +210,19 @@ def test_the_wrong_kind_of_optimiser_is_refused(build, says):
         build, says = partial(play, {"a": player}, [["a"]]), "tx='adam'; an optimiser is wanted"
     with pytest.raises(InputError, match=says):
         build()
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        (VAE, r"vae takes a built model, such as VAE.dense\(784, 20\); got <class .*VAE"),
+        ("vae", r"vae takes a built model, such as VAE.dense\(784, 20\); got 'vae'"),
+        (CVAE, r"such as CVAE.dense\(784, 20\)"),
+    ],
+)
+def test_what_is_no_model_is_refused(model, says):
+    with pytest.raises(InputError, match=says):
+        vae(model)
 
 
 def test_fine_tuning_takes_an_optimiser_and_says_so():

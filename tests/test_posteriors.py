@@ -83,6 +83,19 @@ def test_densities_of_half_precision_are_summed_wide():
     assert q.log_prob(q.mean).dtype == jnp.float32
 
 
+def test_half_precision_is_drawn_and_measured_in_single():
+    """In bfloat16 exp(logvar / 2), the noise and their product would each be off by up to 1 in 256."""
+    half = [jax.random.normal(key, (64, 8)).astype(jnp.bfloat16) for key in jax.random.split(KEY)]
+    q, single = DiagonalGaussian(*half), DiagonalGaussian(*(v.astype(jnp.float32) for v in half))
+    (z, log_q), (expected, log_expected) = (p.sample_and_log_prob(KEY) for p in (q, single))
+    assert z.dtype == log_q.dtype == jnp.float32
+    for a, b in ((z, expected), (log_q, log_expected), (q.sample(KEY), expected), (q.log_prob(z), single.log_prob(z))):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+    points = half[0][:, :2]
+    for prior in (priors.StandardNormal(2), priors.GaussianMixture.ring(), priors.SwissRoll()):
+        np.testing.assert_allclose(prior.log_prob(points), prior.log_prob(points.astype(jnp.float32)), rtol=1e-6)
+
+
 def test_the_divergence_from_the_prior_of_the_model():
     mixture = priors.GaussianMixture((1.0, 2.0), ((0.0,) * 3, (1.0,) * 3), (tuple(map(tuple, np.eye(3))),) * 2)
     z, log_q = Q.sample_and_log_prob(KEY)

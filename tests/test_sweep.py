@@ -144,6 +144,18 @@ def test_the_spread_of_one_seed_is_not_known():
     assert np.isnan(pulled().std["p/w"]).all()
 
 
+@by_both
+def test_streams_are_named_as_the_data_are(strategy):
+    loss = lambda params, data, key: (jnp.mean((params["w"] - data["few"].mean() - data["many"].mean()) ** 2), {})
+    result = sweep(
+        lambda hparams: play({"p": Player(loss, ("w",), optax.sgd(hparams.lr))}, [["p"]]),
+        lambda key: {"w": jnp.zeros(())}, {"few": np.ones(2, np.float32), "many": np.full(8, 2.0, np.float32)},
+        hparams=Rate(lr=np.array([0.25, 0.5])), seeds=[0], num_epochs=1, strategy=strategy,
+        batch_size={"few": 1, "many": 4},
+    )  # fmt: skip
+    assert result.states.params["w"].tolist() == [[2.25], [3.0]]  # two steps towards 3, by half, and all of the way
+
+
 def test_settings_as_a_list_as_arrays_and_as_numbers():
     listed = pulled([Rate(0.5, 1.0), Rate(0.25, 1.0)])
     arrays = pulled(Rate(lr=jnp.array([0.5, 0.25])))  # the weight is shared
@@ -194,6 +206,7 @@ def test_auto_is_the_faster_one():
         ({"seeds": ()}, "at least one"),
         ({"strategy": "sequentialy"}, "Unknown strategy='sequentialy'.*'sequential'"),
         ({"batch_size": 5}, "batch_size=5 exceeds the 4 examples"),
+        ({"num_epochs": 0.5}, "num_epochs=0.5; at least 1 is needed, a whole number"),
     ],
 )
 def test_what_cannot_be_swept_is_refused(options, message):

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from games import KEY, one_player
 
 from aejax import parallel, training
 from aejax.algorithm import Player, Refresh, Rule, play
@@ -15,13 +16,7 @@ from aejax.data.streams import epoch_order, num_examples, streams
 from aejax.methods.ae import AE, ae
 from aejax.nets import has_convolution, init_params
 
-KEY = jax.random.key(0)
 DATA_KEY, STEP_KEY = jax.random.split(KEY)
-
-
-def one_player(loss, lr=1.0, **options):
-    algo = play({"p": Player(loss, ("w",), optax.sgd(lr))}, [["p"]], **options)
-    return algo, algo.init({"w": jnp.ones(())})
 
 
 def report(params, batch, key):
@@ -93,34 +88,6 @@ def test_a_run_by_hand():
     state, metrics = training.fit(algo, state, data, KEY, batch_size=3, num_epochs=3)  # the same, as one function
     assert float(state.params["w"]) == 4 - 3 / 8
     np.testing.assert_allclose(metrics["p/loss"][:, 0], joined(chunks)["p/loss"], rtol=1e-6)
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 100])
-def test_evaluation_covers_every_example_once(batch_size):
-    algo, state = one_player(lambda params, x, key: (jnp.mean((params["w"] - x) ** 2), {"x": x.mean()}))
-    values = training.evaluate(algo, state, np.arange(7.0, dtype=np.float32), KEY, batch_size=batch_size)
-    assert values == pytest.approx({"p/loss": (1 + 0 + 1 + 4 + 9 + 16 + 25) / 7, "p/x": 3.0}, rel=1e-6)
-
-
-@pytest.mark.parametrize("batch_size", [2, 5])
-def test_evaluation_draws_the_noise_of_a_batch_from_its_first_row(batch_size):
-    algo, state = one_player(lambda params, batch, key: (0.0 * params["w"], {"noise": jax.random.normal(key)}))
-    state = state._replace(step=jnp.array(4))
-    values = training.evaluate(algo, state, np.zeros(5, np.float32), KEY, batch_size=batch_size)
-    starts = range(0, 5, batch_size)
-    keys = [jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(KEY, i), 4), 0) for i in starts]
-    sizes = [min(batch_size, 5 - i) for i in starts]
-    noise = np.average([jax.random.normal(key) for key in keys], weights=sizes)
-    assert values["p/noise"] == pytest.approx(noise, rel=1e-5)
-
-
-def test_evaluation_of_a_mapped_algorithm_and_of_a_state_on_eight_devices():
-    algo, state = one_player(fit_mean, lr=0.5, axis_name=parallel.AXIS)
-    data = np.arange(16.0, dtype=np.float32)
-    state = run(algo, state, data, batch_size=16, num_epochs=1, parallel="shard_map", devices=8)[-1].state
-    values = training.evaluate(algo, state, data, KEY)
-    w = 1 + 0.5 * (7.5 - 1)
-    assert values == pytest.approx({"p/loss": np.mean((w - data) ** 2) / 2}, rel=1e-6)
 
 
 # --- chunks -----------------------------------------------------------------------------------------------------------
@@ -407,6 +374,7 @@ def test_at_the_first_step_the_data_are_named_and_not_the_rate():
         ({"batch_size": 11}, "batch_size=11 exceeds the 10 examples of the training data"),
         ({"batch_size": 0}, "batch_size=0; at least 1"),
         ({"num_epochs": 0}, "num_epochs=0; at least 1"),
+        ({"num_epochs": 2.5}, "num_epochs=2.5; at least 1 is needed, a whole number"),
         ({"boundary": 0}, "boundary=0; at least 1"),
         ({"batch_size": 6, "devices": 4}, "batch_size=6 is not divided by 4 devices; 4 and 8 would be"),
         ({"batch_size": 3, "devices": 8}, "batch_size=3 is not divided by 8 devices; 8 would be"),
@@ -432,9 +400,3 @@ def test_a_mapped_algorithm_is_refused_under_jit():
 def test_data_without_one_length_in_common_are_refused(data):
     with pytest.raises(InputError, match="one length in common"):
         num_examples(data)
-
-
-def test_an_evaluation_of_nothing_is_refused():
-    algo, state = one_player(fit_mean)
-    with pytest.raises(InputError, match="no examples"):
-        training.evaluate(algo, state, np.zeros(0, np.float32), KEY)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax.checks import InputError
+from aejax.checks import InputError, check_count
 
 _SIDE = 2**31 - 1  # the folds of the other streams count down from here; epochs count up from 0
 
@@ -23,6 +23,11 @@ class Streams(NamedTuple):
     sizes: tuple[int, ...]
     batch_sizes: tuple[int, ...]
     structure: Any  # of the batch size
+
+    @property
+    def batch_size(self) -> Any:
+        """As it was given."""
+        return self.structure.unflatten(self.batch_sizes)
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -87,8 +92,7 @@ def streams(data: Any, batch_size: Any) -> Streams:
             " or the same tuple with an integer for each stream."
         ) from None
     for size in batch_sizes:
-        if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
-            raise InputError(f"batch_size={batch_size}; at least 1 is needed, a whole number.")
+        check_count(batch_size=size)
     return Streams(tuple(sizes), tuple(map(int, batch_sizes)), structure)
 
 

@@ -6,7 +6,7 @@ import math
 import chex
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import betaln, gammaln
+from jax.scipy.special import gammaln, xlogy
 
 from aejax.likelihoods.base import Likelihood, Support, blocks
 from aejax.precision import widen
@@ -16,6 +16,8 @@ Array = jax.Array
 _LARGEST = 2.0**24  # float32 cannot tell larger counts from their neighbours
 _TURN = math.log(_LARGEST)
 _DISPERSIONS = (1e-4, 1e4)
+_STIRLING = 16.0  # from where the series is better than float32
+_FAR = 80.0  # where exp comes near the largest float32
 
 
 def _mean_of(log_mean: Array) -> Array:
@@ -27,6 +29,24 @@ def _mean_of(log_mean: Array) -> Array:
 def _log_mean_of(log_mean: Array) -> Array:
     """The logarithm of that."""
     return jnp.minimum(log_mean, _TURN) + jnp.log1p(jnp.maximum(log_mean - _TURN, 0.0))
+
+
+def _log_factorial_rest(n: Array) -> Array:
+    """`log n! - (n log n - n)`: what is left of a log-probability once the large terms have cancelled on paper.
+
+    In float32 a sum of these large terms keeps no digit of the rest for counts above 1e6.
+    """
+    large = jnp.maximum(n, _STIRLING)
+    series = 0.5 * jnp.log(2 * math.pi * large) + (1 / 12 - 1 / (360 * jnp.square(large))) / large
+    small = jnp.minimum(n, _STIRLING)
+    return jnp.where(n < _STIRLING, gammaln(small + 1) - xlogy(small, small) + small, series)
+
+
+def _log_mixed(share: Array, log_ratio: Array) -> Array:
+    """`log(1 - share + share exp(log_ratio))`, for small and for large ratios."""
+    far = log_ratio > _FAR
+    near = jnp.log1p(share * jnp.expm1(jnp.where(far, 0.0, log_ratio)))
+    return jnp.where(far, log_ratio + jnp.log(share), near)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +68,10 @@ class Poisson(Likelihood):
     def nll_components(self, output: Array, x: Array) -> Array:
         chex.assert_equal_shape([output, x])
         output, x = widen(output), widen(x)
-        return _mean_of(output) - x * _log_mean_of(output) + gammaln(x + 1)
+        above_zero = jnp.where(x > 0, x, 1.0)
+        log_ratio = _log_mean_of(output) - jnp.log(above_zero)
+        deviance = jnp.where(x > 0, x * (jnp.expm1(log_ratio) - log_ratio), _mean_of(output))
+        return deviance + _log_factorial_rest(x)
 
     def mean(self, output: Array) -> Array:
         return _mean_of(widen(output))
@@ -89,10 +112,15 @@ class NegativeBinomial(Likelihood):
         raw, dispersion = self._split(output)
         chex.assert_equal_shape([raw, x])
         x = widen(x)
-        log_ratio = _log_mean_of(raw) - jnp.log(dispersion)
-        # Gamma(x + r) / (Gamma(r) x!) through the beta function, which keeps its digits where r is large.
-        log_ways = -betaln(dispersion, x + 1) - jnp.log(x + dispersion)
-        return dispersion * jax.nn.softplus(log_ratio) + x * jax.nn.softplus(-log_ratio) - log_ways
+        above_zero = jnp.where(x > 0, x, 1.0)
+        log_mean, both = _log_mean_of(raw), above_zero + dispersion
+        log_ratio = log_mean - jnp.log(above_zero)
+        of_count = x * _log_mixed(dispersion / both, -log_ratio)
+        of_gamma = jnp.where(
+            x > 0, _log_mixed(above_zero / both, log_ratio), jax.nn.softplus(log_mean - jnp.log(dispersion))
+        )
+        rests = _log_factorial_rest(x) + _log_factorial_rest(dispersion) - _log_factorial_rest(x + dispersion)
+        return of_count + dispersion * of_gamma + rests + jnp.log1p(x / dispersion)
 
     def mean(self, output: Array) -> Array:
         return _mean_of(self._split(output)[0])

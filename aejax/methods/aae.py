@@ -7,7 +7,7 @@ data, taken together, follow the prior.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -18,9 +18,9 @@ from aejax import divergences, likelihoods, priors
 from aejax.algorithm import Algorithm, Metrics, Player, play
 from aejax.checks import InputError
 from aejax.data import Batch
-from aejax.factory import Method, Positive, check_data, factory, optimisers
+from aejax.factory import Method, Positive, check_data, check_prior, factory, optimisers
 from aejax.methods.ae import AE, ae_loss
-from aejax.nets import MLP
+from aejax.nets import MLP, inputs, shaped
 
 __all__ = ["AAE", "aae"]
 
@@ -37,6 +37,8 @@ class AAE(AE):
 
     discriminator: nn.Module = MLP((256, 256, 1), nn.relu)
 
+    networks: ClassVar[tuple[str, ...]] = (*AE.networks, "discriminator")
+
     def __call__(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         z = self.embed(x, *condition)
         self.discriminate(z)
@@ -44,7 +46,7 @@ class AAE(AE):
 
     def discriminate(self, z: jax.Array) -> jax.Array:
         """Log-odds of being a draw from the prior: `[B, Z] -> [B, 1]`."""
-        return self.discriminator(z)
+        return shaped("discriminator", self.discriminator(z), (len(z), 1))
 
 
 class HParams(NamedTuple):
@@ -77,7 +79,7 @@ def aae_disc_loss(
     """
     aae = model.bind({"params": params})
     real = aae.discriminate(prior.sample(key, batch.x.shape[0]))
-    fake = aae.discriminate(aae.encode(batch.x))
+    fake = aae.discriminate(aae.encode(*inputs(model, batch)))
     accuracy = 0.5 + 0.25 * (jnp.sign(real) - jnp.sign(fake)).mean()
     return divergences.discriminator_loss(real, fake).mean(), {"accuracy": accuracy}
 
@@ -96,7 +98,7 @@ def aae_gen_loss(params: Any, batch: Batch, key: jax.Array, *, model: AAE) -> tu
       The mean over the batch, and no further metrics.
     """
     aae = model.bind({"params": params})
-    return divergences.generator_loss(aae.discriminate(aae.encode(batch.x))).mean(), {}
+    return divergences.generator_loss(aae.discriminate(aae.encode(*inputs(model, batch)))).mean(), {}
 
 
 @factory
@@ -126,6 +128,7 @@ def aae(
     Raises:
       InputError: the prior is unknown, or its size is not the model's `latent_dim`.
     """
+    check_prior(model)
     if isinstance(prior, str):
         prior = priors.get(prior, model.latent_dim)
     if prior.latent_dim != model.latent_dim:

@@ -13,7 +13,7 @@ from aejax import likelihoods
 from aejax.algorithm import Metrics
 from aejax.data import Batch
 from aejax.factory import Method, Positive, one_player
-from aejax.nets import Autoencoder
+from aejax.nets import Autoencoder, inputs
 
 __all__ = ["AE", "ae", "ae_loss"]
 
@@ -37,22 +37,23 @@ def ae_loss(params: Any, batch: Batch, key: jax.Array, *, model: AE) -> tuple[ja
 
     Args:
       params: `{"encoder": ..., "decoder": ...}`.
-      batch: `x` `[B, ...]`.
+      batch: `x` `[B, ...]`, and `y` where the model is conditioned.
       key: ignored.
       model: static.
 
     Returns:
       The mean over the batch, and `recon_nats` and `sse`, likewise means.
     """
-    return reconstruction(params, model.bind({"params": params}).encode(batch.x), batch.x, model=model)
+    z = model.bind({"params": params}).encode(*inputs(model, batch))
+    return reconstruction(params, z, batch, model=model)
 
 
-def reconstruction(params: Any, z: jax.Array, x: jax.Array, *, model: AE) -> tuple[jax.Array, Metrics]:
+def reconstruction(params: Any, z: jax.Array, batch: Batch, *, model: AE) -> tuple[jax.Array, Metrics]:
     """How well the code says what x is: `ae_loss` for codes from anywhere."""
-    output = model.bind({"params": params}).decode(z)
-    likelihood = likelihoods.get(model.likelihood)
-    recon = likelihood.nll(output, x).mean()
-    return recon, {"recon_nats": recon, "sse": likelihoods.sse(likelihood.mean(output), x).mean()}
+    x, *condition = inputs(model, batch)
+    nll, x_hat = model.bind({"params": params}).nll_and_mean(z, x, *condition)
+    recon = nll.mean()
+    return recon, {"recon_nats": recon, "sse": likelihoods.sse(x_hat, x).mean()}
 
 
 ae = one_player("ae", ae_loss, AE, HParams)

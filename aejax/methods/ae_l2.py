@@ -100,8 +100,11 @@ def principal_directions(params: Any, *, weight_decay: float) -> tuple[np.ndarra
 
 
 def _kernels(group: Any) -> list[jax.Array]:
-    leaves = jax.tree_util.tree_leaves_with_path(group)
-    return [leaf for path, leaf in leaves if jax.tree_util.keystr(path[-1:], simple=True) == "kernel"]
+    """The weights of a group, `[in, out]` where they are matrices: `kernel` of Flax, `weight` of Equinox."""
+    leaves = [(path[-1:], leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(group)]
+    named = [(jax.tree_util.keystr(name, simple=True), leaf) for name, leaf in leaves]
+    both = [(name, leaf) for name, leaf in named if name == "kernel" or (name == "weight" and leaf.ndim > 1)]
+    return [leaf if name == "kernel" else leaf.swapaxes(0, 1) for name, leaf in both]
 
 
 def squared_weights(params: Any, *, model: AE) -> jax.Array:

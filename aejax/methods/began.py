@@ -6,7 +6,7 @@ that the error of generated images stays at `gamma` times that of real ones.
 """
 
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import flax.linen as nn
 import jax
@@ -17,8 +17,9 @@ from aejax import likelihoods, priors
 from aejax.algorithm import Algorithm, Metrics, Params, Player, Rule, play
 from aejax.checks import InputError
 from aejax.data import Batch
-from aejax.factory import Method, Positive, Probability, Term, Tx, check_data, check_prior, factory, optimisers
+from aejax.factory import Method, Positive, Probability, Term, Tx, check_data, check_plain, factory, optimisers
 from aejax.methods.ae import AE
+from aejax.nets import shaped
 
 __all__ = ["BEGAN", "began", "began_disc_loss", "began_gen_loss"]
 
@@ -34,6 +35,8 @@ class BEGAN(AE):
     generator: Any = None
     prior: str | priors.Prior | priors.LearnedPrior | None = "uniform"
 
+    networks: ClassVar[tuple[str, ...]] = (*AE.networks, "generator")
+
     @classmethod
     def dense(cls, data_dim: int, latent_dim: int, **fields: Any) -> Self:
         """Dense networks on vectors `[B, D]`; `fields` as in `Autoencoder.dense`."""
@@ -46,13 +49,12 @@ class BEGAN(AE):
 
     def setup(self) -> None:
         super().setup()
-        if self.generator is None:
-            raise InputError("This BEGAN has no generator: build it with BEGAN.dense or BEGAN.conv, or give one.")
         self.balance = self.param("balance", nn.initializers.zeros, ())
 
     def __call__(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
-        self.imagine(self.embed(x))
-        return self.decode(self.embed(x))
+        z = self.embed(x)
+        shaped("generator", self.imagine(z), x.shape)
+        return self.decode(z)
 
     def imagine(self, noise: jax.Array) -> jax.Array:
         """What the generator makes of noise, in data space: `[B, Z] -> [B, ...]`."""
@@ -135,7 +137,7 @@ def began(
     Returns:
       `disc` moves `encoder` and `decoder`, `gen` moves `generator`, the rule `control` `balance`.
     """
-    check_prior(model)
+    check_plain(model)
     likelihood = likelihoods.get(model.likelihood)
     if likelihood.numbers > 1 or likelihood.own_parameter or likelihood.coupled:
         raise InputError(f"BEGAN has an absolute error and no use for {likelihood}; use bernoulli or gaussian.")

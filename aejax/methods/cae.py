@@ -20,6 +20,7 @@ from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.factory import Method, NonNegative, Positive, one_player
 from aejax.methods.ae import AE, reconstruction
+from aejax.nets import inputs
 
 __all__ = ["CAE", "cae", "cae_loss"]
 
@@ -81,11 +82,13 @@ def cae_loss(
     jac.check_mode(jacobian, modes=MODES)
     if jacobian == "hutchinson":
         embed = model.bind({"params": params}).embed
-        probe = lambda v, key: jac.hutchinson_sq(lambda v: embed(v[None])[0], v, key).value
-        z, norms = embed(batch.x), jax.vmap(probe)(batch.x, jax.random.split(key, len(batch.x)))
+        one = lambda v, *own: embed(v[None], *(a[None] for a in own))[0]
+        probe = lambda key, v, *own: jac.hutchinson_sq(lambda v: one(v, *own), v, key).value
+        arrays = inputs(model, batch)
+        z, norms = embed(*arrays), jax.vmap(probe)(jax.random.split(key, len(batch.x)), *arrays)
     else:
-        z, norms = jac.embed_and_sq(model, params, batch.x, mode=jacobian, memory_limit=memory_limit)
-    recon, metrics = reconstruction(params, z, batch.x, model=model)
+        z, norms = jac.embed_and_sq(model, params, batch, mode=jacobian, memory_limit=memory_limit)
+    recon, metrics = reconstruction(params, z, batch, model=model)
     penalty = norms.mean()
     return recon + contraction * penalty, {**metrics, "jacobian_sq": penalty}
 

@@ -67,10 +67,11 @@ def cae_h_loss(
     Returns:
       The mean over the batch, and `recon_nats`, `sse`, `jacobian_sq` and `jacobian_change_sq`, likewise means.
     """
-    z, norms = jac.embed_and_sq(model, params, batch.x)
-    recon, metrics = reconstruction(params, z, batch.x, model=model)
+    z, norms = jac.embed_and_sq(model, params, batch)
+    recon, metrics = reconstruction(params, z, batch, model=model)
     x_tilde = corruption.gaussian(key, jnp.broadcast_to(batch.x, (num_samples, *batch.x.shape)), sigma)
-    change = jax.vmap(lambda y: jac.embedding_difference_sq(model, params, batch.x, y))(x_tilde).mean()
+    moved = lambda x: jac.embedding_difference_sq(model, params, batch, batch._replace(x=x))
+    change = jax.vmap(moved)(x_tilde).mean()
     penalty = norms.mean()
     terms = {**metrics, "jacobian_sq": penalty, "jacobian_change_sq": change}
     return recon + contraction * penalty + gamma * change, terms

@@ -18,6 +18,7 @@ from aejax.algorithm import Metrics
 from aejax.data import Batch
 from aejax.factory import Method, NonNegative, Positive, one_player
 from aejax.methods.ae import AE
+from aejax.nets import inputs
 
 __all__ = ["dae", "dae_loss"]
 
@@ -68,9 +69,9 @@ def dae_loss(
     Raises:
       InputError: unknown corruption.
     """
-    corrupt, x = corruptions.get(corruption), batch.x
+    corrupt, (x, *condition) = corruptions.get(corruption), inputs(model, batch)
     bound, likelihood = model.bind({"params": params}), likelihoods.get(model.likelihood)
-    output = bound.decode(bound.encode(corrupt(key, x, level)))
+    output = bound.decode(bound.encode(corrupt(key, x, level), *condition), *condition)
     is_hit = corruptions.hits(corruption, jax.random.clone(key), x, level)
     nats = likelihood.nll_components(output, x).reshape(len(x), -1)
     weights = jnp.where(is_hit, corrupted, intact).reshape(len(x), -1)

@@ -7,7 +7,7 @@ over all classes, weighted by a classifier q(y|x), so that it learns from them t
 
 import math
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from aejax.data import Batch, check_examples
 from aejax.factory import Method, NonNegative, Positive, Term, Tx, check_data, factory, optimisers
 from aejax.methods.cvae import CVAE
 from aejax.methods.vae import terms
-from aejax.nets import MLP
+from aejax.nets import MLP, shaped
 from aejax.precision import widen
 
 __all__ = ["M2", "SemiBatch", "m2", "m2_loss"]
@@ -42,6 +42,8 @@ class M2(CVAE):
 
     classifier: Any = None
 
+    networks: ClassVar[tuple[str, ...]] = (*CVAE.networks, "classifier")
+
     @classmethod
     def dense(cls, data_dim: int, latent_dim: int, *, hidden_dims: tuple[int, ...] = (256,), **fields: Any) -> Self:
         """Dense networks on vectors `[B, D]`, the classifier with the hidden layers of the encoder."""
@@ -58,14 +60,9 @@ class M2(CVAE):
         self.classify(x)
         return super().__call__(x, *condition)
 
-    def setup(self) -> None:
-        super().setup()
-        if self.classifier is None:
-            raise InputError("This M2 has no classifier: build it with M2.dense or M2.conv, or give one.")
-
     def classify(self, x: jax.Array) -> jax.Array:
         """Logits of q(y|x): `[B, ...] -> [B, num_classes]`."""
-        return self.classifier(x)
+        return shaped("classifier", self.classifier(x), (len(x), self.num_classes))
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from aejax.algorithm import Metrics
 from aejax.data import Batch
 from aejax.factory import Method, NonNegative, Positive, one_player
 from aejax.methods.ae import AE, reconstruction
+from aejax.nets import inputs
 
 __all__ = ["rcae", "rcae_loss"]
 
@@ -54,9 +55,9 @@ def rcae_loss(
     Returns:
       The mean over the batch, and `recon_nats`, `sse` and `reconstruction_jacobian_sq`, likewise means.
     """
-    z = model.bind({"params": params}).embed(batch.x)
-    recon, metrics = reconstruction(params, z, batch.x, model=model)
-    penalty = jac.reconstruction_sq(model, params, batch.x).mean()
+    z = model.bind({"params": params}).embed(*inputs(model, batch))
+    recon, metrics = reconstruction(params, z, batch, model=model)
+    penalty = jac.reconstruction_sq(model, params, batch).mean()
     return recon + contraction * penalty, {**metrics, "reconstruction_jacobian_sq": penalty}
 
 

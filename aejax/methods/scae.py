@@ -20,6 +20,7 @@ from aejax.factory import Method, NonNegative, Positive, one_player
 from aejax.likelihoods import sse
 from aejax.methods.ae import reconstruction
 from aejax.methods.cae import CAE
+from aejax.nets import inputs
 
 __all__ = ["scae", "scae_loss"]
 
@@ -64,9 +65,9 @@ def scae_loss(
     Returns:
       The mean over the batch, and `recon_nats`, `sse` and `shift_sq` (the penalty before its weight), likewise means.
     """
-    encode = model.bind({"params": params}).embed
-    z, z_tilde = encode(batch.x), encode(corruption.gaussian(key, batch.x, sigma))
-    recon, metrics = reconstruction(params, z, batch.x, model=model)
+    encode, (x, *condition) = model.bind({"params": params}).embed, inputs(model, batch)
+    z, z_tilde = encode(x, *condition), encode(corruption.gaussian(key, x, sigma), *condition)
+    recon, metrics = reconstruction(params, z, batch, model=model)
     penalty = sse(z_tilde, z).mean() / jnp.square(sigma)
     return recon + contraction * penalty, {**metrics, "shift_sq": penalty}
 

@@ -28,6 +28,7 @@ from aejax.data import Batch
 from aejax.factory import Method, NonNegative, Positive, Probability, one_player
 from aejax.methods.ae import AE, reconstruction
 from aejax.methods.ae_l2 import squared_weights
+from aejax.nets import inputs
 
 __all__ = ["SparseAE", "sparse_ae", "sparse_ae_loss"]
 
@@ -132,8 +133,8 @@ def sparse_ae_loss(
       InputError: unknown penalty.
     """
     _check_penalty(penalty)
-    z = model.bind({"params": params}).encode(batch.x)
-    recon, metrics = reconstruction(params, z, batch.x, model=model)
+    z = model.bind({"params": params}).encode(*inputs(model, batch))
+    recon, metrics = reconstruction(params, z, batch, model=model)
     rates = parallel.gather(z, axis_name).mean(axis=0)
     value = rate_kl(rates, rate) if penalty == "kl" else jnp.abs(z).sum(axis=1).mean()
     weights = squared_weights(params, model=model)

@@ -72,11 +72,7 @@ def terms(model: Autoencoder, params: Any, batch: Batch, key: jax.Array, *, clos
     """
     bound, (x, *condition) = model.bind({"params": params}), inputs(model, batch)
     z, kl = posteriors.sample_and_kl(bound.encode(x, *condition), key, bound, closed=closed)
-    if type(model).nll is Autoencoder.nll:  # one pass through the decoder for both
-        likelihood, output = likelihoods.get(model.likelihood), bound.decode(z, *condition)
-        recon, x_hat = likelihood.nll(output, x), likelihood.mean(output)
-    else:
-        recon, x_hat = bound.nll(z, x, *condition), bound.generate(z, *condition)
+    recon, x_hat = bound.nll_and_mean(z, x, *condition)
     return Terms(recon, kl, likelihoods.sse(x_hat, x), z)
 
 

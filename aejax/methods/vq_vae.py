@@ -24,7 +24,7 @@ from aejax.factory import (
     Term,
     Tx,
     check_data,
-    check_prior,
+    check_plain,
     factory,
     optimisers,
 )
@@ -100,7 +100,7 @@ def vq_vae_loss(
     """
     vectors, entries = model.bind({"params": params}).quantised(batch.x)
     z = quantise.straight_through(vectors, entries).reshape(len(batch.x), -1)
-    recon, metrics = reconstruction(params, z, batch.x, model=model)
+    recon, metrics = reconstruction(params, z, batch, model=model)
     gap = jnp.square(vectors - entries).sum(axis=(1, 2)).mean()
     return recon + commitment * gap, {**metrics, "commitment_sq": gap}
 
@@ -138,7 +138,7 @@ def vq_vae(
     Returns:
       `recon` moves `encoder` and `decoder`, the rule `codebook` the codebook; `start` sets that among the data's codes.
     """
-    check_prior(model)
+    check_plain(model)
     loss = partial(vq_vae_loss, model=model)
     own = optimisers(tx, {"recon": hparams.lr})
     players: dict[str, Player | Rule] = {

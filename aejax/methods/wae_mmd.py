@@ -16,6 +16,7 @@ from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.factory import Method, NonNegative, Positive, Term, one_player
 from aejax.methods.ae import AE, reconstruction
+from aejax.nets import inputs
 
 __all__ = ["WAE", "wae_mmd", "wae_mmd_loss"]
 
@@ -73,8 +74,8 @@ def wae_mmd_loss(
     if len(batch.x) < 2:
         raise InputError("An MMD needs at least 2 examples in a batch, on each device; got 1.")
     wae = model.bind({"params": params})
-    z = wae.encode(batch.x)
-    recon, metrics = reconstruction(params, z, batch.x, model=model)
+    z = wae.encode(*inputs(model, batch))
+    recon, metrics = reconstruction(params, z, batch, model=model)
     drawn = wae.sample_prior(key, len(z))
     mmd = divergences.mmd_sq(parallel.gather(z, axis_name), parallel.gather(drawn, axis_name), kernel="imq")
     return recon + mmd_weight * mmd, {**metrics, "mmd_sq": mmd}

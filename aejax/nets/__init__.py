@@ -1,6 +1,6 @@
 """Networks: dense and convolutional encoders, decoders and discriminators, the same parameters on every backend."""
 
-from aejax.nets.autoencoder import Autoencoder, check_labels, inputs
+from aejax.nets.autoencoder import Autoencoder, check_labels, inputs, shaped
 from aejax.nets.checks import check_module, check_rows, is_ours
 from aejax.nets.conv import Conv, ConvDecoder, ConvEncoder, ConvTranspose, has_convolution
 from aejax.nets.doors import from_equinox, from_nnx
@@ -26,5 +26,6 @@ __all__ = [
     "init_params",
     "inputs",
     "is_ours",
+    "shaped",
     "start_bias",
 ]

@@ -35,6 +35,7 @@ class Autoencoder(nn.Module):
     likelihood: str | Likelihood = "bernoulli"
     prior: str | priors.Prior | priors.LearnedPrior | None = None
 
+    networks: ClassVar[tuple[str, ...]] = ("encoder", "decoder")  # the fields that `init_params` wants to be modules
     takes_labels: ClassVar[bool] = False  # True: every map takes y behind its first argument, and so do the networks
 
     @classmethod
@@ -156,6 +157,14 @@ class Autoencoder(nn.Module):
         """-log p(x|z), in nats per example: `[B, Z], [B, ...] -> [B]`."""
         return likelihoods.get(self.likelihood).nll(self.decode(z, *condition), x)
 
+    def nll_and_mean(self, z: jax.Array, x: jax.Array, *condition: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """`nll` and `generate`, in one pass through the decoder where no class overrides them: `[B], [B, ...]`."""
+        own, base = type(self), Autoencoder
+        if own.nll is not base.nll or own.generate is not base.generate:
+            return self.nll(z, x, *condition), self.generate(z, *condition)
+        likelihood, output = likelihoods.get(self.likelihood), self.decode(z, *condition)
+        return likelihood.nll(output, x), likelihood.mean(output)
+
     def log_prior(self, z: jax.Array) -> jax.Array:
         """log p(z), in nats: `[B, Z] -> [B]`."""
         prior = self._known_prior()
@@ -202,6 +211,13 @@ class Autoencoder(nn.Module):
                 " or decode codes of your own with `generate`."
             )
         return priors.get(self.prior, self.latent_dim)
+
+
+def shaped(network: str, output: jax.Array, wanted: tuple[int, ...]) -> jax.Array:
+    """What a network of a model returns, refused where it is of another shape than its method needs."""
+    if output.shape != wanted:
+        raise InputError(f"The {network} returns {output.shape[1:]} for an example; {wanted[1:]} is wanted.")
+    return output
 
 
 def inputs(model: Autoencoder, data: Any) -> tuple[Any, ...]:

@@ -32,10 +32,12 @@ def check_module(module: nn.Module) -> None:
 
 
 def check_networks(model: Autoencoder) -> None:
-    """`check_module`, after the encoder and the decoder were found to be Linen modules."""
-    for name in ("encoder", "decoder"):
-        value = getattr(model, name)
-        where = f"{type(model).__name__}.{name}"
+    """`check_module`, after each of the model's networks was found to be a Linen module."""
+    for name in model.networks:
+        value, own = getattr(model, name), type(model).__name__
+        where = f"{own}.{name}"
+        if value is None:
+            raise InputError(f"This {own} has no {name}: build it with {own}.dense or {own}.conv, or give one.")
         for net in value if isinstance(value, tuple) else (value,):  # a stack has one for each layer
             _check_foreign(where, net)
             if not isinstance(net, nn.Module):
@@ -69,7 +71,7 @@ def check_rows(model: Autoencoder, params: Any, data: Any) -> None:
       data: `x` `[B, ...]`, or a `Batch`; two rows of the first few are used.
 
     Raises:
-      InputError: the encoder or the decoder couples examples, or fails on two where it takes one.
+      InputError: one of the networks couples examples, or fails on two where it takes one.
     """
     arrays = [np.asarray(array[:_ROWS]) for array in inputs(model, data)]
     flat = arrays[0].reshape(len(arrays[0]), -1).astype(np.float32)
@@ -83,7 +85,8 @@ def check_rows(model: Autoencoder, params: Any, data: Any) -> None:
     def maps(params: Any, x: jax.Array, *condition: jax.Array) -> dict[str, Any]:
         bound = model.bind({"params": params})
         z = bound.embed(x, *condition)
-        return {"encoder": (bound.encode(x, *condition), z), "decoder": bound.decode(z, *condition)}
+        found = {"encoder": (bound.encode(x, *condition), z), "decoder": bound.decode(z, *condition)}
+        return found | _others(model, params, x, *condition)
 
     pairs = ([0, other], [0, 0], [other, other])
     try:
@@ -91,7 +94,7 @@ def check_rows(model: Autoencoder, params: Any, data: Any) -> None:
     except (flax.errors.FlaxError, TypeError, ValueError) as error:
         message = f"The model takes one example, and fails on two: {error} Treat the first axis as the batch."
         raise InputError(message) from error
-    for group in ("encoder", "decoder"):
+    for group in (name for name in model.networks if name in both):
         alone = zip(*(jax.tree.leaves(result[group]) for result in (both, first, second)), strict=True)
         if not all(_is_same(np.asarray(a), np.asarray(b), np.asarray(c)) for a, b, c in alone):
             raise InputError(
@@ -99,6 +102,16 @@ def check_rows(model: Autoencoder, params: Any, data: Any) -> None:
                 " of the batch. Losses, Jacobians and evaluation go by single examples: compute means, attention and"
                 " the like within an example, along the axes behind the first."
             )
+
+
+def _others(model: Autoencoder, params: Any, *arrays: jax.Array) -> dict[str, Any]:
+    """What the networks beside encoder and decoder return, where `__call__` calls them."""
+    names = model.networks[2:]
+    if not names:
+        return {}
+    is_one = lambda module, method: method == "__call__" and module.path in [(name,) for name in names]
+    seen = model.apply({"params": params}, *arrays, capture_intermediates=is_one, mutable=["intermediates"])[1]
+    return dict(seen.get("intermediates", {}))
 
 
 def _is_same(both: np.ndarray, first: np.ndarray, second: np.ndarray) -> bool:

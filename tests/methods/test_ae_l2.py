@@ -115,6 +115,25 @@ def test_convolutions_have_kernels_too():
     assert metrics["weights_sq"] == sum(sizes)
 
 
+def test_weights_of_equinox_are_weights():
+    import equinox as eqx
+
+    from aejax.nets import from_equinox
+
+    one_way = lambda a, b: from_equinox(eqx.nn.Linear, a, b)
+    model = AE(one_way(6, 2), one_way(2, 6), 2, likelihood="gaussian")
+    kernel = np.diag([0.9, 0.8, 0, 0, 0, 0])[:2].astype(np.float32)  # [Z, D]
+    nets = {"encoder": kernel, "decoder": kernel.T}
+    params = {name: {"net": {"weight": w, "bias": np.ones(len(w), np.float32)}} for name, w in nets.items()}
+    x = jnp.ones((3, 6))
+    assert jax.tree.map(np.shape, init_params(model, KEY, x)) == jax.tree.map(np.shape, params)
+    _, metrics = ae_l2_loss(params, Batch(x), KEY, model=model)
+    np.testing.assert_allclose(metrics["weights_sq"], 2 * (0.81 + 0.64), rtol=1e-6)
+    directions, variances = principal_directions(params, weight_decay=0.1)
+    np.testing.assert_allclose(np.abs(directions), np.eye(6)[:, :2], atol=1e-7)
+    np.testing.assert_allclose(variances, [0.2 / 0.19, 0.2 / 0.36], rtol=1e-6)
+
+
 def test_what_cannot_be_read_is_refused_and_what_is_lost_reads_as_the_bound():
     model = AE.dense(6, 2, hidden_dims=(), likelihood="gaussian")
     params = init_params(model, KEY, jnp.zeros((1, 6)))

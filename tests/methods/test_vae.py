@@ -172,6 +172,23 @@ def test_a_model_that_overrides_its_likelihood_is_asked_for_it(problem):
     np.testing.assert_allclose(each.sse, np.square(off).sum(1), rtol=1e-5)
 
 
+class Halved(VAE):
+    """A model whose picture of a code is not the mean of its likelihood."""
+
+    def generate(self, z, *condition):
+        return 0.5 * self.decode(z, *condition)
+
+
+def test_a_model_that_overrides_its_picture_is_asked_for_it(problem):
+    batch, params, _ = problem
+    model = Halved.dense(D, Z, hidden_dims=(), likelihood="gaussian")
+    each, plain = (terms(m, params, batch, jax.random.key(4)) for m in (model, LINEAR))
+    x, dec = np.float64(batch.x), jax.tree.map(np.float64, params["decoder"]["dense_0"])
+    mean = np.float64(each.z) @ dec["kernel"] + dec["bias"]
+    np.testing.assert_allclose(each.sse, np.square(x - 0.5 * mean).sum(1), rtol=1e-5)
+    np.testing.assert_array_equal(each.recon, plain.recon)
+
+
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 @pytest.mark.parametrize("logvar", [-80.0, 80.0])
 def test_loss_and_gradient_are_finite_at_extreme_variances(logvar, likelihood):

@@ -12,8 +12,11 @@ from flax.core import FrozenDict
 
 from aejax.checks import InputError
 from aejax.data import Batch
+from aejax.methods.aae import AAE
 from aejax.methods.ae import AE
+from aejax.methods.began import BEGAN
 from aejax.methods.k_sparse import KSparseAE
+from aejax.methods.m2 import M2
 from aejax.nets import MLP, check_module, check_rows, init_params
 
 KEY = jax.random.key(0)
@@ -119,6 +122,35 @@ def test_labels_that_couple_are_found_and_those_that_do_not_pass():
         check_rows(make(Shifted(2), Shifted(8, coupled=True), Conditioned), params, data)
     with pytest.raises(InputError, match=r"Conditioned is conditioned on labels, and none came: give Batch\(x, y\)"):
         init_params(model, KEY, X)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (M2(MLP((4,)), MLP((8,)), 2), "This M2 has no classifier: build it with M2.dense or M2.conv, or give one"),
+        (M2.dense(8, 2).clone(classifier=MLP), "M2.classifier is the class MLP, not yet called"),
+        (BEGAN.dense(8, 2).clone(generator="mlp"), "BEGAN.generator is str; a Linen module is wanted"),
+        (
+            M2.dense(8, 2).clone(classifier=MLP((3,))),
+            r"The classifier returns \(3,\) for an example; \(10,\) is wanted",
+        ),
+        (
+            BEGAN.dense(8, 2).clone(generator=MLP((7,))),
+            r"The generator returns \(7,\) for an example; \(8,\) is wanted",
+        ),
+        (
+            AAE.dense(8, 2, discriminator=MLP((2,))),
+            r"The discriminator returns \(2,\) for an example; \(1,\) is wanted",
+        ),
+        (M2.dense(8, 2).clone(classifier=Coupled("mean", 10)), "The classifier of M2 couples examples"),
+        (BEGAN.dense(8, 2).clone(generator=Coupled("mean", 8)), "The generator of BEGAN couples examples"),
+        (AAE.dense(8, 2, discriminator=Coupled("mean", 1)), "The discriminator of AAE couples examples"),
+    ],
+)
+def test_the_other_networks_of_a_model_are_looked_at_too(model, message):
+    data = Batch(X, np.arange(6)) if model.takes_labels else X
+    with pytest.raises(InputError, match=message):
+        init_params(model, KEY, data)
 
 
 def test_honest_networks_pass():
