@@ -72,8 +72,13 @@ def check_probability(**values: Any) -> None:
 def check_count(**values: Any) -> None:
     """Refuses the first named value that is not a whole number of at least 1."""
     for name, value in values.items():
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        if not is_count(value):
             raise InputError(f"{name}={value!r}; at least 1 is needed, a whole number.")
+
+
+def is_count(value: Any) -> bool:
+    """Whether it is a whole number of at least 1."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
 
 
 def is_schedule(value: Any) -> bool:

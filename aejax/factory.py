@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial, wraps
 from types import MappingProxyType
-from typing import Annotated, Any, NamedTuple, get_type_hints
+from typing import Annotated, Any, NamedTuple, get_type_hints, overload
 
 import jax
 import numpy as np
@@ -77,7 +77,11 @@ class Method(NamedTuple):
         return int(found[0])
 
 
-def factory(build: Callable[..., Algorithm]) -> Callable[..., Algorithm]:
+@overload
+def factory(build: Callable[..., Algorithm]) -> Callable[..., Algorithm]: ...
+@overload
+def factory(*, learns_prior: bool = False, takes_labels: bool = False) -> Callable[..., Any]: ...
+def factory(build: Any = None, *, learns_prior: bool = False, takes_labels: bool = False) -> Callable[..., Any]:
     """Gives a function `(model, hparams=HParams(), tx=optax.adam, *, ..., axis_name=None)` what all factories have.
 
     Each knob may be given by its own name, and then goes before that of `hparams`. Knobs out of their range and unknown
@@ -87,6 +91,8 @@ def factory(build: Callable[..., Algorithm]) -> Callable[..., Algorithm]:
     Args:
       build: its `hparams` has a default, a NamedTuple whose fields have the types `Positive`, `NonNegative` or
         `Probability`, or float for any other range, which `build` checks.
+      learns_prior: whether some loss has a gradient in a learned prior; models with one are refused elsewhere.
+      takes_labels: whether the losses give conditioned models their labels, likewise.
 
     Example:
       >>> class HParams(NamedTuple):
@@ -102,6 +108,8 @@ def factory(build: Callable[..., Algorithm]) -> Callable[..., Algorithm]:
         ...
       aejax.checks.InputError: build has no keyword 'rl'. Did you mean 'lr'?
     """
+    if build is None:
+        return partial(factory, learns_prior=learns_prior, takes_labels=takes_labels)
     own = inspect.signature(build).parameters
     default, kind = own["hparams"].default, own["model"].annotation
     takes_model = isinstance(kind, type) and issubclass(kind, Autoencoder)
@@ -122,8 +130,8 @@ def factory(build: Callable[..., Algorithm]) -> Callable[..., Algorithm]:
         bound = inspect.signature(build).bind(*args, **kwargs)
         bound.apply_defaults()
         model, hparams, tx, *_ = bound.args
-        if takes_model and not isinstance(model, Autoencoder):
-            raise InputError(f"{build.__name__} takes a built model, such as {_example(model, kind)}; got {model!r}.")
+        if takes_model:
+            _check_model(build.__name__, model, kind, learns_prior, takes_labels)
         hparams = _checked(build.__name__, default, hparams)._replace(**given)
         check_knobs(hparams, type(default))
         _check_tx(tx)
@@ -170,8 +178,6 @@ def one_player(
     static = [p for p in keywords if p.name not in (*knobs, "axis_name")]
 
     def build(model: Any, hparams: Any, tx: Any, *, axis_name: str | None, **options: Any) -> Algorithm:
-        if not learns_prior:
-            check_prior(model)
         if check is not None:
             check(model, hparams, **options)
         mapped = {"axis_name": axis_name} if "axis_name" in accepted else {}
@@ -196,7 +202,7 @@ def one_player(
     build.__name__ = build.__qualname__ = name
     build.__module__ = sys._getframe(1).f_globals["__name__"]  # of the method's file, as NamedTuple does
     build.__doc__ = _document(loss, model, hparams, player, [p.name for p in static], notes)
-    return factory(build)
+    return factory(learns_prior=learns_prior, takes_labels=True)(build)
 
 
 def optimisers(tx: Any, rates: Mapping[str, Any]) -> dict[str, optax.GradientTransformation]:
@@ -246,19 +252,6 @@ def check_knobs(hparams: Any, known: type | None = None) -> None:
             check(**{name: value})
 
 
-def check_prior(model: Autoencoder) -> None:
-    """Refuses a learned prior where no loss would move it."""
-    if isinstance(model.prior, priors.LearnedPrior):
-        raise InputError(f"No loss here learns the prior {type(model.prior).__name__}; use a fixed one, or a VAE.")
-
-
-def check_plain(model: Autoencoder) -> None:
-    """`check_prior`, and refuses a conditioned model where no loss would give it its labels."""
-    check_prior(model)
-    if model.takes_labels:
-        raise InputError(f"{type(model).__name__} is conditioned on labels, and no loss here gives them: use a CVAE.")
-
-
 def check_data(model: Autoencoder, data: Any) -> None:
     """Refuses data that a model cannot be trained on: `check` of `play`.
 
@@ -276,9 +269,15 @@ def check_data(model: Autoencoder, data: Any) -> None:
     inputs(model, data)
 
 
-def _example(model: Any, kind: type) -> str:
-    own = model if isinstance(model, type) and issubclass(model, Autoencoder) else kind
-    return f"{own.__name__}.dense(784, 20)"
+def _check_model(name: str, model: Any, kind: type, learns_prior: bool, takes_labels: bool) -> None:
+    """Refuses what is no model, and a model with parts that no loss would train."""
+    if not isinstance(model, Autoencoder):
+        own = model if isinstance(model, type) and issubclass(model, Autoencoder) else kind
+        raise InputError(f"{name} takes a built model, such as {own.__name__}.dense(784, 20); got {model!r}.")
+    if isinstance(model.prior, priors.LearnedPrior) and not learns_prior:
+        raise InputError(f"No loss here learns the prior {type(model.prior).__name__}; use a fixed one, or a VAE.")
+    if model.takes_labels and not takes_labels:
+        raise InputError(f"{type(model).__name__} is conditioned on labels, and no loss here gives them: use a CVAE.")
 
 
 def _checked(name: str, default: Any, hparams: Any) -> Any:

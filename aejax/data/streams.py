@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax.checks import InputError, check_count
+from aejax.checks import InputError, is_count
 
 _SIDE = 2**31 - 1  # the folds of the other streams count down from here; epochs count up from 0
 
@@ -91,8 +91,8 @@ def streams(data: Any, batch_size: Any) -> Streams:
             f"batch_size={batch_size} is not made as the data are: {jax.tree.structure(data)}. Give an integer,"
             " or the same tuple with an integer for each stream."
         ) from None
-    for size in batch_sizes:
-        check_count(batch_size=size)
+    if not all(is_count(size) for size in batch_sizes):
+        raise InputError(f"batch_size={batch_size}; at least 1 is needed, a whole number.")
     return Streams(tuple(sizes), tuple(map(int, batch_sizes)), structure)
 
 

@@ -18,7 +18,7 @@ from aejax import divergences, likelihoods, priors
 from aejax.algorithm import Algorithm, Metrics, Player, play
 from aejax.checks import InputError
 from aejax.data import Batch
-from aejax.factory import Method, Positive, check_data, check_prior, factory, optimisers
+from aejax.factory import Method, Positive, check_data, factory, optimisers
 from aejax.methods.ae import AE, ae_loss
 from aejax.nets import MLP, inputs, shaped
 
@@ -101,7 +101,7 @@ def aae_gen_loss(params: Any, batch: Batch, key: jax.Array, *, model: AAE) -> tu
     return divergences.generator_loss(aae.discriminate(aae.encode(*inputs(model, batch)))).mean(), {}
 
 
-@factory
+@factory(takes_labels=True)
 def aae(
     model: AAE,
     hparams: HParams = HParams(),
@@ -128,7 +128,6 @@ def aae(
     Raises:
       InputError: the prior is unknown, or its size is not the model's `latent_dim`.
     """
-    check_prior(model)
     if isinstance(prior, str):
         prior = priors.get(prior, model.latent_dim)
     if prior.latent_dim != model.latent_dim:

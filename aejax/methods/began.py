@@ -6,7 +6,7 @@ that the error of generated images stays at `gamma` times that of real ones.
 """
 
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -17,9 +17,9 @@ from aejax import likelihoods, priors
 from aejax.algorithm import Algorithm, Metrics, Params, Player, Rule, play
 from aejax.checks import InputError
 from aejax.data import Batch
-from aejax.factory import Method, Positive, Probability, Term, Tx, check_data, check_plain, factory, optimisers
+from aejax.factory import Method, Positive, Probability, Term, Tx, check_data, factory, optimisers
 from aejax.methods.ae import AE
-from aejax.nets import shaped
+from aejax.nets import TiedMLP, shaped
 
 __all__ = ["BEGAN", "began", "began_disc_loss", "began_gen_loss"]
 
@@ -34,27 +34,22 @@ class BEGAN(AE):
 
     generator: Any = None
     prior: str | priors.Prior | priors.LearnedPrior | None = "uniform"
-
     networks: ClassVar[tuple[str, ...]] = (*AE.networks, "generator")
 
     @classmethod
-    def dense(cls, data_dim: int, latent_dim: int, **fields: Any) -> Self:
-        """Dense networks on vectors `[B, D]`; `fields` as in `Autoencoder.dense`."""
-        return _with_generator(super().dense(data_dim, latent_dim, **fields))
-
-    @classmethod
-    def conv(cls, data_shape: tuple[int, int, int], latent_dim: int, **fields: Any) -> Self:
-        """Convolutional networks on images `[B, H, W, C]`; `fields` as in `Autoencoder.conv`."""
-        return _with_generator(super().conv(data_shape, latent_dim, **fields))
+    def completed(cls, model: Any) -> Any:
+        """With a generator like the decoder."""
+        if isinstance(model.decoder, TiedMLP):
+            raise InputError("A tied decoder is the encoder's, and so would the generator be: use tied=False.")
+        return model.clone(generator=model.decoder.clone())
 
     def setup(self) -> None:
         super().setup()
         self.balance = self.param("balance", nn.initializers.zeros, ())
 
     def __call__(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
-        z = self.embed(x)
-        shaped("generator", self.imagine(z), x.shape)
-        return self.decode(z)
+        shaped("generator", self.imagine(self.embed(x)), x.shape)
+        return super().__call__(x, *condition)
 
     def imagine(self, noise: jax.Array) -> jax.Array:
         """What the generator makes of noise, in data space: `[B, Z] -> [B, ...]`."""
@@ -66,10 +61,6 @@ class BEGAN(AE):
     def error(self, x: jax.Array) -> jax.Array:
         """Absolute error of the reconstruction, summed over pixels: `[B, ...] -> [B]`."""
         return jnp.abs(x - self.reconstruct(x)).reshape(len(x), -1).sum(axis=1)
-
-
-def _with_generator(model: Any) -> Any:
-    return model.clone(generator=model.decoder.clone())
 
 
 class HParams(NamedTuple):
@@ -132,12 +123,11 @@ def balance_rule(model: BEGAN, axis_name: str | None = None, **knobs: Any) -> Ru
 def began(
     model: BEGAN, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis_name: str | None = None
 ) -> Algorithm:
-    """Two players and a rule in one phase. Networks, rates and batch are ours, without the paper's decay of the rates.
+    """Two players and a rule in one phase. Networks, rates and batch are ours; the paper's rates decay.
 
     Returns:
       `disc` moves `encoder` and `decoder`, `gen` moves `generator`, the rule `control` `balance`.
     """
-    check_plain(model)
     likelihood = likelihoods.get(model.likelihood)
     if likelihood.numbers > 1 or likelihood.own_parameter or likelihood.coupled:
         raise InputError(f"BEGAN has an absolute error and no use for {likelihood}; use bernoulli or gaussian.")

@@ -6,7 +6,7 @@ Here y is a class. The prior is N(0, I) whatever y is: the case that section 4.1
 M2 by Kingma et al. (2014); the paper's own prior is a network of the condition.
 """
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from aejax.data import Batch
 from aejax.factory import Method, one_player
@@ -31,19 +31,10 @@ class CVAE(VAE):
     takes_labels: ClassVar[bool] = True
 
     @classmethod
-    def dense(cls, data_dim: int, latent_dim: int, *, num_classes: int = 10, **fields: Any) -> Self:
-        """A dense CVAE on vectors `[B, D]`; `fields` as in `Autoencoder.dense`."""
-        return _labelled(super().dense(data_dim, latent_dim, num_classes=num_classes, **fields))
-
-    @classmethod
-    def conv(cls, data_shape: tuple[int, int, int], latent_dim: int, *, num_classes: int = 10, **fields: Any) -> Self:
-        """A convolutional CVAE on images `[B, H, W, C]`; `fields` as in `Autoencoder.conv`."""
-        return _labelled(super().conv(data_shape, latent_dim, num_classes=num_classes, **fields))
-
-
-def _labelled(model: Any) -> Any:
-    told = {name: Labelled(getattr(model, name), model.num_classes) for name in ("encoder", "decoder")}
-    return model.clone(**told)
+    def completed(cls, model: Any) -> Any:
+        """The networks, told the label beside their input."""
+        told = [Labelled(net, model.num_classes) for net in (model.encoder, model.decoder)]
+        return model.clone(encoder=told[0], decoder=told[1])
 
 
 def with_labels(x: Any, y: Any) -> Batch:

@@ -7,7 +7,7 @@ over all classes, weighted by a classifier q(y|x), so that it learns from them t
 
 import math
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from aejax.data import Batch, check_examples
 from aejax.factory import Method, NonNegative, Positive, Term, Tx, check_data, factory, optimisers
 from aejax.methods.cvae import CVAE
 from aejax.methods.vae import terms
-from aejax.nets import MLP, shaped
+from aejax.nets import ConvEncoder, shaped
 from aejax.precision import widen
 
 __all__ = ["M2", "SemiBatch", "m2", "m2_loss"]
@@ -41,20 +41,14 @@ class M2(CVAE):
     """
 
     classifier: Any = None
-
     networks: ClassVar[tuple[str, ...]] = (*CVAE.networks, "classifier")
 
     @classmethod
-    def dense(cls, data_dim: int, latent_dim: int, *, hidden_dims: tuple[int, ...] = (256,), **fields: Any) -> Self:
-        """Dense networks on vectors `[B, D]`, the classifier with the hidden layers of the encoder."""
-        model = super().dense(data_dim, latent_dim, hidden_dims=hidden_dims, **fields)
-        return model.clone(classifier=MLP((*hidden_dims, model.num_classes)))
-
-    @classmethod
-    def conv(cls, data_shape: tuple[int, int, int], latent_dim: int, **fields: Any) -> Self:
-        """Convolutional networks on images `[B, H, W, C]`, the classifier with the layers of the encoder."""
-        model = super().conv(data_shape, latent_dim, **fields)
-        return model.clone(classifier=model.encoder.net.clone(code_dim=model.num_classes))
+    def completed(cls, model: Any) -> Any:
+        """With a classifier that has the layers of the encoder."""
+        net, size = model.encoder, model.num_classes
+        last = {"code_dim": size} if isinstance(net, ConvEncoder) else {"features": (*net.features[:-1], size)}
+        return super().completed(model).clone(classifier=net.clone(**last))
 
     def __call__(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         self.classify(x)
@@ -134,7 +128,7 @@ def check_streams(model: M2, data: SemiBatch) -> None:
     check_examples(data, model.likelihood)
 
 
-@factory
+@factory(learns_prior=True, takes_labels=True)
 def m2(model: M2, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis_name: str | None = None) -> Algorithm:
     """The one-player game on two streams: `elbo` moves `encoder`, `decoder` and `classifier`; arguments as of `vae`."""
     if likelihoods.get(model.likelihood).coupled:
@@ -152,6 +146,5 @@ TERMS = {
 }
 METHOD = Method(
     M2, HParams, m2, "semi-supervised variational (M2)", "Kingma et al. 2014", terms=TERMS,
-    batch=lambda x, y: SemiBatch(Batch(x[: len(x) // 4], y[: len(x) // 4]), Batch(x)),
-    batch_size=lambda size: SemiBatch(size // 2, size),
+    batch=lambda x, y: SemiBatch(Batch(x[::4], y[::4]), Batch(x)), batch_size=lambda size: SemiBatch(size // 2, size),
 )  # fmt: skip

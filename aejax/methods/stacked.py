@@ -24,7 +24,7 @@ from aejax import likelihoods
 from aejax.algorithm import Algorithm, Metrics, Player, play
 from aejax.checks import InputError
 from aejax.data import Batch
-from aejax.factory import Method, Positive, check_data, check_plain, factory, optimisers
+from aejax.factory import Method, Positive, check_data, factory, optimisers
 from aejax.methods.ae import AE, ae_loss
 from aejax.nets import MLP, Conv, ConvTranspose, TiedMLP
 
@@ -199,7 +199,6 @@ def stacked(
     Raises:
       InputError: unknown corruption, a level that it cannot have, or a layer that is not there.
     """
-    check_plain(model)
     if corruption is not None:
         corruptions.check_level(corruption, hparams.level)
     count = len(model.encoder)
@@ -235,7 +234,6 @@ def unrolled(
     Returns:
       Player `recon` moves all groups; one phase.
     """
-    check_plain(model)
     txs = optimisers(tx, {"recon": hparams.lr})
     coupled = model.layer_likelihood(0).coupled
     recon = Player(partial(ae_loss, model=model), model.groups, txs["recon"], coupled)

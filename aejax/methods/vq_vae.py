@@ -16,18 +16,7 @@ from jax.scipy.special import entr
 from aejax.algorithm import Algorithm, Metrics, Params, Player, Rule, play
 from aejax.checks import InputError
 from aejax.data import Batch
-from aejax.factory import (
-    Method,
-    NonNegative,
-    Positive,
-    Probability,
-    Term,
-    Tx,
-    check_data,
-    check_plain,
-    factory,
-    optimisers,
-)
+from aejax.factory import Method, NonNegative, Positive, Probability, Term, Tx, check_data, factory, optimisers
 from aejax.methods.ae import AE, reconstruction
 from aejax.nets import quantise
 
@@ -138,7 +127,6 @@ def vq_vae(
     Returns:
       `recon` moves `encoder` and `decoder`, the rule `codebook` the codebook; `start` sets that among the data's codes.
     """
-    check_plain(model)
     loss = partial(vq_vae_loss, model=model)
     own = optimisers(tx, {"recon": hparams.lr})
     players: dict[str, Player | Rule] = {

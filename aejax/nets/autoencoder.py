@@ -87,7 +87,7 @@ class Autoencoder(nn.Module):
             decoder = TiedMLP(encoder, activation, use_bias)
         else:
             decoder = MLP((*reversed(hidden_dims), *outputs), activation, None, use_bias)
-        return cls(encoder=encoder, decoder=decoder, latent_dim=latent_dim, **fields)
+        return cls.completed(cls(encoder=encoder, decoder=decoder, latent_dim=latent_dim, **fields))
 
     @classmethod
     def conv(
@@ -118,7 +118,12 @@ class Autoencoder(nn.Module):
         encoder = ConvEncoder(cls.code_size(latent_dim), features, strides, activation)
         shape = (*data_shape[:2], cls.decoder_shape(data_shape, **fields)[2])
         decoder = ConvDecoder(shape, features, strides, activation)
-        return cls(encoder=encoder, decoder=decoder, latent_dim=latent_dim, **fields)
+        return cls.completed(cls(encoder=encoder, decoder=decoder, latent_dim=latent_dim, **fields))
+
+    @classmethod
+    def completed(cls, model: Any) -> Any:
+        """The model of an encoder and a decoder with what else its method needs; `dense` and `conv` end with it."""
+        return model
 
     def __call__(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         """Touches every submodule, so that `init` creates them all: `[B, ...] -> [B, ...]`."""

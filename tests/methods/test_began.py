@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.methods.began import BEGAN, began, began_disc_loss, began_gen_loss
 from aejax.nets import init_params
@@ -80,3 +81,9 @@ def test_samples_are_those_of_the_generator(params):
     np.testing.assert_allclose(drawn, imagined(params, KEY), rtol=1e-5)
     assert params["generator"]["dense_0"]["kernel"].shape == params["decoder"]["dense_0"]["kernel"].shape
     assert not np.allclose(params["generator"]["dense_0"]["kernel"], params["decoder"]["dense_0"]["kernel"])
+
+
+def test_a_tied_decoder_is_refused():
+    with pytest.raises(InputError, match=r"so would the generator be: use tied=False"):
+        BEGAN.dense(6, 2, tied=True)
+    BEGAN.dense(6, 2, tied=False)
