@@ -139,6 +139,7 @@ FLAGS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_finished_runs_are_not_repeated_and_the_rest_is_the_same(tmp_path, monkeypatch, capsys):
     """Ended by a full disk in the fine-tuning of the second run, and resumed: the first run is not touched."""
     call(contractive, SMALL, *FLAGS)

@@ -110,6 +110,7 @@ def call(module, *flags):
     launch.command_line(f"experiments.{module.STUDY.name}", module.Config, "", study.body(module.STUDY), command)
 
 
+@pytest.mark.slow
 def test_a_deep_run_ends_beside_pca_even_with_a_code_of_all_directions(tmp_path, faces, capsys):
     flags = ("--dataset", faces, "--hidden-dims", "8", "--latent-dim", "17", "--num-epochs", "1", "--batch-size", "20")
     call(deep_ae, *flags)
@@ -127,6 +128,7 @@ def test_a_deep_run_ends_beside_pca_even_with_a_code_of_all_directions(tmp_path,
     assert contents(tmp_path / "run") == before
 
 
+@pytest.mark.slow
 def test_a_run_of_three_networks_draws_each_of_them(tmp_path, faces, capsys, monkeypatch):
     """With networks that compile quickly."""
     monkeypatch.setattr(AE, "conv", partial(AE.conv, features=(3,), strides=(2,)))

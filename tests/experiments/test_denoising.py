@@ -30,6 +30,7 @@ def call(*flags):
     launch.command_line("experiments.denoising", denoising.Config, "", denoising.body, [*FLAGS, *flags])
 
 
+@pytest.mark.slow
 def test_what_is_done_is_kept_and_each_level_is_a_run_of_its_own(tmp_path, monkeypatch, capsys):
     call()
     path = tmp_path / "run"

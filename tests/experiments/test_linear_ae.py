@@ -18,6 +18,7 @@ FLAGS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_row_meets_its_closed_form(tmp_path, capsys):
     launch.command_line("experiments.linear_ae", linear_ae.Config, "", study.body(linear_ae.STUDY), FLAGS)
     rows = json.loads((tmp_path / "run" / "summary.json").read_text())["metrics"]

@@ -100,6 +100,7 @@ def without_convolution(config):
     }
 
 
+@pytest.mark.slow
 def test_the_study_scores_and_draws_every_method(tmp_path, faces, capsys):
     flags = (
         "--dataset", faces, "--num-train", "80", "--k", "4", "--graph-k", "3", "--hidden-dims", "8",

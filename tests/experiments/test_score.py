@@ -72,6 +72,7 @@ def call(*flags):
     launch.command_line("experiments.score", score.Config, "", score.body, [*FLAGS, *flags])
 
 
+@pytest.mark.slow
 def test_less_noise_is_closer_to_the_score(tmp_path, capsys):
     call("--workdir", "run")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())

@@ -89,6 +89,7 @@ def test_published_errors_stand_beside_those_of_their_size_only():
     assert not {"(7.20)", "(1.35)"} & set(sparse_ae.table(summary | {"dataset": "digits"}).split())
 
 
+@pytest.mark.slow
 def test_a_study_ends_with_rows_that_open_again_and_is_not_run_twice(tmp_path):
     def call():
         launch.command_line(
