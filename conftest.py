@@ -51,6 +51,13 @@ def pytest_xdist_make_scheduler(config, log):
     return ByFileOrMethod(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _forgets_programs():
+    """A process that keeps the programs of all files has 5 GB of them, which the garbage collector goes through."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(autouse=True)
 def _doctest_names(doctest_namespace):
     """The names that every doctest of the library may use."""
