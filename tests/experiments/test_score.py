@@ -36,6 +36,7 @@ def test_the_best_linear_denoiser_is_the_score_with_noise():
         np.testing.assert_allclose(score.score(x, prior=score.smoothed(GAUSSIAN, 0.5)), expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_noise_on_the_draws_of_a_mixture_smooths_its_density():
     """Each density is a convolution: by Gauss-Hermite quadrature over the noise, with scipy's normal densities."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(40)
