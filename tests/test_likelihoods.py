@@ -299,6 +299,22 @@ def test_large_counts_keep_their_digits(dispersion):
     np.testing.assert_array_less(error, 1e-5 + 3e-6 * slope)
 
 
+def test_counts_that_the_output_did_not_expect_have_their_slope():
+    """Means, dispersions and counts drawn apart; the slopes are those of the definition, in float64."""
+    log_mean, log_dispersion, log_count = np.random.default_rng(0).uniform([-20, -7, 0], [16, 9, 15], (2000, 3)).T
+    raw = np.where(log_dispersion > 3, np.exp(log_dispersion), np.log(np.expm1(np.exp(np.minimum(log_dispersion, 3)))))
+    x = np.where(np.arange(2000) % 5 > 0, np.floor(np.exp(log_count)), 0.0)
+    output, x = (v.astype(np.float32) for v in (np.stack([log_mean, raw], axis=1), x[:, None]))
+    mean, r, n = np.exp(np.float64(output[:, 0])), np.logaddexp(0, np.float64(output[:, 1])), np.float64(x[:, 0])
+    log_p = scipy.stats.nbinom.logpmf(n, r, r / (mean + r))
+    by_r = np.log1p(mean / r) - (mean - n) / (mean + r) - scipy.special.digamma(n + r) + scipy.special.digamma(r)
+    wanted = np.stack([r * (mean - n) / (mean + r), by_r * expit(np.float64(output[:, 1]))], axis=1)
+    nll = lambda output: (NegativeBinomial().nll(output, x).sum(), NegativeBinomial().nll(output, x))
+    slope, value = jax.jit(jax.grad(nll, has_aux=True))(output)
+    np.testing.assert_allclose(value, -log_p, rtol=1e-5, atol=2e-5)  # the output is rounded
+    np.testing.assert_allclose(slope, wanted, rtol=1e-3, atol=1e-5)
+
+
 # --- the variance ----------------------------------------------------------------------------------------------------
 
 

@@ -42,11 +42,12 @@ def _log_factorial_rest(n: Array) -> Array:
     return jnp.where(n < _STIRLING, gammaln(small + 1) - xlogy(small, small) + small, series)
 
 
-def _log_mixed(share: Array, log_ratio: Array) -> Array:
-    """`log(1 - share + share exp(log_ratio))`, for small and for large ratios."""
-    far = log_ratio > _FAR
-    near = jnp.log1p(share * jnp.expm1(jnp.where(far, 0.0, log_ratio)))
-    return jnp.where(far, log_ratio + jnp.log(share), near)
+def _log_mixed(share: Array, rest: Array, log_ratio: Array) -> Array:
+    """`log(rest + share exp(log_ratio))` where share and rest sum to 1, with its digits at any ratio and share."""
+    up, down = log_ratio > _FAR, (log_ratio < -1) & (share > 0.5)
+    near = jnp.log1p(share * jnp.expm1(jnp.where(up | down, 0.0, log_ratio)))
+    below = jnp.log(jnp.where(down, rest + share * jnp.exp(jnp.where(down, log_ratio, 0.0)), 1.0))
+    return jnp.where(up, log_ratio + jnp.log(share), jnp.where(down, below, near))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,9 +116,11 @@ class NegativeBinomial(Likelihood):
         above_zero = jnp.where(x > 0, x, 1.0)
         log_mean, both = _log_mean_of(raw), above_zero + dispersion
         log_ratio = log_mean - jnp.log(above_zero)
-        of_count = x * _log_mixed(dispersion / both, -log_ratio)
+        of_count = x * _log_mixed(dispersion / both, above_zero / both, -log_ratio)
         of_gamma = jnp.where(
-            x > 0, _log_mixed(above_zero / both, log_ratio), jax.nn.softplus(log_mean - jnp.log(dispersion))
+            x > 0,
+            _log_mixed(above_zero / both, dispersion / both, log_ratio),
+            jax.nn.softplus(log_mean - jnp.log(dispersion)),
         )
         rests = _log_factorial_rest(x) + _log_factorial_rest(dispersion) - _log_factorial_rest(x + dispersion)
         return of_count + dispersion * of_gamma + rests + jnp.log1p(x / dispersion)
