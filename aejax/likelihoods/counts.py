@@ -36,9 +36,9 @@ def _log_factorial_rest(n: Array) -> Array:
 
     In float32 a sum of these large terms keeps no digit of the rest for counts above 1e6.
     """
-    large = jnp.maximum(n, _STIRLING)
+    large = jnp.where(n < _STIRLING, _STIRLING, n)
     series = 0.5 * jnp.log(2 * math.pi * large) + (1 / 12 - 1 / (360 * jnp.square(large))) / large
-    small = jnp.minimum(n, _STIRLING)
+    small = jnp.where(n < _STIRLING, n, _STIRLING)
     return jnp.where(n < _STIRLING, gammaln(small + 1) - xlogy(small, small) + small, series)
 
 

@@ -111,7 +111,7 @@ def _others(model: Autoencoder, params: Any, *arrays: jax.Array) -> dict[str, An
         return {}
     is_one = lambda module, method: method == "__call__" and module.path in [(name,) for name in names]
     seen = model.apply({"params": params}, *arrays, capture_intermediates=is_one, mutable=["intermediates"])[1]
-    return dict(seen.get("intermediates", {}))
+    return {name: own["__call__"] for name, own in seen.get("intermediates", {}).items() if name in names}
 
 
 def _is_same(both: np.ndarray, first: np.ndarray, second: np.ndarray) -> bool:
