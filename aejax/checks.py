@@ -82,8 +82,9 @@ def is_count(value: Any) -> bool:
 
 
 def is_schedule(value: Any) -> bool:
-    """Whether it is a schedule of a weight: `Ramp`, `Cycle` or `Decay` of `aejax.schedules`."""
-    return callable(value) and hasattr(value, "start") and hasattr(value, "stop")
+    """Whether it is a schedule of a weight, as in `aejax.schedules`: callable, with `start`, `stop`, `check`."""
+    wanted = callable(value) and not isinstance(value, type)
+    return wanted and all(hasattr(value, name) for name in ("start", "stop", "check"))
 
 
 def ends_of(value: Any) -> tuple[Any, ...]:

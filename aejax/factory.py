@@ -112,7 +112,7 @@ def factory(build: Any = None, *, learns_prior: bool = False, takes_labels: bool
         return partial(factory, learns_prior=learns_prior, takes_labels=takes_labels)
     own = inspect.signature(build).parameters
     default, kind = own["hparams"].default, own["model"].annotation
-    takes_model = isinstance(kind, type) and issubclass(kind, Autoencoder)
+    takes_model = kind is not inspect.Parameter.empty  # of any kind: it may be a string
     knobs = {
         name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=float)
         for name, value in default._asdict().items()
@@ -269,11 +269,12 @@ def check_data(model: Autoencoder, data: Any) -> None:
     inputs(model, data)
 
 
-def _check_model(name: str, model: Any, kind: type, learns_prior: bool, takes_labels: bool) -> None:
+def _check_model(name: str, model: Any, kind: Any, learns_prior: bool, takes_labels: bool) -> None:
     """Refuses what is no model, and a model with parts that no loss would train."""
     if not isinstance(model, Autoencoder):
         own = model if isinstance(model, type) and issubclass(model, Autoencoder) else kind
-        raise InputError(f"{name} takes a built model, such as {own.__name__}.dense(784, 20); got {model!r}.")
+        example = f"{getattr(own, '__name__', own)}.dense(784, 20)"
+        raise InputError(f"{name} takes a built model, such as {example}; got {model!r}.")
     if isinstance(model.prior, priors.LearnedPrior) and not learns_prior:
         raise InputError(f"No loss here learns the prior {type(model.prior).__name__}; use a fixed one, or a VAE.")
     if model.takes_labels and not takes_labels:

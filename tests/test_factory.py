@@ -217,6 +217,7 @@ def test_the_wrong_kind_of_optimiser_is_refused(build, says):
     [
         (VAE, r"vae takes a built model, such as VAE.dense\(784, 20\); got <class .*VAE"),
         ("vae", r"vae takes a built model, such as VAE.dense\(784, 20\); got 'vae'"),
+        (AE, r"such as AE.dense\(784, 20\)"),
         (CVAE, r"such as CVAE.dense\(784, 20\)"),
     ],
 )

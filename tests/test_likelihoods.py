@@ -299,6 +299,13 @@ def test_large_counts_keep_their_digits(dispersion):
     np.testing.assert_array_less(error, 1e-5 + 3e-6 * slope)
 
 
+def test_the_slope_is_right_where_the_series_begins():
+    """The dispersion is exactly 16 there, in float32."""
+    r = np.array([15.99, 16.0, 16.01], np.float32)
+    slope = jax.vmap(jax.grad(lambda raw: NegativeBinomial().nll(jnp.array([[-30.0, raw]]), jnp.ones((1, 1)))[0]))(r)
+    np.testing.assert_allclose(slope, np.zeros(3), atol=1e-5)  # P(1) is the mean there, whatever the dispersion
+
+
 def test_counts_that_the_output_did_not_expect_have_their_slope():
     """Means, dispersions and counts drawn apart; the slopes are those of the definition, in float64."""
     log_mean, log_dispersion, log_count = np.random.default_rng(0).uniform([-20, -7, 0], [16, 9, 15], (2000, 3)).T

@@ -12,7 +12,7 @@ from aejax import parallel, training
 from aejax.algorithm import Player, Refresh, Rule, play
 from aejax.checks import DivergedError, InputError
 from aejax.data import Batch
-from aejax.data.streams import epoch_order, num_examples, streams
+from aejax.data.streams import epoch_order, streams
 from aejax.methods.ae import AE, ae
 from aejax.nets import has_convolution, init_params
 
@@ -394,9 +394,3 @@ def test_a_mapped_algorithm_is_refused_under_jit():
     algo, state = one_player(fit_mean, axis_name=parallel.AXIS)
     with pytest.raises(InputError, match="parallel='jit' needs an algorithm built with no axis_name; it has 'devices'"):
         training.train(algo, state, np.zeros(10, np.float32), KEY, batch_size=2, num_epochs=1)
-
-
-@pytest.mark.parametrize("data", [Batch(np.zeros(4), np.zeros(5)), Batch(np.zeros(4), np.float32(1.0)), Batch(None)])
-def test_data_without_one_length_in_common_are_refused(data):
-    with pytest.raises(InputError, match="one length in common"):
-        num_examples(data)

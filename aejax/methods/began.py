@@ -1,8 +1,7 @@
 """Boundary equilibrium generative adversarial networks: the discriminator is an autoencoder.
 
-Berthelot, Schumm & Metz, "BEGAN", 2017 (arXiv:1703.10717). The autoencoder learns to reconstruct images, and not to
-reconstruct generated ones; the generator learns to be reconstructed. A controller, which is a `Rule`, weighs the two so
-that the error of generated images stays at `gamma` times that of real ones.
+Berthelot, Schumm & Metz, "BEGAN", 2017 (arXiv:1703.10717). The autoencoder learns to reconstruct images and to fail at
+generated ones; the generator learns to be reconstructed. A `Rule` keeps the errors of the two at the ratio `gamma`.
 """
 
 from functools import partial
@@ -41,7 +40,7 @@ class BEGAN(AE):
         """With a generator like the decoder."""
         if isinstance(model.decoder, TiedMLP):
             raise InputError("A tied decoder is the encoder's, and so would the generator be: use tied=False.")
-        return model.clone(generator=model.decoder.clone())
+        return model.clone(generator=model.generator or model.decoder.clone())
 
     def setup(self) -> None:
         super().setup()

@@ -20,7 +20,7 @@ from aejax.data import Batch, check_examples
 from aejax.factory import Method, NonNegative, Positive, Term, Tx, check_data, factory, optimisers
 from aejax.methods.cvae import CVAE
 from aejax.methods.vae import terms
-from aejax.nets import ConvEncoder, shaped
+from aejax.nets import MLP, ConvEncoder, shaped
 from aejax.precision import widen
 
 __all__ = ["M2", "SemiBatch", "m2", "m2_loss"]
@@ -46,9 +46,9 @@ class M2(CVAE):
     @classmethod
     def completed(cls, model: Any) -> Any:
         """With a classifier that has the layers of the encoder."""
-        net, size = model.encoder, model.num_classes
-        last = {"code_dim": size} if isinstance(net, ConvEncoder) else {"features": (*net.features[:-1], size)}
-        return super().completed(model).clone(classifier=net.clone(**last))
+        net, k = model.encoder, model.num_classes
+        own = net.clone(code_dim=k) if isinstance(net, ConvEncoder) else MLP((*net.features[:-1], k), net.activation)
+        return super().completed(model).clone(classifier=model.classifier or own)
 
     def __call__(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         self.classify(x)
@@ -122,9 +122,8 @@ def check_streams(model: M2, data: SemiBatch) -> None:
     if not (isinstance(data, SemiBatch) and all(hasattr(part, "x") for part in data)):
         raise InputError(f"The data are a {type(data).__name__}; wanted is m2.SemiBatch(Batch(x, y), Batch(x)).")
     check_data(model, data.labelled)
-    shapes = [part.x.shape[1:] for part in data]
-    if shapes[0] != shapes[1]:
-        raise InputError(f"Labelled examples have the shape {shapes[0]}, others {shapes[1]}; they have to be alike.")
+    if (few := data.labelled.x.shape[1:]) != (many := data.unlabelled.x.shape[1:]):
+        raise InputError(f"Labelled examples have the shape {few}, others {many}; they have to be alike.")
     check_examples(data, model.likelihood)
 
 

@@ -220,6 +220,8 @@ class Autoencoder(nn.Module):
 
 def shaped(network: str, output: jax.Array, wanted: tuple[int, ...]) -> jax.Array:
     """What a network of a model returns, refused where it is of another shape than its method needs."""
+    if not hasattr(output, "shape"):
+        raise InputError(f"The {network} returns a {type(output).__name__}; an array {wanted[1:]} is wanted for each.")
     if output.shape != wanted:
         raise InputError(f"The {network} returns {output.shape[1:]} for an example; {wanted[1:]} is wanted.")
     return output

@@ -13,7 +13,7 @@ from aejax import training
 from aejax.algorithm import Player, play
 from aejax.checks import InputError
 from aejax.data import Batch
-from aejax.data.streams import Order, epoch_order, streams
+from aejax.data.streams import Order, epoch_order, num_examples, streams
 from aejax.sweep import sweep
 
 KEY = jax.random.key(0)
@@ -160,3 +160,9 @@ def test_a_side_stream_shorter_than_its_batch_is_seen_once_in_each_part_of_an_ev
     parts = streams(Two(np.empty(3), np.empty(20)), Two(8, 8)).parts()
     assert [len(rows.few) for _, rows in parts] == [3, 3, 3]
     assert [sorted(rows.few.tolist()) for _, rows in parts] == [[0, 1, 2]] * 3
+
+
+@pytest.mark.parametrize("data", [Batch(np.zeros(4), np.zeros(5)), Batch(np.zeros(4), np.float32(1.0)), Batch(None)])
+def test_data_without_one_length_in_common_are_refused(data):
+    with pytest.raises(InputError, match="one length in common"):
+        num_examples(data)

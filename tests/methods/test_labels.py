@@ -76,6 +76,16 @@ def test_a_label_is_another_bias(name):
     assert len({float(loss(params, Batch(X, jnp.full(4, y)), KEY, model=model)[0]) for y in range(CLASSES)}) == CLASSES
 
 
+@pytest.mark.parametrize("name", ["ae", "rcae", "cae", "mdae"])  # means over examples, without noise
+def test_each_example_has_its_own_label(name):
+    cls, fields, loss = LOSSES[name]
+    model, plain = labelled(cls, **fields)
+    y = jnp.array([0, 2, 1, 2])
+    params = init_params(model, KEY, Batch(X, y))
+    alone = [loss(told(params, int(label)), Batch(x[None]), KEY, model=plain)[0] for x, label in zip(X, y, strict=True)]
+    np.testing.assert_allclose(loss(params, Batch(X, y), KEY, model=model)[0], np.mean(alone), rtol=2e-5)
+
+
 def test_missing_labels_are_refused_by_the_loss_and_before_training():
     model, _ = labelled(AE)
     params = init_params(model, KEY, Batch(X, jnp.zeros(4, jnp.int32)))

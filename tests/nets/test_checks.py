@@ -153,6 +153,29 @@ def test_the_other_networks_of_a_model_are_looked_at_too(model, message):
         init_params(model, KEY, data)
 
 
+class Sower(nn.Module):
+    """Keeps a number of the whole batch for whoever looks, and returns what is honest."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x):
+        h = nn.Dense(self.width)(x)
+        self.sow("intermediates", "mean", h.mean())
+        return h
+
+
+def test_what_a_network_sows_is_not_what_it_returns():
+    for model in (AAE(Sower(2), MLP((8,)), 2), AAE(MLP((2,)), MLP((8,)), 2, discriminator=Sower(1))):
+        init_params(model, KEY, X)
+
+
+def test_networks_that_are_given_stay_and_others_end_without_an_activation():
+    assert M2.dense(8, 2, classifier=MLP((9, 10))).classifier.features == (9, 10)
+    assert BEGAN.dense(8, 2, generator=MLP((9, 8))).generator.features == (9, 8)
+    assert M2.dense(8, 2, code_activation=nn.sigmoid).classifier.final_activation is None
+
+
 def test_honest_networks_pass():
     cases = ((make(Honest(2), Honest(8)), jnp.float32), (KSparseAE.dense(8, 4, k=2), jnp.bfloat16))
     for model, dtype in cases:
