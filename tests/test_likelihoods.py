@@ -186,8 +186,8 @@ def test_a_likelihood_is_scipys(case):
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         program = evaluated(likelihood, jnp.asarray(output), jnp.asarray(x))
         got, up, down = (jax.device_get(program(output + step * direction)) for step in (0, h, -h))
-    np.testing.assert_allclose(got["components"], -log_p, rtol=1e-9, atol=1e-10)
-    np.testing.assert_allclose(got["nll"], -log_p.sum((1, 2)), rtol=1e-9)
+    np.testing.assert_allclose(got["components"], -log_p, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(got["nll"], -log_p.sum((1, 2)), rtol=1e-10)
     # Of logistics, the mean is cut off and not rounded: the ends of the range cost 1e-6.
     np.testing.assert_allclose(got["mean"], mean, rtol=1e-10, atol=2e-6 if case == "logistics" else 0)
     difference = (up["nll"] - down["nll"]).sum() / (2 * h)
@@ -297,6 +297,13 @@ def test_large_counts_keep_their_digits(dispersion):
     error = np.abs(got + law.logpmf(x.astype(np.float64)))
     slope = np.abs(x - exact) / (1 + exact / dispersion)  # in the output, whose rounding is 1e-6
     np.testing.assert_array_less(error, 1e-5 + 3e-6 * slope)
+
+
+def test_the_series_is_good_in_double_precision():
+    x = np.array([15.0, 16.0, 17.0, 40.0, 1e3])
+    with jax.enable_x64(True):
+        got = Poisson().nll_components(jnp.log(jnp.asarray(x + 1)), jnp.asarray(x))
+    np.testing.assert_allclose(got, -scipy.stats.poisson.logpmf(x, x + 1), rtol=1e-12)
 
 
 def test_the_slope_is_right_where_the_series_begins():
