@@ -2,7 +2,7 @@
 
 import inspect
 from functools import partial
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,10 @@ from aejax.methods.ae import AE, ae
 from aejax.methods.cae import CAE, cae, cae_loss
 from aejax.methods.cvae import CVAE
 from aejax.methods.dae import dae
+from aejax.methods.m2 import M2, m2
 from aejax.methods.vae import VAE, HParams, vae
 from aejax.nets import MLP, init_params
+from aejax.priors import LearnedMixture
 from aejax.schedules import Decay, Ramp
 
 KEY = jax.random.key(0)
@@ -224,6 +226,19 @@ def test_the_wrong_kind_of_optimiser_is_refused(build, says):
 def test_what_is_no_model_is_refused(model, says):
     with pytest.raises(InputError, match=says):
         vae(model)
+
+
+class ToldAAE(AAE):
+    takes_labels: ClassVar[bool] = True
+
+
+def test_labels_and_learned_priors_are_taken_by_the_methods_whose_losses_have_a_place_for_them():
+    mixture = LearnedMixture(3)
+    for build, model in ((aae, ToldAAE.dense(6, 2)), (m2, M2.dense(6, 2, prior=mixture)), (vae, CVAE.dense(6, 2))):
+        build(model)
+    for build, model in ((aae, AAE.dense(6, 2, prior=mixture)), (ae, AE.dense(6, 2, prior=mixture))):
+        with pytest.raises(InputError, match="No loss here learns the prior LearnedMixture"):
+            build(model)
 
 
 def test_fine_tuning_takes_an_optimiser_and_says_so():

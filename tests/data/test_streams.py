@@ -162,6 +162,13 @@ def test_a_side_stream_shorter_than_its_batch_is_seen_once_in_each_part_of_an_ev
     assert [sorted(rows.few.tolist()) for _, rows in parts] == [[0, 1, 2]] * 3
 
 
+def test_a_batch_size_is_a_whole_number_of_any_kind_but_no_truth_value():
+    assert streams(np.zeros(4), np.int64(2)).batch_sizes == (2,)
+    for size in (True, 2.0, 0, "2"):
+        with pytest.raises(InputError, match="at least 1 is needed, a whole number"):
+            streams(np.zeros(4), size)
+
+
 @pytest.mark.parametrize("data", [Batch(np.zeros(4), np.zeros(5)), Batch(np.zeros(4), np.float32(1.0)), Batch(None)])
 def test_data_without_one_length_in_common_are_refused(data):
     with pytest.raises(InputError, match="one length in common"):
