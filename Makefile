@@ -11,8 +11,8 @@ demo: $(VENV)/.ready  ## train every method on the digits: one table, one sheet 
 test: $(VENV)/.ready  ## the tests: ten to twenty minutes on two cores
 	$(RUN) -m pytest -n 2 --dist loadfile
 
-slow: $(VENV)/.ready  ## the long tests too; those on MNIST need TFDS_DATA_DIR
-	$(RUN) -m pytest -n 2 --dist loadfile -m "slow or not slow"
+slow: test  ## the long tests too, compiled as users compile; those on MNIST need TFDS_DATA_DIR
+	AEJAX_TEST_OPTIMISED=1 $(RUN) -m pytest -n 2 --dist loadfile -m slow
 
 lint: $(VENV)/.ready  ## style and types
 	$(RUN) -m ruff check .

@@ -132,6 +132,11 @@ def factory(build: Any = None, *, learns_prior: bool = False, takes_labels: bool
         model, hparams, tx, *_ = bound.args
         if takes_model:
             _check_model(build.__name__, model, kind, learns_prior, takes_labels)
+            if bound.kwargs["axis_name"] is not None and likelihoods.get(model.likelihood).coupled:
+                raise InputError(
+                    f"{likelihoods.get(model.likelihood)} goes by the whole batch, of which a device under pmap or"
+                    " shard_map sees a part: leave axis_name out, and train under jit, parallel='jit'."
+                )
         hparams = _checked(build.__name__, default, hparams)._replace(**given)
         check_knobs(hparams, type(default))
         _check_tx(tx)
@@ -164,7 +169,8 @@ def one_player(
       model: class of the module.
       hparams: a NamedTuple with `lr` and the real-valued knobs of the loss, as `factory` wants it.
       player: its name, the prefix of the metrics.
-      coupled: whether the loss is no mean over the examples of a batch; where the likelihood makes it so, it is known.
+      coupled: whether the loss is no mean over the examples of a batch; it then takes `axis_name`. Where the likelihood
+        makes it so, it is known.
       learns_prior: whether the loss has a gradient in a learned prior, which is refused elsewhere.
       check: `(model, hparams, **static) -> None` refuses what cannot be, beside the ranges of the knobs.
       notes: a paragraph for the docstring.
@@ -190,6 +196,11 @@ def one_player(
         )
         return play({player: one}, [[player]], axis_name=axis_name, check=partial(check_data, model))
 
+    if coupled and "axis_name" not in accepted:
+        raise InputError(
+            f"{name} says that its loss couples examples, and {loss.__name__} has no axis_name: without it each device"
+            " would see its own part of the batch. Take axis_name=None and give it to parallel.gather or jax.lax.pmean."
+        )
     positional, keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
     parameters = [
         inspect.Parameter("model", positional, annotation=model),
@@ -275,6 +286,12 @@ def _check_model(name: str, model: Any, kind: Any, learns_prior: bool, takes_lab
         own = model if isinstance(model, type) and issubclass(model, Autoencoder) else kind
         example = f"{getattr(own, '__name__', own)}.dense(784, 20)"
         raise InputError(f"{name} takes a built model, such as {example}; got {model!r}.")
+    needed = kind.networks if isinstance(kind, type) and issubclass(kind, Autoencoder) else ()
+    if missing := [network for network in needed if network not in model.networks]:
+        raise InputError(
+            f"{name} takes a {kind.__name__}, which has a {', a '.join(missing)} beside; {type(model).__name__} has"
+            f" the networks {', '.join(model.networks)}: build a {kind.__name__}, or a class of your own from it."
+        )
     if isinstance(model.prior, priors.LearnedPrior) and not learns_prior:
         raise InputError(f"No loss here learns the prior {type(model.prior).__name__}; use a fixed one, or a VAE.")
     if model.takes_labels and not takes_labels:

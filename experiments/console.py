@@ -95,7 +95,7 @@ def closing_table(summary: dict[str, Any]) -> Table:
     table.add_column("unit")
     for name, value in summary["metrics"].items():
         known = units.find(name)
-        table.add_row(name, f"{value:.5g}", "" if known is None else known.short or known.unit)
+        table.add_row(name, f"{value:.5g}", "" if known is None else known.shown)
         if name in summary["reference"]:
             published, source = summary["reference"][name].values()
             table.add_row("  published", f"{published:.5g}", f"{source}; {value - published:+.3g} here", style="dim")

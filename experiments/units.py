@@ -20,6 +20,11 @@ class Unit(NamedTuple):
     short: str = ""  # in the table that closes a run, where the unit alone says too little
     coupled: bool = False  # whether it is no mean over examples, and so depends on the batch
 
+    @property
+    def shown(self) -> str:
+        """What stands in the table that closes a run."""
+        return self.short or (self.meaning if self.unit == "none" else self.unit)
+
 
 # Names that are explained together stand in one line, with commas between them. First the terms of the losses:
 TERMS: dict[str, Unit] = {

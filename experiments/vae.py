@@ -56,7 +56,7 @@ def measure(trained: Trained) -> dict[str, float]:
     bound_key, nll_key, z_key, prior_key = jax.random.split(trained.measure_key, 4)
     metrics = measures.standard(trained)
     terms = training.evaluate(trained.algorithm, trained.state, test, bound_key)
-    metrics["test_bound_nats"] = terms["elbo/bound_nats"]
+    metrics["test_bound_nats"] = next(value for term, value in terms.items() if term.endswith("/bound_nats"))
     if config.nll_samples and not likelihoods.get(model.likelihood).coupled:
         nll = evaluation.nll(model, params, test, nll_key, num_samples=config.nll_samples)
         metrics |= {"test_nll_nats": nll.nll_nats, "nll_samples": config.nll_samples, "nll_ess": nll.ess}

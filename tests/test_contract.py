@@ -5,6 +5,7 @@ steps), with products in full float32, so that the same file passes on an accele
 asked here of methods that have all traits between them, and in the slow suite of all.
 """
 
+import os
 from functools import partial
 
 import jax
@@ -34,6 +35,7 @@ from contract import (
     run,
     single_run,
     the_game,
+    traits,
 )
 from coupling import is_coupled, second_differences
 
@@ -52,6 +54,7 @@ def _sooner(values, first):
 
 
 FIRST = representatives()
+COUPLED = [name for name in METHODS if "coupled" in traits(name)]
 every_method = pytest.mark.parametrize("name", METHODS)
 every_kind = pytest.mark.parametrize("kind", ["dense", "conv"])
 every_trait = pytest.mark.parametrize("name", _sooner(METHODS, FIRST))
@@ -287,7 +290,8 @@ def trained(algo, name, state, num_epochs, kind="dense", **options):
     return chunks[-1].state, jax.tree.map(lambda *parts: np.concatenate(parts), *(c.metrics for c in chunks))
 
 
-@pytest.mark.slow  # where programs are compiled as users compile them; without optimisation a bit may differ
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("AEJAX_TEST_OPTIMISED"), reason="AEJAX_TEST_OPTIMISED=1: else a bit may differ")
 @every_method
 def test_chunks_and_scan_and_a_loop_of_jitted_steps_are_the_same_bit_for_bit(name):
     algo, whole, size = trained_algo(name), make_data(name), batch_size(name)
@@ -377,7 +381,7 @@ def averaged_over_shards(name):
     return play({player: whole(entry) for player, entry in players.items()}, phases)
 
 
-@every_trait
+@pytest.mark.parametrize("name", _sooner(METHODS, {*FIRST, *COUPLED}))
 def test_pmap_and_shard_map_loops_are_one_device(name):
     """Noise-free methods against the method itself; noisy ones, and metrics of rules, against the mean over shards."""
     state, itself = initial(name), METHODS[name].noise_free

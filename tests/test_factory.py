@@ -19,6 +19,7 @@ from aejax.evaluation import fine_tune
 from aejax.factory import NonNegative, Positive, check_data, check_knobs, one_player
 from aejax.methods.aae import AAE, aae
 from aejax.methods.ae import AE, ae
+from aejax.methods.began import began
 from aejax.methods.cae import CAE, cae, cae_loss
 from aejax.methods.cvae import CVAE
 from aejax.methods.dae import dae
@@ -228,6 +229,19 @@ def test_what_is_no_model_is_refused(model, says):
         vae(model)
 
 
+@pytest.mark.parametrize(
+    ("build", "model", "says"),
+    [
+        (m2, CVAE, "m2 takes a M2, which has a classifier beside; CVAE has the networks encoder, decoder: build a M2"),
+        (aae, AE, "aae takes a AAE, which has a discriminator beside; AE has"),
+        (began, AE, "began takes a BEGAN, which has a generator beside"),
+    ],
+)
+def test_a_model_without_a_network_of_the_method_is_refused(build, model, says):
+    with pytest.raises(InputError, match=says):
+        build(model.dense(6, 2))
+
+
 class ToldAAE(AAE):
     takes_labels: ClassVar[bool] = True
 
@@ -350,6 +364,8 @@ def test_a_likelihood_that_couples_makes_the_method_coupled(name):
     for likelihood in ("gaussian", "gaussian_optimal"):
         model = method.model.dense(6, 2, likelihood=likelihood)
         assert method.build(model).coupled == (likelihood == "gaussian_optimal")
+    with pytest.raises(InputError, match=r"goes by the whole batch, .*leave axis_name out, and train under jit"):
+        method.build(model, axis_name="devices")
 
 
 # --- the registry ----------------------------------------------------------------------------------------------------
@@ -364,9 +380,14 @@ def test_a_new_method_is_a_module_a_loss_knobs_and_a_line():
         z = model.bind({"params": params}).encode(batch.x)
         return weight * jnp.abs(z**power).mean(), {}
 
-    shrink = one_player("shrink", loss, AE, Knobs, coupled=True)
-    algo = shrink(GAUSSIAN, weight=2.0, power=1)
-    assert algo.coupled
+    with pytest.raises(InputError, match=r"loss has no axis_name: .* Take axis_name=None and give it"):
+        one_player("shrink", loss, AE, Knobs, coupled=True)
+    told = lambda *args, axis_name=None, **knobs: loss(*args, **knobs)
+    told.__signature__ = inspect.signature(lambda *, model, weight=0.5, power=2, axis_name=None: None)
+    told.__name__ = "told"
+    assert one_player("shrink", told, AE, Knobs, coupled=True)(GAUSSIAN).coupled
+    algo = one_player("shrink", loss, AE, Knobs)(GAUSSIAN, weight=2.0, power=1)
+    assert not algo.coupled
     value = algo.evaluate(algo.init({"encoder": params_of(6, 2), "decoder": params_of(2, 6)}), Batch(X), KEY)
     np.testing.assert_allclose(value["recon/loss"], 2 * 0.1 * X.sum(axis=1).mean(), rtol=1e-5)
 

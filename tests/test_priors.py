@@ -31,9 +31,9 @@ BIAS = np.array([0.0, 0.0, -2.0, -2.0])
 class Learned:
     """A learned prior within a linear VAE on four pixels, as one that can be sampled and has a density."""
 
-    def __init__(self, prior, params, likelihood="bernoulli"):
+    def __init__(self, prior, params, likelihood="bernoulli", dtype=jnp.float32):
         encoder = {"kernel": jnp.asarray(KERNEL, jnp.float32), "bias": jnp.asarray(BIAS, jnp.float32)}
-        params = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), params)
+        params = jax.tree.map(lambda v: jnp.asarray(v, dtype), params)
         model = VAE(nn.Dense(4), nn.Dense(4), latent_dim=2, likelihood=likelihood, prior=prior)
         bound = model.bind({"params": {"encoder": encoder, "prior": params}})
         self.sample, self.log_prob = jax.jit(bound.sample_prior, static_argnums=1), bound.log_prior
@@ -86,6 +86,21 @@ def test_the_learned_mixture_is_the_sum_of_scipys_densities():
     z = np.random.default_rng(0).normal(0, 2, (3, 4, 2))
     expected = log_mixture(z, log_softmax(LOGITS), MEANS, LOGVARS)
     np.testing.assert_allclose(LEARNED.log_prob(jnp.asarray(z, jnp.float32)), expected, rtol=1e-5)
+
+
+def test_the_learned_mixture_of_half_precision_is_drawn_and_summed_in_float32():
+    """Parameters are such as bfloat16 holds exactly; codes of float64 are taken under strict promotion too."""
+    given = {"means": MEANS, "logvars": LOGVARS, "logits": LOGITS}
+    rounded = {name: np.float64(jnp.asarray(v, jnp.bfloat16)) for name, v in given.items()}
+    half = Learned(LearnedMixture(3), rounded, dtype=jnp.bfloat16)
+    z = np.random.default_rng(0).normal(0, 2, (3, 4, 2))
+    expected = log_mixture(z, log_softmax(rounded["logits"]), rounded["means"], rounded["logvars"])
+    np.testing.assert_allclose(half.log_prob(jnp.asarray(z, jnp.float32)), expected, rtol=1e-5)
+    draws = half.sample(jax.random.key(0), 4096)
+    assert draws.dtype == jnp.float32
+    assert len(np.unique(np.asarray(draws[:, 0]))) > 4000  # bfloat16 has a few hundred values there
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        np.testing.assert_allclose(half.log_prob(jnp.asarray(z)), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("likelihood", "squash"), [("bernoulli", expit), ("gaussian", lambda raw: raw)])

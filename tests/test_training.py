@@ -388,6 +388,9 @@ def test_what_cannot_run_is_refused_at_the_call(options, message):
     options = {"batch_size": 2, "num_epochs": 1} | options
     with pytest.raises(InputError, match=message):
         training.train(algo, state, np.zeros(10, np.float32), KEY, **options)
+    if "num_epochs" in message:
+        with pytest.raises(InputError, match=message):
+            training.fit(algo, state, np.zeros(10, np.float32), KEY, **options)
 
 
 def test_a_mapped_algorithm_is_refused_under_jit():

@@ -100,11 +100,16 @@ def principal_directions(params: Any, *, weight_decay: float) -> tuple[np.ndarra
 
 
 def _kernels(group: Any) -> list[jax.Array]:
-    """The weights of a group, `[in, out]` where they are matrices: `kernel` of Flax, `weight` of Equinox."""
-    leaves = [(path[-1:], leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(group)]
-    named = [(jax.tree_util.keystr(name, simple=True), leaf) for name, leaf in leaves]
-    both = [(name, leaf) for name, leaf in named if name == "kernel" or (name == "weight" and leaf.ndim > 1)]
-    return [leaf if name == "kernel" else leaf.swapaxes(0, 1) for name, leaf in both]
+    """The weights of a group, `[in, out]` where they are matrices: `kernel` of Flax, `weight` of Equinox.
+
+    Equinox has them `[out, in]`, and its parameters are those that came by the door, under `net`.
+    """
+    found = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(group):
+        *names, last = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
+        if last == "kernel" or (last == "weight" and leaf.ndim > 1):
+            found.append(leaf.swapaxes(0, 1) if last == "weight" and "net" in names else leaf)
+    return found
 
 
 def squared_weights(params: Any, *, model: AE) -> jax.Array:

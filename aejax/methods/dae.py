@@ -18,7 +18,7 @@ from aejax.algorithm import Metrics
 from aejax.data import Batch
 from aejax.factory import Method, NonNegative, Positive, one_player
 from aejax.methods.ae import AE
-from aejax.nets import inputs
+from aejax.nets import check_plain, inputs
 
 __all__ = ["dae", "dae_loss"]
 
@@ -67,8 +67,9 @@ def dae_loss(
       The mean over the batch, and `recon_nats` and `sse`, likewise means, against the clean x and without weights.
 
     Raises:
-      InputError: unknown corruption.
+      InputError: unknown corruption, or a model with an `nll` or `generate` of its own.
     """
+    check_plain(model)
     corrupt, (x, *condition) = corruptions.get(corruption), inputs(model, batch)
     bound, likelihood = model.bind({"params": params}), likelihoods.get(model.likelihood)
     output = bound.decode(bound.encode(corrupt(key, x, level), *condition), *condition)
@@ -80,6 +81,7 @@ def dae_loss(
 
 
 def _check(model: AE, hparams: HParams, *, corruption: str) -> None:
+    check_plain(model)
     corruptions.check_level(corruption, hparams.level)
 
 

@@ -22,7 +22,7 @@ from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.factory import Method, Positive, one_player
 from aejax.methods.ae import AE
-from aejax.nets import inputs
+from aejax.nets import check_plain, inputs
 
 __all__ = ["linear_dae", "mdae", "mdae_loss"]
 
@@ -87,7 +87,8 @@ def mdae_loss(
       `sse + 2 noise_nats`.
 
     Raises:
-      InputError: unknown corruption, or a likelihood whose curvature is not known here.
+      InputError: unknown corruption, a likelihood whose curvature is not known here, or a model with an `nll` or
+        `generate` of its own.
     """
     root_curvature = _curvature(model)
     mean, variance = corruptions.moments(corruption, batch.x, level)
@@ -221,6 +222,7 @@ def linear_denoising_sse(params: Any, moments: Moments) -> float:
 
 
 def _curvature(model: AE) -> Callable[[Array], Array]:
+    check_plain(model)
     likelihood = likelihoods.get(model.likelihood)
     if likelihood not in _ROOT_CURVATURE:
         known = " and ".join(map(str, _ROOT_CURVATURE))

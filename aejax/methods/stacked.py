@@ -26,7 +26,7 @@ from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.factory import Method, Positive, check_data, factory, optimisers
 from aejax.methods.ae import AE, ae_loss
-from aejax.nets import MLP, Conv, ConvTranspose, TiedMLP
+from aejax.nets import MLP, Conv, ConvTranspose, TiedMLP, check_plain
 
 __all__ = ["StackedAE", "layer_loss", "stacked", "unrolled"]
 
@@ -197,8 +197,10 @@ def stacked(
       Player `layer_i` moves `encoder_i` and `decoder_i`; one phase for each, from the lowest up.
 
     Raises:
-      InputError: unknown corruption, a level that it cannot have, or a layer that is not there.
+      InputError: unknown corruption, a level that it cannot have, a layer that is not there, or a model with an `nll`
+        or `generate` of its own.
     """
+    check_plain(model)
     if corruption is not None:
         corruptions.check_level(corruption, hparams.level)
     count = len(model.encoder)

@@ -58,6 +58,7 @@ class Terms(NamedTuple):
     kl: jax.Array  # [B] nats
     sse: jax.Array  # [B] squared error of the decoded sample
     z: jax.Array  # [B, Z] the sample
+    posterior: Any  # of the codes, as the model's `encode` returns it
 
 
 def terms(model: Autoencoder, params: Any, batch: Batch, key: jax.Array, *, closed: bool = True) -> Terms:
@@ -71,9 +72,10 @@ def terms(model: Autoencoder, params: Any, batch: Batch, key: jax.Array, *, clos
       closed: as in `posteriors.sample_and_kl`; without it, `-(recon + kl)` are log importance weights.
     """
     bound, (x, *condition) = model.bind({"params": params}), inputs(model, batch)
-    z, kl = posteriors.sample_and_kl(bound.encode(x, *condition), key, bound, closed=closed)
+    posterior = bound.encode(x, *condition)
+    z, kl = posteriors.sample_and_kl(posterior, key, bound, closed=closed)
     recon, x_hat = bound.nll_and_mean(z, x, *condition)
-    return Terms(recon, kl, likelihoods.sse(x_hat, x), z)
+    return Terms(recon, kl, likelihoods.sse(x_hat, x), z, posterior)
 
 
 @partial(jax.jit, static_argnames=("model",))

@@ -1,6 +1,6 @@
 """Networks: dense and convolutional encoders, decoders and discriminators, the same parameters on every backend."""
 
-from aejax.nets.autoencoder import Autoencoder, check_labels, inputs, shaped
+from aejax.nets.autoencoder import Autoencoder, check_labels, check_plain, inputs, shaped
 from aejax.nets.checks import check_module, check_rows, is_ours
 from aejax.nets.conv import Conv, ConvDecoder, ConvEncoder, ConvTranspose, has_convolution
 from aejax.nets.doors import from_equinox, from_nnx
@@ -19,6 +19,7 @@ __all__ = [
     "TiedMLP",
     "check_labels",
     "check_module",
+    "check_plain",
     "check_rows",
     "from_equinox",
     "from_nnx",

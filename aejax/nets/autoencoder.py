@@ -164,8 +164,7 @@ class Autoencoder(nn.Module):
 
     def nll_and_mean(self, z: jax.Array, x: jax.Array, *condition: jax.Array) -> tuple[jax.Array, jax.Array]:
         """`nll` and `generate`, in one pass through the decoder where no class overrides them: `[B], [B, ...]`."""
-        own, base = type(self), Autoencoder
-        if own.nll is not base.nll or own.generate is not base.generate:
+        if _overrides(self):
             return self.nll(z, x, *condition), self.generate(z, *condition)
         likelihood, output = likelihoods.get(self.likelihood), self.decode(z, *condition)
         return likelihood.nll(output, x), likelihood.mean(output)
@@ -218,10 +217,26 @@ class Autoencoder(nn.Module):
         return priors.get(self.prior, self.latent_dim)
 
 
+def _overrides(model: Autoencoder) -> list[str]:
+    """Which of the maps that the likelihood tells its class has of its own."""
+    return [name for name in ("nll", "generate") if getattr(type(model), name) is not getattr(Autoencoder, name)]
+
+
+def check_plain(model: Autoencoder) -> None:
+    """Refuses a model with `nll` or `generate` of its own, for losses that go by the components of the likelihood."""
+    if own := _overrides(model):
+        raise InputError(
+            f"{type(model).__name__} overrides {' and '.join(own)}, and this loss goes by the components of the"
+            " likelihood: give the model a likelihood of your own, or use a method that asks for the nll, such as ae."
+        )
+
+
 def shaped(network: str, output: jax.Array, wanted: tuple[int, ...]) -> jax.Array:
     """What a network of a model returns, refused where it is of another shape than its method needs."""
     if not hasattr(output, "shape"):
         raise InputError(f"The {network} returns a {type(output).__name__}; an array {wanted[1:]} is wanted for each.")
+    if output.shape[:1] != wanted[:1]:
+        raise InputError(f"The {network} returns {len(output) if output.ndim else 0} rows for {wanted[0]} examples.")
     if output.shape != wanted:
         raise InputError(f"The {network} returns {output.shape[1:]} for an example; {wanted[1:]} is wanted.")
     return output

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import inspect
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import flax.errors
@@ -94,7 +95,7 @@ def check_rows(model: Autoencoder, params: Any, data: Any) -> None:
     except (flax.errors.FlaxError, TypeError, ValueError) as error:
         message = f"The model takes one example, and fails on two: {error} Treat the first axis as the batch."
         raise InputError(message) from error
-    for group in (name for name in model.networks if name in both):
+    for group in sorted(both, key=lambda name: name != "encoder"):  # the first, for its fault is seen in all others
         alone = zip(*(jax.tree.leaves(result[group]) for result in (both, first, second)), strict=True)
         if not all(_is_same(np.asarray(a), np.asarray(b), np.asarray(c)) for a, b, c in alone):
             raise InputError(
@@ -106,12 +107,19 @@ def check_rows(model: Autoencoder, params: Any, data: Any) -> None:
 
 def _others(model: Autoencoder, params: Any, *arrays: jax.Array) -> dict[str, Any]:
     """What the networks beside encoder and decoder return, where `__call__` calls them."""
-    names = model.networks[2:]
+    names = _groups(model, (name for name in model.networks if name not in ("encoder", "decoder")))
     if not names:
         return {}
     is_one = lambda module, method: method == "__call__" and module.path in [(name,) for name in names]
     seen = model.apply({"params": params}, *arrays, capture_intermediates=is_one, mutable=["intermediates"])[1]
     return {name: own["__call__"] for name, own in seen.get("intermediates", {}).items() if name in names}
+
+
+def _groups(model: Autoencoder, networks: Iterable[str]) -> list[str]:
+    """The names of networks within the model: those of a tuple are numbered."""
+    stacks = {name: getattr(model, name) for name in networks}
+    named = ([f"{n}_{i}" for i in range(len(net))] if isinstance(net, tuple) else [n] for n, net in stacks.items())
+    return [name for names in named for name in names]
 
 
 def _is_same(both: np.ndarray, first: np.ndarray, second: np.ndarray) -> bool:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from aejax import likelihoods
 from aejax.checks import InputError
-from aejax.precision import sum_last
+from aejax.precision import sum_last, widen
 from aejax.priors.points import check_points, mix, per_component
 
 Array = jax.Array
@@ -69,12 +69,12 @@ class LearnedMixture(LearnedPrior):
         means, logvars, logits = self._parameters()
         check_points(z, means.shape[1])
         offsets = per_component(z, means)
-        whitened = offsets * jnp.broadcast_to(jnp.exp(-0.5 * logvars), offsets.shape)
+        whitened = offsets * jnp.broadcast_to(jnp.exp(-0.5 * logvars).astype(offsets.dtype), offsets.shape)
         constants = jax.nn.log_softmax(logits) - 0.5 * sum_last(logvars + math.log(2 * math.pi))
         return mix(sum_last(jnp.square(whitened)), constants)
 
     def _parameters(self) -> list[Array]:
-        return [self.get_variable("params", name) for name in ("means", "logvars", "logits")]
+        return [widen(self.get_variable("params", name)) for name in ("means", "logvars", "logits")]
 
 
 class VampPrior(LearnedPrior):

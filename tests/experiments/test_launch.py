@@ -136,7 +136,7 @@ def test_progress_elsewhere_is_a_line_now_and_then(monkeypatch):
 def test_the_closing_table_holds_results_against_published_figures():
     summary = {
         "experiment": "vae", "dataset": "mnist", "seed": 3, "wall_seconds": 12.34, "steps_per_second": 456.7,
-        "metrics": {"test_sse": 30.123456, "test_bound_nats": 103.5},
+        "metrics": {"test_sse": 30.123456, "test_bound_nats": 103.5, "length_ratio": 0.94},
         "reference": {"test_bound_nats": {"value": 104.0, "source": "somebody (2014), table 1"}},
     }  # fmt: skip
     console = Console(file=io.StringIO(), width=80)
@@ -145,6 +145,7 @@ def test_the_closing_table_holds_results_against_published_figures():
     assert max(map(len, lines)) <= 80
     cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
     assert ["test_sse", "30.123", "squared error per image, summed over pixels"] in cells
+    assert ["length_ratio", "0.94", "shortest over straight, mean over pairs"] in cells
     assert ["published", "104", "somebody (2014), table 1; -0.5 here"] in cells
     assert "12.3 s, 457 steps/s" in lines[-1]
 

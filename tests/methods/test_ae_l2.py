@@ -1,5 +1,6 @@
 """The regularised linear autoencoder: its minimum is known in closed form, directions and scales."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -132,6 +133,37 @@ def test_weights_of_equinox_are_weights():
     directions, variances = principal_directions(params, weight_decay=0.1)
     np.testing.assert_allclose(np.abs(directions), np.eye(6)[:, :2], atol=1e-7)
     np.testing.assert_allclose(variances, [0.2 / 0.19, 0.2 / 0.36], rtol=1e-6)
+
+
+class Own(nn.Module):
+    """A layer of one's own: a matrix and a scale, both of them called weight."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x):
+        scaled = nn.LayerNorm(name="norm")(x) * Scale(x.shape[-1])()
+        return scaled @ self.param("weight", nn.initializers.lecun_normal(), (x.shape[-1], self.width))
+
+
+class Scale(nn.Module):
+    width: int
+
+    @nn.compact
+    def __call__(self):
+        return self.param("weight", nn.initializers.ones, (self.width,))[None]
+
+
+def test_weights_of_a_layer_of_ones_own_are_read_as_they_stand():
+    model = AE(Own(2), Own(6), 2, likelihood="gaussian")
+    kernel = np.diag([0.9, 0.8, 0, 0, 0, 0])[:2].astype(np.float32)  # [Z, D], which is what the decoder multiplies by
+    params = init_params(model, KEY, jax.random.normal(KEY, (3, 6)))
+    for name, matrix in (("encoder", kernel.T), ("decoder", kernel)):
+        params[name] = params[name] | {"weight": jnp.asarray(matrix)}
+    _, metrics = ae_l2_loss(params, Batch(jnp.ones((3, 6))), KEY, model=model)
+    np.testing.assert_allclose(metrics["weights_sq"], 2 * (0.81 + 0.64), rtol=1e-6)
+    directions, _ = principal_directions(params, weight_decay=0.1)
+    np.testing.assert_allclose(np.abs(directions), np.eye(6)[:, :2], atol=1e-7)
 
 
 def test_what_cannot_be_read_is_refused_and_what_is_lost_reads_as_the_bound():

@@ -1,5 +1,7 @@
 """The denoising autoencoder: the best linear one is known in closed form, for every noise."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +13,10 @@ from aejax.checks import InputError
 from aejax.corruption import CORRUPTIONS
 from aejax.data import Batch
 from aejax.likelihoods import Categorical
-from aejax.methods.ae import AE, ae_loss
+from aejax.methods.ae import AE, ae, ae_loss
 from aejax.methods.dae import HParams, dae, dae_loss
+from aejax.methods.mdae import mdae, mdae_loss
+from aejax.methods.stacked import StackedAE, stacked
 from aejax.nets import init_params
 from aejax.schedules import cosine
 
@@ -24,6 +28,27 @@ def gaussian_data():
     """Correlated Gaussian data, `[2048, 4]`, with a mean that is not zero."""
     mix = np.array([[0.6, 0.3, 0, 0.1], [0, 0.5, 0.2, 0], [0, 0, 0.4, -0.2], [0.1, 0, 0, 0.3]])
     return (np.random.default_rng(0).normal(size=(2048, 4)) @ mix + [0.4, 0.5, 0.6, 0.3]).astype(np.float32)
+
+
+class Weighed(StackedAE):
+    """A model whose loss is not that of its likelihood."""
+
+    def nll(self, z, x, *condition):
+        return 2 * jnp.square(x - self.decode(z)).sum(axis=1)
+
+
+@pytest.mark.parametrize("build", [dae, mdae, stacked])
+def test_a_model_with_a_likelihood_of_its_own_is_refused_where_components_are_needed(build):
+    model = Weighed.dense(4, 2, hidden_dims=(), likelihood="gaussian")
+    with pytest.raises(
+        InputError, match=r"Weighed overrides nll, .* or use a method that asks for the nll, such as ae"
+    ):
+        build(model)
+    ae(model)  # as advised
+    losses = {dae: partial(dae_loss, corruption="masking"), mdae: mdae_loss}
+    for loss in [losses[build]] if build in losses else []:
+        with pytest.raises(InputError, match="Weighed overrides nll"):
+            jax.eval_shape(partial(loss, model=model), {}, Batch(jnp.zeros((3, 4))), KEY)
 
 
 def _best_linear(x, corruption, level):

@@ -40,6 +40,16 @@ class Coupled(nn.Module):
         return COUPLINGS[self.how](nn.Dense(self.width)(x))
 
 
+class Joined(nn.Module):
+    """Returns one row for the whole batch."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(self.width)(x).mean(axis=0, keepdims=True)
+
+
 class Gated(nn.Module):
     """Couples only once its gate, which begins at zero, has opened."""
 
@@ -142,6 +152,7 @@ def test_labels_that_couple_are_found_and_those_that_do_not_pass():
             AAE.dense(8, 2, discriminator=MLP((2,))),
             r"The discriminator returns \(2,\) for an example; \(1,\) is wanted",
         ),
+        (AAE.dense(8, 2, discriminator=Joined(1)), r"The discriminator returns 1 rows for 2 examples"),
         (M2.dense(8, 2).clone(classifier=Coupled("mean", 10)), "The classifier of M2 couples examples"),
         (BEGAN.dense(8, 2).clone(generator=Coupled("mean", 8)), "The generator of BEGAN couples examples"),
         (AAE.dense(8, 2, discriminator=Coupled("mean", 1)), "The discriminator of AAE couples examples"),
@@ -151,6 +162,28 @@ def test_the_other_networks_of_a_model_are_looked_at_too(model, message):
     data = Batch(X, np.arange(6)) if model.takes_labels else X
     with pytest.raises(InputError, match=message):
         init_params(model, KEY, data)
+
+
+class Committee(AE):
+    """Networks in an order of their own, a stack of critics among them."""
+
+    critics: tuple[nn.Module, ...] = ()
+    networks: ClassVar[tuple[str, ...]] = ("critics", "encoder", "decoder")
+
+    def __call__(self, x, *condition):
+        z = self.embed(x)
+        for critic in self.critics:
+            critic(z)
+        return self.decode(z)
+
+
+def test_networks_stand_in_any_order_and_may_be_stacks():
+    critics = (MLP((1,)), Coupled("mean", 1))
+    init_params(Committee.dense(8, 2, critics=critics[:1] * 2), KEY, X)
+    with pytest.raises(InputError, match="The critics_1 of Committee couples examples"):
+        init_params(Committee.dense(8, 2, critics=critics), KEY, X)
+    with pytest.raises(InputError, match="The encoder of Committee couples examples"):
+        init_params(Committee(Coupled("mean", 2), MLP((8,)), 2, critics=critics), KEY, X)
 
 
 class Sower(nn.Module):
