@@ -92,7 +92,8 @@ def plan(segments: Sequence[Segment], batch_size: int = 1, most: float = math.in
     Args:
       segments: at least one.
       batch_size: how many examples share what is common to all.
-      most: numbers that it may hold for each example, if any expression that is considered does with so few.
+      most: numbers that it may hold for one example and for all together, if any expression that is considered does
+        with so few.
 
     Returns:
       What `evaluate` evaluates; `str` shows it.
@@ -171,7 +172,7 @@ def plan(segments: Sequence[Segment], batch_size: int = 1, most: float = math.in
         if k == 0:
             lengths = _term("column_lengths", (1, last), whole[1, last], numbers=nodes[last] * size)
             ways.append(_term("weigh", (k,), slope, lengths, numbers=size))
-    return cheapest(*([way for way in ways if way.numbers <= most] or ways))
+    return cheapest(*([way for way in ways if way.numbers + way.common <= most] or ways))
 
 
 def _apply(how: str, place: tuple[int, int], segment: Segment, matrix: Term, vectors: int) -> Term:

@@ -277,21 +277,21 @@ def _fit(
         return way, count
     # A loop keeps the results of all, and adds up the gradient of what they share.
     results = 2 * traced.itemsize * (traced.segments[0].inputs + traced.segments[-1].outputs)
-    left = memory_limit - way.common - 2 * traced.fixed - count * results
+    left = memory_limit - 2 * traced.fixed - count * results
     way = _choose(traced, mode, batch_size, left)
-    return way, max(1, min(count, left // way.each))
+    return way, max(1, min(count, (left - way.common) // way.each))
 
 
 def _choose(traced: Trace, mode: str, batch_size: int, limit: float) -> _Way:
-    """The cheapest way within a limit on the bytes of one example."""
+    """The cheapest way within a limit on the bytes of one example and of what is common to all."""
     segments, unit, own = traced.segments, _COPIES * traced.itemsize, _COPIES * traced.own
     most = limit - own
     numbers = sum(s.elements if isinstance(s, Block) else s.inputs + s.outputs for s in segments)
     if mode == "auto":
         term = chain.plan(segments, batch_size, most / unit - 2 * numbers)
-        each = unit * (2 * numbers + term.numbers)
-        if each <= most:
-            return _Way("auto", traced, term, each=each + own, common=unit * term.common)
+        each, common = unit * (2 * numbers + term.numbers), unit * term.common
+        if each + common <= most:
+            return _Way("auto", traced, term, each=each + own, common=common)
         mode = _cheaper(traced)
     vectors = segments[0].inputs if mode == "forward" else segments[-1].outputs
     if unit * numbers * (1 + vectors) <= most:
