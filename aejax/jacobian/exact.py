@@ -238,8 +238,8 @@ def _over_batch(
         return f(*batch), jnp.zeros(0, chain.wide(x.dtype))
     first = jax.tree.map(lambda v: v[0], batch)
     way, at_once = _fit(one, first, mode, size, size, memory_limit)
-    if memory_limit is None and way.each >= _LARGE and jax.default_backend() == "cpu":
-        at_once = size if has_convolution(one, *first) else 1
+    if way.each >= _LARGE and jax.default_backend() == "cpu" and not has_convolution(one, *first):
+        at_once = 1
 
     def each(example: tuple[Any, ...]) -> tuple[Array, Array]:
         at = way._replace(traced=trace(one, *example)) if own and way.traced is not None else way

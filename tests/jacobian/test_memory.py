@@ -116,6 +116,13 @@ def test_what_all_examples_share_counts_too():
         assert _temporary(jax.value_and_grad(norm), params) <= limit
 
 
+def test_what_a_loop_keeps_of_all_examples_counts_too():
+    net, x, limit = MLP((64, 8), nn.tanh, nn.tanh), jax.random.uniform(jax.random.key(0), (3000, 8)), 460_000
+    params = net.init(jax.random.key(1), x)["params"]
+    norm = lambda p: jacobian.encoder_sq(net, p, x, memory_limit=limit).mean()
+    assert _temporary(jax.value_and_grad(norm), params) <= limit
+
+
 def test_a_limit_that_cannot_be_kept_says_what_can():
     f = lambda x: jnp.tanh(jnp.cumsum(x))
     with pytest.raises(InputError, match="a single row of its Jacobian needs") as caught:
