@@ -6,7 +6,7 @@ RUN = $(VENV)/bin/python
 .PHONY: demo test slow lint figures notebooks clean
 
 demo: $(VENV)/.ready  ## train every method on the digits: one table, one sheet of pictures
-	$(RUN) -m experiments.compare
+	$(RUN) -m experiments compare
 
 test: $(VENV)/.ready  ## the tests: ten to twenty minutes on two cores
 	$(RUN) -m pytest -n 2 --dist loadfile
@@ -20,7 +20,7 @@ lint: $(VENV)/.ready  ## style and types
 	$(RUN) -m mypy
 
 figures: $(VENV)/.ready  ## the MNIST rows of the README's table, with their seeds; needs TFDS_DATA_DIR
-	$(RUN) -m experiments.figures
+	$(RUN) -m experiments figures
 
 notebooks: $(VENV)/.ready  ## run the notebooks again, in place
 	$(RUN) -m jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb

@@ -4,6 +4,7 @@ import os
 import re
 import tempfile
 from importlib.metadata import version
+from pathlib import Path
 
 # Nearly all of the suite's time is compilation: the first flag takes a quarter from that, and the second, which later
 # versions do not know, half of the rest. AEJAX_TEST_OPTIMISED=1 leaves them out.
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import launch
+from aejax.runner import launch
 
 jax.config.update("jax_num_cpu_devices", 8)  # before anything touches a device
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -28,6 +29,8 @@ def pytest_configure(config):
     if not hasattr(config, "workerinput"):
         folder = tempfile.TemporaryDirectory(prefix="aejax-")
         config.add_cleanup(folder.cleanup)
+        here = str(Path(__file__).parent)  # so that processes that tests start find the experiments
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
         os.environ["AEJAX_CACHE"] = folder.name
         os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{folder.name}/compiled"
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
@@ -56,6 +59,14 @@ def _forgets_programs():
     """A process that keeps the programs of all files has 5 GB of them, which the garbage collector goes through."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(request):
+    """Runs leave their folders in one that is thrown away."""
+    where = request.path.relative_to(Path(__file__).parent).parts
+    if where[0] == "tests" and where[1] in ("runner", "experiments"):
+        request.getfixturevalue("monkeypatch").chdir(request.getfixturevalue("tmp_path"))
 
 
 @pytest.fixture(autouse=True)

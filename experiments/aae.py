@@ -11,14 +11,13 @@ from typing import Any
 
 import jax
 
-from aejax import evaluation
+from aejax import evaluation, runner
 from aejax.methods import aae as method
-from experiments import common, measures, registered
-from experiments.common import Reference, Trained
+from aejax.runner import Reference, Trained, measures
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(common.Config):
+class Config(runner.Config):
     prior: str = "normal"
     """What the codes shall follow, a name of aejax.priors; mixture and swiss_roll are 2-D."""
     b1: float = 0.0
@@ -48,15 +47,8 @@ def reference(config: Config) -> dict[str, Reference]:
     return {"disc_loss": Reference(2 * math.log(2), "in theory: 2 log 2, where the discriminator cannot tell")}
 
 
-EXPERIMENT = registered.experiment("aae", Config, build_algorithm=build_algorithm, measure=measure, reference=reference)
-run = partial(common.run, EXPERIMENT)
-
-
-def main() -> None:
-    from experiments import launch
-
-    launch.main(EXPERIMENT, __doc__)
+EXPERIMENT = runner.of_method("aae", Config, build_algorithm=build_algorithm, measure=measure, reference=reference)
 
 
 if __name__ == "__main__":
-    main()
+    runner.main(EXPERIMENT, __doc__)

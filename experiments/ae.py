@@ -6,20 +6,19 @@ Many runs beside the published figures are `experiments.linear_ae`, `experiments
 """
 
 import dataclasses
-from functools import partial
 from typing import Literal
 
 import numpy as np
 
+from aejax import runner
 from aejax.methods import ae as method
-from experiments import common, measures, registered
-from experiments.common import Reference, Trained
+from aejax.runner import Reference, Trained, measures
 
 Activation = Literal["relu", "tanh", "sigmoid", "softplus", "gelu"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(common.Config):
+class Config(runner.Config):
     activation: Activation = "relu"
     """Of the hidden layers of a dense network."""
     code: Literal["linear", "tanh", "sigmoid"] = "linear"
@@ -59,15 +58,8 @@ def reference(config: Config) -> dict[str, Reference]:
     return {}
 
 
-EXPERIMENT = registered.experiment("ae", Config, measure=measure, reference=reference)
-run = partial(common.run, EXPERIMENT)
-
-
-def main() -> None:
-    from experiments import launch
-
-    launch.main(EXPERIMENT, __doc__)
+EXPERIMENT = runner.of_method("ae", Config, measure=measure, reference=reference)
 
 
 if __name__ == "__main__":
-    main()
+    runner.main(EXPERIMENT, __doc__)

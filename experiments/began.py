@@ -9,13 +9,13 @@ from functools import partial
 
 import optax
 
+from aejax import runner
 from aejax.methods import began as method
-from experiments import common, measures, registered
-from experiments.common import Trained
+from aejax.runner import Trained, measures
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(common.Config):
+class Config(runner.Config):
     latent_dim: int = 4
     """Size of the code, and of the generator's noise."""
     hidden_dims: tuple[int, ...] = (256,)
@@ -30,17 +30,10 @@ def measure(trained: Trained) -> dict[str, float]:
     return measures.standard(trained) | last
 
 
-EXPERIMENT = registered.experiment(
+EXPERIMENT = runner.of_method(
     "began", Config, monitor="control/convergence", measure=measure, optimizer=partial(optax.adam, b1=0.5)
 )
-run = partial(common.run, EXPERIMENT)
-
-
-def main() -> None:
-    from experiments import launch
-
-    launch.main(EXPERIMENT, __doc__)
 
 
 if __name__ == "__main__":
-    main()
+    runner.main(EXPERIMENT, __doc__)

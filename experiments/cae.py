@@ -1,16 +1,16 @@
 """Contractive autoencoder: the exact Jacobian of the encoder is kept small.
 
 --hidden-dims alone (no widths), --code sigmoid and --tied make the one sigmoid layer of the paper. The table of the
-paper, with all its methods and their fine-tuned errors, is `python -m experiments.contractive`; at the published size
+paper, with all its methods and their fine-tuned errors, is `python -m experiments contractive`; at the published size
 on MNIST the CAE has 1.46 ± 0.05 % there (5 seeds, 2026-11-21; published 1.14 %).
 """
 
 import dataclasses
-from functools import partial
 from typing import Any, Literal
 
+from aejax import runner
 from aejax.methods import cae as method
-from experiments import ae, common, registered
+from experiments import ae
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,15 +30,8 @@ def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) 
     return method.cae(model, config.hparams, tx, jacobian=config.jacobian, memory_limit=limit, axis_name=axis_name)
 
 
-EXPERIMENT = registered.experiment("cae", Config, build_algorithm=build_algorithm)
-run = partial(common.run, EXPERIMENT)
-
-
-def main() -> None:
-    from experiments import launch
-
-    launch.main(EXPERIMENT, __doc__)
+EXPERIMENT = runner.of_method("cae", Config, build_algorithm=build_algorithm)
 
 
 if __name__ == "__main__":
-    main()
+    runner.main(EXPERIMENT, __doc__)

@@ -1,10 +1,10 @@
 """Contractive autoencoder of higher order (CAE+H): the Jacobian of the encoder is kept small, and from changing."""
 
 import dataclasses
-from functools import partial
 
+from aejax import runner
 from aejax.methods import cae_h as method
-from experiments import ae, common, registered
+from experiments import ae
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,15 +17,8 @@ class Config(ae.Config):
     """Real-valued knobs."""
 
 
-EXPERIMENT = registered.experiment("cae_h", Config)
-run = partial(common.run, EXPERIMENT)
-
-
-def main() -> None:
-    from experiments import launch
-
-    launch.main(EXPERIMENT, __doc__)
+EXPERIMENT = runner.of_method("cae_h", Config)
 
 
 if __name__ == "__main__":
-    main()
+    runner.main(EXPERIMENT, __doc__)

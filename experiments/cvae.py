@@ -3,29 +3,23 @@
 import dataclasses
 from functools import partial
 
+from aejax import runner
 from aejax.methods import cvae as method
-from experiments import common, registered, vae
+from experiments import vae
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(common.Config):
+class Config(runner.Config):
     nll_samples: int = 100
     """Importance samples per test image for test_nll_nats, of x given its label; 0 leaves it out."""
     hparams: method.HParams = method.HParams()
     """Real-valued knobs."""
 
 
-EXPERIMENT = registered.experiment(
+EXPERIMENT = runner.of_method(
     "cvae", Config, build_model=partial(vae.build_model, module=method.CVAE), measure=vae.measure
 )
-run = partial(common.run, EXPERIMENT)
-
-
-def main() -> None:
-    from experiments import launch
-
-    launch.main(EXPERIMENT, __doc__)
 
 
 if __name__ == "__main__":
-    main()
+    runner.main(EXPERIMENT, __doc__)

@@ -1,15 +1,14 @@
 """Denoising autoencoder: Gaussian, masking or salt-and-pepper noise in, the clean image out."""
 
 import dataclasses
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from aejax import corruption, evaluation
+from aejax import corruption, evaluation, runner
 from aejax.methods import dae as method
-from experiments import ae, common, measures, registered
-from experiments.common import Trained
+from aejax.runner import Trained, measures, pictures
+from experiments import ae
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +34,7 @@ def measure(trained: Trained) -> dict[str, float]:
 def draw(trained: Trained) -> "dict[str, Figure]":
     from aejax import plots
 
-    figures = measures.pictures(trained)
+    figures = pictures.standard(trained)
     shape = trained.dataset.image_shape
     if shape is not None:
         x, x_tilde = trained.dataset.test.x[:16], _corrupted(trained)[:16]
@@ -49,15 +48,8 @@ def _corrupted(trained: Trained) -> np.ndarray:
     return np.asarray(corrupt(trained.measure_key, trained.dataset.test.x, trained.config.hparams.level))
 
 
-EXPERIMENT = registered.experiment("dae", Config, measure=measure, draw=draw)
-run = partial(common.run, EXPERIMENT)
-
-
-def main() -> None:
-    from experiments import launch
-
-    launch.main(EXPERIMENT, __doc__)
+EXPERIMENT = runner.of_method("dae", Config, measure=measure, draw=draw)
 
 
 if __name__ == "__main__":
-    main()
+    runner.main(EXPERIMENT, __doc__)

@@ -1,17 +1,17 @@
 """k-sparse autoencoder: linear, and only the k largest activations of an example speak.
 
-The comparison with other sparse codes, and with the published errors, is `python -m experiments.sparse_ae`.
+The comparison with other sparse codes, and with the published errors, is `python -m experiments sparse_codes`.
 """
 
 import dataclasses
-from functools import partial
 
+from aejax import runner
 from aejax.methods import k_sparse as method
-from experiments import common, registered, sparse
+from experiments import sparse_ae
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(common.Config):
+class Config(runner.Config):
     latent_dim: int = 200
     """Units."""
     k: int = 25
@@ -26,15 +26,8 @@ class Config(common.Config):
     """Real-valued knobs."""
 
 
-EXPERIMENT = registered.experiment("k_sparse", Config, measure=sparse.measure)
-run = partial(common.run, EXPERIMENT)
-
-
-def main() -> None:
-    from experiments import launch
-
-    launch.main(EXPERIMENT, __doc__)
+EXPERIMENT = runner.of_method("k_sparse", Config, measure=sparse_ae.measure)
 
 
 if __name__ == "__main__":
-    main()
+    runner.main(EXPERIMENT, __doc__)

@@ -6,19 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from aejax import data
+from aejax import data, runner
 from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.evaluation import call, over_batches
 from aejax.methods import m2 as method
 from aejax.methods.m2 import SemiBatch
-from experiments import common, measures, registered
-from experiments.common import Trained
-from experiments.inputs import Feed
+from aejax.runner import Trained, measures
+from aejax.runner.inputs import Feed
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(common.Config):
+class Config(runner.Config):
     latent_dim: int = 8
     """Size of the code."""
     num_labels: int = 100
@@ -53,15 +52,8 @@ def measure(trained: Trained) -> dict[str, float]:
     return measures.standard(trained) | {"test_error": float(np.mean(guesses != trained.dataset.test.y))}
 
 
-EXPERIMENT = registered.experiment("m2", Config, measure=measure, feed=feed)
-run = partial(common.run, EXPERIMENT)
-
-
-def main() -> None:
-    from experiments import launch
-
-    launch.main(EXPERIMENT, __doc__)
+EXPERIMENT = runner.of_method("m2", Config, measure=measure, feed=feed)
 
 
 if __name__ == "__main__":
-    main()
+    runner.main(EXPERIMENT, __doc__)

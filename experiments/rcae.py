@@ -1,10 +1,10 @@
 """Reconstruction-contractive autoencoder: the exact Jacobian of the whole reconstruction is kept small."""
 
 import dataclasses
-from functools import partial
 
+from aejax import runner
 from aejax.methods import rcae as method
-from experiments import ae, common, registered
+from experiments import ae
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,15 +15,8 @@ class Config(ae.Config):
     """Real-valued knobs."""
 
 
-EXPERIMENT = registered.experiment("rcae", Config)
-run = partial(common.run, EXPERIMENT)
-
-
-def main() -> None:
-    from experiments import launch
-
-    launch.main(EXPERIMENT, __doc__)
+EXPERIMENT = runner.of_method("rcae", Config)
 
 
 if __name__ == "__main__":
-    main()
+    runner.main(EXPERIMENT, __doc__)

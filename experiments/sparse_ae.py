@@ -1,266 +1,63 @@
-"""Sparse codes read by a linear classifier: rates, absolute values, and the k largest, beside pixels.
+"""Sparse autoencoder: units that are seldom on, by the divergence of their rates or by absolute values.
 
-Every row is trained on the squared error: 196 sigmoid units as in Ng's notes (CS294A) without a penalty, with the
-divergence of their rates from a target, and with the sum of absolute values, both with weight decay; and 1,000 linear
-units of the k-sparse code of Makhzani & Frey (2013), whose errors stand beside ours. A softmax on the fixed code, its
-epoch and alpha chosen on the validation images, gives the error; pixels get the same softmax. Claimed: a mean rate
-within a tenth of its target, stroke filters, and errors of the k-sparse codes in the published order. The published
-size is `--dataset mnist --num-epochs 20 --probe.num-epochs 20`, about half an hour on one busy core.
+Alone it is the sigmoid layer of Ng's lecture notes, on squared errors. The comparison with other sparse codes is
+`python -m experiments sparse_codes`.
 """
 
 import dataclasses
-from functools import lru_cache, partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, Literal
 
-import flax.linen as nn
-import jax
 import numpy as np
-import optax
 
-from aejax import evaluation, schedules, training
-from aejax.checks import InputError, check_positive
-from aejax.data import Batch, Dataset
-from aejax.methods.ae import AE
-from experiments import common, k_sparse, sparse, study
-from experiments.common import Experiment, Trained
-from experiments.study import Metrics, Once, Runs, Study
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-TITLES = {"pixels": "pixels", "ae": "AE, sigmoid", "kl": "rates (KL)", "l1": "absolute values (L1)"}
-PUBLISHED = {"pixels": 7.20, "k10": 2.10, "k25": 1.35, "k40": 1.54}  # test error in %, as our notes have it
-
-
-class HParams(NamedTuple):
-    """Real-valued knobs of the autoencoders."""
-
-    lr: float = 1e-2
-    """Learning rate of Adam, its peak, of the sigmoid units."""
-    k_lr: float = 1e-3
-    """The same of the k-sparse codes."""
-    sparsity: float = 3.0
-    """Weight of the divergence of the rates."""
-    rate: float = 0.1
-    """Their target."""
-    weight_decay: float = 1.5e-3
-    """Weight of the squared weights beside both penalties."""
-    l1: float = 0.03
-    """Weight of the absolute values."""
-
-
-class Probe(NamedTuple):
-    """How the softmax is trained: Adam, its rate falling along a cosine."""
-
-    lr: float = 1e-3
-    num_epochs: int = 30
-    batch_size: int = 100
+from aejax import evaluation, runner
+from aejax.methods import sparse_ae as method
+from aejax.runner import Trained, measures
+from experiments import ae
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    dataset: str = "digits"
-    """digits, a prepared TFDS image set such as mnist, or a path to .npz (x, y)."""
-    latent_dim: int = 1000
-    """Linear units of the k-sparse codes."""
-    sigmoid_dim: int = 196
-    """Sigmoid units of the others."""
-    ks: tuple[int, ...] = (10, 25, 40)
-    """Units that an example keeps in training, one row each."""
-    alphas: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0)
-    """The classifier sees alpha k of them, with the alpha of the lowest validation error."""
-    num_epochs: int = 60
-    """Passes over the training examples."""
-    batch_size: int = 100
-    """Examples per step, over all devices; the rates are those of a batch."""
-    num_seeds: int = 1
-    """Runs of every row."""
-    seed: int = 0
-    """The first one."""
-    hparams: HParams = HParams()
-    """Real-valued knobs of the autoencoders."""
-    probe: Probe = Probe()
-    """Of the classifier."""
+class Config(ae.Config):
+    latent_dim: int = 200
+    """Units."""
+    hidden_dims: tuple[int, ...] = ()
+    """Widths of hidden layers before the code; the decoder mirrors them."""
+    likelihood: str = "gaussian"
+    """A name of aejax.likelihoods; gaussian (unit variance) is half the squared error, bernoulli cross-entropy."""
+    activation: ae.Activation = "sigmoid"
+    """Of the hidden layers of a dense network."""
+    code: Literal["sigmoid", "relu"] = "sigmoid"  # type: ignore[assignment]
+    """Activation of the code; the penalty kl wants the sigmoid."""
+    penalty: Literal["kl", "l1"] = "kl"
+    """On the mean activation of every unit, or on the absolute values of the code."""
+    hparams: method.HParams = method.HParams()  # type: ignore[assignment]
+    """Real-valued knobs."""
 
 
-def runs(config: Config) -> Runs:
-    """Every row and seed; refuses counts and rates that cannot be."""
-    if (
-        not config.ks
-        or not config.alphas
-        or config.num_seeds < 1
-        or min(config.probe.num_epochs, config.probe.batch_size) < 1
-    ):
-        raise InputError(
-            "At least one of --ks and of --alphas, a seed, and an epoch and an example of --probe are needed."
-        )
-    check_positive(**{"probe.lr": config.probe.lr})
-    if not min(config.alphas) >= 1:
-        raise InputError(f"--alphas {config.alphas}: the classifier sees alpha k units, and alpha is at least 1.")
-    dataset = _load(config)
-    evaluation.check_splits(dataset)
-    training.count_steps(dataset.train.x, config.probe.batch_size)
-    knobs = config.hparams
-    shared: dict[str, Any] = {
-        "dataset": config.dataset, "num_epochs": config.num_epochs,
-        "batch_size": config.batch_size, "schedule": "cosine", "validation": 1 / 6,
-    }  # fmt: skip
-    sigmoid = partial(sparse.Config, **shared, latent_dim=config.sigmoid_dim)
-    own = sparse.method.HParams(knobs.lr, knobs.sparsity, knobs.rate, knobs.weight_decay)
-    units = {
-        "ae": sigmoid(hparams=own._replace(sparsity=0.0, weight_decay=0.0)),
-        "kl": sigmoid(hparams=own),
-        "l1": sigmoid(hparams=own._replace(sparsity=knobs.l1), penalty="l1"),
-    }
-    linear = k_sparse.method.HParams(knobs.k_lr)
-    kept = {f"k{k}": k_sparse.Config(**shared, latent_dim=config.latent_dim, k=k, hparams=linear) for k in config.ks}
-    rows: dict[str, tuple[Experiment, Any]] = {name: (sparse.EXPERIMENT, row) for name, row in units.items()}
-    rows |= {name: (k_sparse.EXPERIMENT, row) for name, row in kept.items()}
-    for name, (each, row) in rows.items():
-        own_measure = partial(measure, probe=config.probe, alphas=config.alphas if name in kept else ())
-        rows[name] = each._replace(measure=own_measure, draw=lambda _: {}), row
-    return study.seeded(rows, config.seed, config.num_seeds)
+def measure(trained: Trained) -> dict[str, float]:
+    return measures.standard(trained) | sparseness(trained)
 
 
-def measure(trained: Trained, *, probe: Probe, alphas: tuple[float, ...]) -> dict[str, float]:
-    """What the code costs, what the classifier makes of it, and how sparse it is."""
-    model: Any = trained.model
-    params, dataset = trained.state.params, trained.dataset
-    features = {alpha: dataclasses.replace(model, alpha=alpha) for alpha in alphas} or {1.0: model}
-    probed = {}
-    for i, (alpha, each) in enumerate(features.items()):
-        trained.say(f"softmax on the code, {i + 1} of {len(features)}")
-        coded = over_splits(dataset, partial(evaluation.embed, each, params))
-        probed[alpha] = probe_code(coded, jax.random.clone(trained.measure_key), probe)
-    alpha = min(probed, key=lambda alpha: probed[alpha].validation_error)
+def sparseness(trained: Trained) -> dict[str, float]:
+    """`mean_rate`, `lifetime_sparsity`, `population_sparsity` and `dead_units` of test codes, `filter_sharpness`."""
+    z = evaluation.embed(trained.model, trained.state.params, trained.dataset.test.x)
     metrics = {
-        "test_sse": evaluation.reconstruction_sse(model, params, dataset.test.x),
-        "probe_error": probed[alpha].test_error,
-        "alpha": alpha,
-        **sparse.sparseness(trained),
+        "mean_rate": float(z.mean(dtype=np.float64)),
+        "lifetime_sparsity": evaluation.lifetime_sparsity(z),
+        "population_sparsity": evaluation.population_sparsity(z),
+        "dead_units": evaluation.dead_units(z, 0.01),
     }
-    if getattr(trained.config, "penalty", "") == "kl" and trained.config.hparams.sparsity > 0:
-        metrics |= rates(evaluation.embed(model, params, dataset.test.x), trained.config.hparams.rate)
+    if trained.config.net == "dense":
+        metrics["filter_sharpness"] = evaluation.filter_sharpness(kernel(trained.state.params))
     return metrics
 
 
-def rates(z: np.ndarray, target: float) -> dict[str, float]:
-    """How far units are from the mean activation that was asked for, of codes `[N, Z]`.
-
-    Returns:
-      `rate_gap`, of the mean over all units, relative and absolute, where deviations of both signs cancel; and
-      `rates_within_tenth`, the share of units that are off by a tenth of the target at most.
-    """
-    found = z.mean(axis=0, dtype=np.float64)
-    return {
-        "rate_gap": float(abs(found.mean() / target - 1)),
-        "rates_within_tenth": float(np.mean(abs(found - target) <= 0.1 * target)),
-    }
+def kernel(params: Any) -> np.ndarray:
+    """The weights of the first layer, `[D, H]`."""
+    return np.asarray(params["encoder"]["dense_0"]["kernel"])
 
 
-class Identity(nn.Module):
-    """What is there already."""
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return x
-
-
-def probe_code(coded: Dataset, key: jax.Array, probe: Probe) -> evaluation.FineTuned:
-    """A softmax on codes, its epoch chosen on the validation split; the key is consumed.
-
-    The codes are brought to a root mean square of 1 by one factor for all, where `evaluation.linear_probe` standardises
-    unit by unit, those that seldom speak too.
-    """
-    scale = 1 / np.sqrt(np.square(coded.train.x).mean(dtype=np.float64))
-    coded = over_splits(coded, lambda z: np.float32(scale) * z)
-    model = AE(encoder=Identity(), decoder=Identity(), latent_dim=coded.train.x.shape[1])
-    num_steps = probe.num_epochs * training.count_steps(coded.train.x, probe.batch_size)
-    tx = adam(probe.lr, num_steps)
-    return evaluation.fine_tune(
-        model, {"encoder": {}}, coded, key, tx=tx, num_epochs=probe.num_epochs, batch_size=probe.batch_size
-    )
-
-
-@lru_cache(maxsize=4)  # the same optimiser is the same program, whatever the codes
-def adam(lr: float, num_steps: int) -> optax.GradientTransformation:
-    return optax.adam(schedules.cosine(lr, num_steps))
-
-
-def over_splits(dataset: Dataset, function: Any) -> Dataset:
-    """The data set with `function(x)` for every x, labels as they were."""
-    over = lambda split: Batch(function(split.x), split.y)
-    validation = dataset.validation and over(dataset.validation)
-    return dataset._replace(train=over(dataset.train), validation=validation, test=over(dataset.test))
-
-
-def beside(config: Config, dataset: Dataset, once: Once) -> Metrics:
-    """The classifier on pixels."""
-    return {"pixels": {"probe_error": [probe_code(dataset, jax.random.key(config.seed), config.probe).test_error]}}
-
-
-def table(summary: dict[str, Any]) -> str:
-    """The table in Markdown; in brackets the published errors, in the table of Makhzani & Frey (2013)."""
-    head = (
-        "", "test error of a softmax, %", "alpha", "test SSE", "mean rate", "lifetime, population sparseness",
-        "dead units, %", "filter sharpness", "seeds, seconds a run",
-    )  # fmt: skip
-    published = PUBLISHED if summary["dataset"] == "mnist" and summary["latent_dim"] == 1000 else {}
-    rows = []
-    for name, found in summary["metrics"].items():
-        error = study.spread(found["probe_error"], scale=100)
-        error += f" ({published[name]:.2f})" if name in published else ""
-        if name == "pixels":
-            rows.append((TITLES[name], error, *[""] * 7))
-            continue
-        rows.append((
-            TITLES.get(name, f"k-sparse, k = {name[1:]}"),
-            error,
-            "" if name in TITLES else ", ".join(f"{alpha:g}" for alpha in found["alpha"]),
-            study.spread(found["test_sse"]),
-            mean_rate(found) if name in TITLES else "",  # linear codes have signs
-            ", ".join(study.spread(found[f"{kind}_sparsity"]) for kind in ("lifetime", "population")),
-            study.spread(found["dead_units"], scale=100),
-            study.spread(found["filter_sharpness"]),
-            study.cost(found),
-        ))  # fmt: skip
-    return study.table(head, rows)
-
-
-def mean_rate(found: dict[str, list[float]]) -> str:
-    """The mean rate, and where there is a target how far it and the units are from it."""
-    cell = study.spread(found["mean_rate"])
-    if "rate_gap" not in found:
-        return cell
-    gap, within = (study.spread(found[name], scale=100) for name in ("rate_gap", "rates_within_tenth"))
-    return f"{cell}, off target by {gap} %; {within} % of units within a tenth of it"
-
-
-def draw(config: Config, path: Path, dataset: Dataset) -> "dict[str, Figure]":
-    """The filters of every row, of unit length, from its first seed."""
-    from aejax import plots
-
-    if dataset.image_shape is None:
-        return {}
-    kernels = {}
-    for name in ("ae", "kl", "l1", *(f"k{k}" for k in config.ks)):
-        _, _, state = common.load(path / f"{name}-{config.seed}")
-        weights = sparse.kernel(state.params)
-        title = TITLES.get(name, f"k-sparse, k = {name[1:]}")
-        kernels[title] = weights / np.linalg.norm(weights, axis=0, keepdims=True).clip(1e-12)
-    return {"filters": plots.filter_panels(kernels, dataset.image_shape, title="filters of unit length")}
-
-
-def _load(config: Config) -> Dataset:
-    return common.load_data(common.Config(dataset=config.dataset, validation=1 / 6))
-
-
-STUDY = Study("sparse_ae", Config, runs, table, draw, beside)
-
-
-def main() -> None:
-    study.main(STUDY, __doc__)
+EXPERIMENT = runner.of_method("sparse_ae", Config, measure=measure, formerly=("sparse",))
 
 
 if __name__ == "__main__":
-    main()
+    runner.main(EXPERIMENT, __doc__)

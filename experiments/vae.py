@@ -12,20 +12,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax import evaluation, likelihoods, nets, training
+from aejax import evaluation, likelihoods, nets, runner, training
 from aejax.checks import InputError
 from aejax.evaluation.apply import over_batches
 from aejax.methods import vae as method
 from aejax.posteriors import DiagonalGaussian
+from aejax.runner import Optimizers, Reference, Trained, measures
+from aejax.runner.config import is_recipe, later
+from aejax.runner.inputs import Spec, fed
 from aejax.schedules import Ramp
-from experiments import common, measures, registered
-from experiments.common import Optimizers, Reference, Trained
-from experiments.config import is_recipe, later
-from experiments.inputs import Spec, fed
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(common.Config):
+class Config(runner.Config):
     warmup_epochs: int = later(0)
     """Epochs in which beta rises in a straight line from 0 (validation has its final value); 0 for none."""
     nll_samples: int = 100
@@ -39,7 +38,7 @@ def build_model(config: Any, spec: Spec, module: type[method.VAE] = method.VAE) 
         value = getattr(config, name, 0)
         if value < 0:
             raise InputError(f"--{name.replace('_', '-')} is {value}; it has to be 0 or more.")
-    return common.build_model(config, spec, module)
+    return runner.build_model(config, spec, module)
 
 
 def build_algorithm(config: Config, model: Any, tx: Optimizers, axis_name: str | None) -> Any:
@@ -83,17 +82,10 @@ def reference(config: Config) -> dict[str, Reference]:
     return {}
 
 
-EXPERIMENT = registered.experiment(
+EXPERIMENT = runner.of_method(
     "vae", Config, build_model=build_model, build_algorithm=build_algorithm, measure=measure, reference=reference
 )
-run = partial(common.run, EXPERIMENT)
-
-
-def main() -> None:
-    from experiments import launch
-
-    launch.main(EXPERIMENT, __doc__)
 
 
 if __name__ == "__main__":
-    main()
+    runner.main(EXPERIMENT, __doc__)

@@ -5,14 +5,14 @@ from functools import partial
 
 import numpy as np
 
+from aejax import runner
 from aejax.evaluation import call, over_batches
 from aejax.methods import vq_vae as method
-from experiments import common, measures, registered
-from experiments.common import Trained
+from aejax.runner import Trained, measures
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(common.Config):
+class Config(runner.Config):
     latent_dim: int = 16
     """Size of the code: numbers of all its entries together."""
     num_entries: int = 64
@@ -32,15 +32,8 @@ def measure(trained: Trained) -> dict[str, float]:
     return metrics | {"used_entries": len(used)}
 
 
-EXPERIMENT = registered.experiment("vq_vae", Config, measure=measure)
-run = partial(common.run, EXPERIMENT)
-
-
-def main() -> None:
-    from experiments import launch
-
-    launch.main(EXPERIMENT, __doc__)
+EXPERIMENT = runner.of_method("vq_vae", Config, measure=measure)
 
 
 if __name__ == "__main__":
-    main()
+    runner.main(EXPERIMENT, __doc__)

@@ -1,18 +1,16 @@
 """Wasserstein autoencoder with MMD: plain codes, which taken together follow the prior, so that it can be sampled."""
 
 import dataclasses
-from functools import partial
 
 import jax
 
-from aejax import evaluation
+from aejax import evaluation, runner
 from aejax.methods import wae_mmd as method
-from experiments import common, measures, registered
-from experiments.common import Trained
+from aejax.runner import Trained, measures
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(common.Config):
+class Config(runner.Config):
     latent_dim: int = 4
     """Size of the code."""
     prior: str = "normal"
@@ -30,15 +28,8 @@ def measure(trained: Trained) -> dict[str, float]:
     return measures.standard(trained) | measures.against_prior(z, draws, test_key)
 
 
-EXPERIMENT = registered.experiment("wae_mmd", Config, measure=measure)
-run = partial(common.run, EXPERIMENT)
-
-
-def main() -> None:
-    from experiments import launch
-
-    launch.main(EXPERIMENT, __doc__)
+EXPERIMENT = runner.of_method("wae_mmd", Config, measure=measure)
 
 
 if __name__ == "__main__":
-    main()
+    runner.main(EXPERIMENT, __doc__)

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from aejax.methods import METHODS
-from experiments import readme
+from experiments.studies import pages
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -25,8 +25,8 @@ def test_the_python_example_runs_and_learns():
 
 
 def test_the_table_of_methods_is_that_of_the_registry():
-    assert readme.written(README) == README, "run python -m experiments.readme"
-    assert len(readme.table().splitlines()) == 2 + len(METHODS)
+    assert pages.readme(README) == README, "run python -m experiments pages"
+    assert len(pages.methods().splitlines()) == 2 + len(METHODS)
 
 
 def test_links_lead_somewhere():

@@ -1,4 +1,4 @@
-"""The one picture of `python -m experiments.compare`."""
+"""The one picture of `python -m experiments compare`."""
 
 import math
 from collections.abc import Mapping

@@ -1,1 +1,1 @@
-"""Speed and memory against the alternatives, as ratios in one run. `python -m experiments.benchmarks.NAME`."""
+"""Speed and memory against the alternatives, as ratios in one run. `python -m experiments NAME`."""

@@ -46,6 +46,8 @@ class Config:
     """Random encoders on which auto is held against forward and reverse."""
     curves: bool = False
     """Measures the cost curves too, for some minutes, and draws them."""
+    only: str | None = None
+    """The one case whose title has this in it; the others stay as --out has them."""
     out: Path | None = None
     """Writes the figures as JSON, and the curves beside it as PNG."""
 
@@ -259,12 +261,20 @@ def main() -> None:
     from rich.console import Console
 
     from aejax import plots
-    from experiments.folder import write_json
+    from aejax.runner.folder import read_json, write_json
 
-    config = tyro.cli(Config, prog="python -m experiments.benchmarks.jacobian", description=__doc__)
-    console = Console()
-    figures: dict[str, Any] = {"machine": machine()}
-    console.print(", ".join(f"{name} {value}" for name, value in figures["machine"].items()), highlight=False)
+    config = tyro.cli(Config, prog="python -m experiments jacobian", description=__doc__)
+    console, here = Console(), machine()
+    console.print(", ".join(f"{name} {value}" for name, value in here.items()), highlight=False)
+    if config.only is not None:
+        title = next(title for title in CASES if config.only in title)
+        found = CASES[title](config)
+        show(console, title, found)
+        if config.out is not None:
+            kept = read_json(config.out)
+            write_json(config.out, kept | {title: found, "later": kept.get("later", {}) | {title: here}})
+        return
+    figures: dict[str, Any] = {"machine": here}
     for title, case in CASES.items():
         figures[title] = case(config)
         show(console, title, figures[title])

@@ -177,9 +177,9 @@ def main() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from experiments.folder import write_json
+    from aejax.runner.folder import write_json
 
-    config = tyro.cli(Config, prog="python -m experiments.benchmarks.training", description=__doc__)
+    config = tyro.cli(Config, prog="python -m experiments training", description=__doc__)
     console = Console()
     figures: dict[str, Any] = {"machine": machine(), "ms_per_step": {}, "speed": {}}
     console.print(", ".join(f"{name} {value}" for name, value in figures["machine"].items()), highlight=False)

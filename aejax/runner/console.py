@@ -1,0 +1,108 @@
+"""What a person sees: the progress of a run and its closing table."""
+
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from aejax.runner import units
+
+_LINE_SECONDS = 5.0  # between lines, where there is no terminal; more in long runs
+
+
+class Bars:
+    """Progress bars with the latest terms under them; a line now and then where there is no terminal."""
+
+    def __init__(self, console: Console):
+        self.console = console
+        self.progress = _Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=console,
+        )
+        self.title = ""  # of the run, where it is one of several
+        self._start = self._last_line = time.monotonic()
+
+    def __enter__(self) -> "Bars":
+        if self.console.is_terminal:
+            self.progress.start()
+        self.say("preparing")
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.say("")
+        if self.console.is_terminal:
+            self.progress.stop()
+
+    def add(self, name: str, num_steps: int, step: int = 0) -> None:
+        """A bar for a run, of which `step` steps are done; `update` is about this one from now on."""
+        self.progress.add_task(self.title or name, total=num_steps, completed=step)
+
+    def update(self, step: int, terms: dict[str, float]) -> None:
+        """Shows how far the run is, and its latest terms."""
+        bar = self.progress.tasks[-1]
+        self.progress.update(bar.id, completed=step)
+        shown = describe(terms)
+        left = "" if bar.time_remaining is None else f", {bar.time_remaining:.0f} s left"
+        self._show(shown, f"{bar.description}: step {step} of {bar.total:.0f}{left}; {shown}")
+
+    def say(self, text: str) -> None:
+        """Shows a text under the bars."""
+        self._show(text, f"{self.title}: {text}" if self.title else text)
+
+    def _show(self, text: str, line: str) -> None:
+        self.progress.text = Text(text, style="dim")
+        now = time.monotonic()
+        pause = max(_LINE_SECONDS, (now - self._start) / 20)
+        if text and not self.console.is_terminal and now - self._last_line >= pause:
+            self._last_line = now
+            print(line, file=self.console.file, flush=True)
+
+
+class _Progress(Progress):
+    text = Text()
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.text:
+            yield self.text
+
+
+def describe(terms: dict[str, float]) -> str:
+    """The terms of each player behind its name, its loss first: `elbo: loss 24.2, kl_nats 1.9; val/elbo: loss 25`."""
+    players: dict[str, list[str]] = {}
+    for name, value in sorted(terms.items(), key=lambda term: not term[0].endswith("/loss")):
+        player, _, term = name.rpartition("/")
+        players.setdefault(player, []).append(f"{term} {value:.4g}")
+    return "; ".join(f"{player}: {', '.join(shown)}" for player, shown in players.items())
+
+
+def closing_table(summary: dict[str, Any], own: Mapping[str, units.Unit]) -> Table:
+    """The metrics of a run, each above its published figure where there is one; `own` as in `units.find`."""
+    seconds, rate = summary["wall_seconds"], summary["steps_per_second"]
+    title = f"{summary['experiment']} on {summary['dataset']}, seed {summary['seed']}"
+    table = Table(title=title, caption=f"{seconds:.1f} s" + (f", {rate:.0f} steps/s" if rate else ""))
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    table.add_column("unit")
+    for name, value in summary["metrics"].items():
+        known = units.find(name, own)
+        table.add_row(name, f"{value:.5g}", "" if known is None else known.shown)
+        if name in summary["reference"]:
+            published, source = summary["reference"][name].values()
+            table.add_row("  published", f"{published:.5g}", f"{source}; {value - published:+.3g} here", style="dim")
+    return table
+
+
+def list_figures(console: Console, folder: Path) -> None:
+    """Names the pictures that a run left."""
+    names = sorted(p.name for p in (folder / "figures").glob("*.png"))
+    console.print(f"{folder}/figures: {', '.join(names)}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,205 @@
+"""The run folder: config.json, environment.json, metrics.jsonl, summary.json, figures/, checkpoints/.
+
+Files are written to a temporary name and renamed, so that whatever is there is whole. A summary is written last: a
+folder with one is finished.
+"""
+
+import dataclasses
+import datetime
+import errno
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from aejax.checks import InputError, nearest
+from aejax.runner.config import module_of, to_dict
+
+
+@dataclasses.dataclass
+class RunFolder:
+    """A folder that belongs to one configuration of one experiment; looked at until `start` makes it."""
+
+    path: Path
+    experiment: str
+    config: dict[str, Any]
+    module: str = ""  # that has the experiment
+    formerly: tuple[str, ...] = ()  # other names of the experiment, in older folders
+    _lock: int | None = None
+
+    @property
+    def summary(self) -> Any:
+        """The summary of a finished run, perhaps of fewer epochs than this one is to have; None where there is none."""
+        return read_json(self.path / "summary.json")
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do."""
+        summary = self.summary
+        return summary is not None and summary.get("num_epochs", 0) >= self.config.get("num_epochs", 0)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def figures(self) -> Path:
+        return self.path / "figures"
+
+    def claim(self) -> None:
+        """Makes the folder and keeps other processes from training in it, until `release` or the end of this one.
+
+        Raises:
+          InputError: another one is at it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:  # some network file systems have no locks; there it goes without
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                os.close(descriptor)
+                raise InputError(f"Another process is training in {self.path}. Wait for it, or stop it.") from None
+        self._lock = descriptor
+
+    def release(self) -> None:
+        """Lets other processes in."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def start(self, **known: Any) -> None:
+        """Writes config.json, with what else is known before the first step, and environment.json."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / "summary.json").unlink(missing_ok=True)  # that of a shorter run
+        write_json(self.path / "config.json", {**self._own(), **known})
+        write_json(self.path / "environment.json", environment())
+
+    def _own(self) -> dict[str, Any]:
+        return {"experiment": self.experiment, "module": self.module, "config": self.config}
+
+    def write_rows(self, rows: Sequence[dict[str, float]]) -> None:
+        """Makes these the rows of metrics.jsonl, whatever it holds."""
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+    def append_row(self, row: dict[str, float]) -> None:
+        """Adds a row to metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def open_folder(
+    name: str, config: Any, workdir: Path | None, *, resume: bool, formerly: tuple[str, ...] = ()
+) -> RunFolder:
+    """The folder of a run. Writes nothing.
+
+    Raises:
+      InputError: it holds another run, or an unfinished one without `resume`, or none with it, or cannot be written.
+    """
+    path = workdir or default_path(name, config)
+    folder = RunFolder(path, name, to_dict(config), module_of(type(config)), formerly)
+    there = next(p for p in (path, *path.absolute().parents) if os.path.lexists(p))
+    if not there.is_dir():
+        raise InputError(f"--workdir {path}: {there} is not a folder.")
+    if there != path and resume:
+        runs = [str(p.parent) for p in path.parent.glob("*/config.json")]
+        hint = f" {nearest(str(path), runs, what='runs there')}" if runs else ""
+        raise InputError(f"There is nothing to resume: {path} does not exist.{hint}")
+    entries = sorted(p.name for p in path.iterdir() if not p.name.startswith(".")) if there == path else []
+    if "config.json" in entries:
+        _check_same(folder, resume)
+        if folder.is_finished:
+            return folder
+        if not resume:
+            raise InputError(f"{path} holds an unfinished run of this configuration. Add --resume to go on with it.")
+    elif entries:
+        raise InputError(f"{path} is not empty and holds no run ({', '.join(entries[:4])}). Give another --workdir.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{path} cannot be written. Give another --workdir.")
+    return folder
+
+
+def default_path(name: str, config: Any) -> Path:
+    """runs/NAME-DATASET-HASH8, the hash being of the configuration."""
+    text = json.dumps([name, to_dict(config)], sort_keys=True)
+    dataset = Path(getattr(config, "dataset", "")).stem
+    return Path("runs") / "-".join(filter(None, (name, dataset, hashlib.sha256(text.encode()).hexdigest()[:8])))
+
+
+def _check_same(folder: RunFolder, resume: bool) -> None:
+    path, experiment, wanted = folder.path, folder.experiment, json.loads(json.dumps(folder.config))
+    saved = read_json(path / "config.json")
+    if not isinstance(saved, dict) or not {"experiment", "config"} <= saved.keys():
+        raise InputError(f"{path}/config.json is damaged, or of something else. Give another --workdir.")
+    if saved["experiment"] not in (experiment, *folder.formerly):
+        raise InputError(f"{path} holds a run of {saved['experiment']}, not of {experiment}. Give another --workdir.")
+    config = saved["config"]
+    differs = sorted(name for name in {*config, *wanted} if config.get(name) != wanted.get(name))
+    if resume and differs == ["num_epochs"] and wanted["num_epochs"] > config["num_epochs"]:
+        return
+    if differs:
+        what = ", ".join(f"{name} {config.get(name)} there and {wanted.get(name)} here" for name in differs)
+        grow = " It may grow with --resume." if differs == ["num_epochs"] else ""
+        raise InputError(f"{path} holds another run: {what}.{grow} Give another --workdir.")
+
+
+def environment() -> dict[str, Any]:
+    """Versions, devices, commit and command: what it takes to run the same again."""
+    import jax
+
+    packages = ("jax", "jaxlib", "flax", "optax", "chex", "orbax-checkpoint", "numpy", "tensorflow-datasets")
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "devices": [device.device_kind for device in jax.devices()],
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def provenance() -> dict[str, Any]:
+    """What a summary that is to be published says of its origin: the date, and the environment without the machine."""
+    kept = ("commit", "python", "devices", "versions")
+    return {
+        "date": datetime.date.today().isoformat(),
+        "environment": {name: value for name, value in environment().items() if name in kept},
+    }
+
+
+def _commit() -> str | None:
+    git = ["git", "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(git, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
+        return None
+
+
+def read_json(file: Path) -> Any:
+    """What a JSON file holds; None where there is none, or it is damaged."""
+    try:
+        return json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def write_json(file: Path, value: Any) -> None:
+    write_text(file, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Replaces a file as a whole."""
+    partial = file.with_name(f".{file.name}.partial")
+    with partial.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(file)

@@ -1,0 +1,163 @@
+"""The command line around an experiment: flags, run folder, progress, interruption, exit codes.
+
+0 done; 1 diverged, or an I/O error such as a full disk; 2 something in the input; 130 and 143 interrupted and saved.
+"""
+
+import contextlib
+import math
+import shlex
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from aejax.checks import DivergedError, InputError
+from aejax.runner.config import check, module_of
+from aejax.runner.console import Bars, closing_table, list_figures
+from aejax.runner.experiment import Experiment, Result
+from aejax.runner.folder import RunFolder, default_path, open_folder, write_json
+from aejax.runner.observer import FolderObserver, Interrupted, interruptible
+from aejax.runner.options import Launch, parse
+from aejax.runner.running import run
+
+
+def execute(
+    experiment: Experiment, config: Any, launch: Launch, bars: Bars, *, quiet: bool = False, params: Any = None
+) -> tuple[RunFolder, dict[str, Any]]:
+    """Runs an experiment in its folder, or finds it finished there: `(folder, summary)`; params as in `run`.
+
+    Raises:
+      Interrupted: by a signal, after saving.
+    """
+    check(config)
+    folder = open_folder(experiment.name, config, launch.workdir, resume=launch.resume, formerly=experiment.formerly)
+    if folder.is_finished:
+        if not quiet:
+            bars.console.print(f"{folder.path} is finished already.", highlight=False, markup=False, soft_wrap=True)
+        return folder, folder.summary
+    with FolderObserver(folder, launch, bars) as observer:
+        try:
+            how: dict[str, Any] = {"devices": launch.devices, "parallel": launch.parallel}
+            result = run(experiment, config, observer=observer, params=params, **how)
+        except DivergedError as error:
+            observer.save(force=True)
+            kept = f"The state of step {observer.step} is kept" if observer.step else "Nothing was trained before it"
+            error.add_note(f"{kept}, in {folder.path}.")
+            raise
+        if result.stopped:
+            assert observer.caught is not None
+            raise Interrupted(observer.caught)
+        return folder, finish(folder, experiment, result)
+
+
+def finish(folder: RunFolder, experiment: Experiment, result: Result) -> dict[str, Any]:
+    """Draws the figures and writes the summary, last: a folder with a summary is finished."""
+    from aejax import plots
+
+    folder.figures.mkdir(exist_ok=True)
+    for name, figure in experiment.draw(result.trained).items():
+        plots.save(figure, folder.figures / f"{name}.png")
+    summary = {
+        "experiment": experiment.name,
+        "dataset": result.config.dataset,
+        "seed": result.config.seed,
+        "num_epochs": result.config.num_epochs,
+        "metrics": result.metrics,
+        "reference": {name: reference._asdict() for name, reference in result.reference.items()},
+        "wall_seconds": result.wall_seconds,
+        "steps_per_second": None if math.isnan(result.steps_per_second) else result.steps_per_second,
+    }
+    write_json(folder.path / "summary.json", summary)
+    return summary
+
+
+def main(experiment: Experiment, description: str | None, argv: Sequence[str] | None = None) -> None:
+    """The command line of an experiment."""
+
+    def body(config: Any, launch: Launch, bars: Bars) -> Callable[[], None]:
+        folder, summary = execute(experiment, config, launch, bars)
+
+        def report() -> None:
+            bars.console.print(closing_table(summary, experiment.units))
+            list_figures(bars.console, folder.path)
+
+        return report
+
+    command_line(experiment.name, experiment.config, description, body, argv)
+
+
+def command_line(
+    name: str,
+    config_type: type[Any],
+    description: str | None,
+    body: Callable[[Any, Launch, Bars], Callable[[], None]],
+    argv: Sequence[str] | None,
+) -> None:
+    """Parses flags, runs `body` under progress bars, prints its report, and turns errors into exit codes.
+
+    Args:
+      name: of the experiment or the study, by which its default folder is named.
+      config_type: its Config, from the module that is run.
+      description: for --help.
+      body: `(config, launch, bars) -> report`.
+      argv: the flags; those of the process by default.
+    """
+    argv, module = sys.argv[1:] if argv is None else argv, module_of(config_type)
+    config, launch = parse(module, config_type, description, argv)
+    use_compilation_cache()
+    bars = Bars(Console(soft_wrap=not sys.stdout.isatty()))
+
+    def again() -> str:
+        python = "python" if shutil.which("python") == sys.executable else sys.executable
+        resume = ["--resume"] if begun() else []
+        return shlex.join([python, "-m", module, *(word for word in argv if word != "--resume"), *resume])
+
+    def begun() -> bool:
+        path = launch.workdir or default_path(name, config)
+        return (path / "config.json").exists()
+
+    try:
+        with interruptible(), plain_warnings():
+            if not launch.checkpoint_seconds >= 0:
+                raise InputError(f"--checkpoint-seconds is {launch.checkpoint_seconds}; it has to be 0 or more.")
+            with bars:
+                report = body(config, launch, bars)
+            report()
+    except Interrupted as stop:
+        saved = "; what was trained is saved" if begun() else ""
+        print(f"Stopped{saved}. To go on:\n  {again()}", file=sys.stderr)
+        raise SystemExit(128 + stop.signum) from None
+    except InputError as error:
+        raise SystemExit(_fail(str(error), code=2)) from None
+    except DivergedError as error:
+        raise SystemExit(_fail(" ".join([str(error), *getattr(error, "__notes__", ())]))) from None
+    except OSError as error:
+        what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+        rest = f" Checkpoints saved before are intact. To go on: {again()}" if begun() else ""
+        raise SystemExit(_fail(f"{what}.{rest}")) from None
+
+
+@contextlib.contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Warnings as one line each, without the place in the code."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+        yield
+
+
+def _fail(message: str, code: int = 1) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs between processes; at JAX's defaults nothing of this size would be stored."""
+    from aejax.data.prepared import cache_dir
+
+    jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

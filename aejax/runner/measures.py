@@ -1,0 +1,108 @@
+"""The measurements that any autoencoder has; experiments add their own."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aejax import evaluation, jacobian
+from aejax.data import Batch
+from aejax.evaluation.apply import over_batches
+from aejax.nets import Autoencoder, inputs
+from aejax.runner.experiment import Trained
+
+_JACOBIANS = 1000  # test examples whose Jacobians are taken: exact, but dear for deep encoders
+
+
+def standard(trained: Trained) -> dict[str, float]:
+    """`test_sse`, `probe_accuracy`, `knn5_accuracy` (with labels), `jacobian_norm` of the first 1,000 test examples."""
+    model, params, dataset = trained.model, trained.state.params, trained.dataset
+    metrics = {"test_sse": evaluation.reconstruction_sse(model, params, dataset.test)}
+    return metrics | probes(trained) | {"jacobian_norm": jacobian_norm(trained)}
+
+
+def probes(trained: Trained) -> dict[str, float]:
+    """`probe_accuracy` and `knn5_accuracy` where there are labels."""
+    dataset = trained.dataset
+    if dataset.train.y is None or dataset.test.y is None:
+        return {}
+    splits = (codes(trained, dataset.train), dataset.train.y, codes(trained, dataset.test), dataset.test.y)
+    return {"probe_accuracy": evaluation.linear_probe(*splits), "knn5_accuracy": evaluation.knn(*splits)}
+
+
+def jacobian_norm(trained: Trained) -> float:
+    """The Frobenius norm of the encoder's Jacobian, mean over the first 1,000 test examples."""
+    norms = partial(_jacobian_norms, trained.state.params, model=trained.model)
+    arrays = inputs(trained.model, trained.dataset.test)
+    return float(over_batches(norms, *(a[:_JACOBIANS] for a in arrays), batch_size=50).mean())
+
+
+def against_prior(z: np.ndarray, draws: np.ndarray, key: jax.Array) -> dict[str, float]:
+    """How far codes are from draws of the prior.
+
+    Of a VAE they have to be drawn from the posterior: its means are too narrow.
+
+    Args:
+      z: `[N, Z]`.
+      draws: `[N, Z]`, as in `prior_draws`.
+      key: of the permutations, consumed.
+    """
+    test = evaluation.code_mmd(z, draws, key)
+    return {"code_mmd": test.mmd_sq, "code_mmd_p": test.p_value}
+
+
+def prior_draws(trained: Trained, key: jax.Array, n: int) -> np.ndarray:
+    """Codes from the prior of the model, `[n, Z]`; `InputError` where it has none."""
+    return np.asarray(trained.model.apply({"params": trained.state.params}, key, n, method="sample_prior"))
+
+
+def principal_angle(directions: np.ndarray, x: np.ndarray) -> float:
+    """Largest angle between a subspace and the principal subspace of x, in degrees.
+
+    Args:
+      directions: `[D, k]`, spanning the subspace.
+      x: `[N, D]`, centred or not, as the principal subspace is meant.
+    """
+    from scipy.linalg import subspace_angles
+
+    return float(np.degrees(subspace_angles(directions, principal(x, directions.shape[1])[0]).max()))
+
+
+def pca_sse(train_x: np.ndarray, test_x: np.ndarray, k: int, *, centred: bool = True) -> float:
+    """Squared error of PCA with k directions, sum over pixels, mean over test images: what a linear code can do."""
+    return float(np.square(pca_reconstruct(train_x, test_x, k, centred=centred) - test_x).sum(axis=1).mean())
+
+
+def pca_reconstruct(train_x: np.ndarray, x: np.ndarray, k: int, *, centred: bool = True) -> np.ndarray:
+    """What is left of x `[M, D]`, in float64, in k directions of `train_x`."""
+    mean = train_x.mean(axis=0, dtype=np.float64) if centred else 0.0
+    directions, _ = principal(train_x - mean, k)
+    return mean + (x - mean) @ directions @ directions.T
+
+
+def principal(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k leading eigenvectors `[D, k]` of `x^T x / N`, in float64, and their eigenvalues `[k]`, descending."""
+    x = x.astype(np.float64)
+    values, vectors = np.linalg.eigh(x.T @ x / len(x))
+    return vectors[:, ::-1][:, :k], values[::-1][:k]
+
+
+def final_mean(trained: Trained, term: str) -> float:
+    """The mean of a training term over the last 10 % of the steps, from the rows of the history."""
+    rows = trained.history
+    ends = np.array([row["step"] for row in rows])
+    starts = np.concatenate([[0], ends[:-1]])
+    weights = np.maximum(ends - np.maximum(starts, 0.9 * ends[-1]), 0.0)
+    return float(np.average([row[term] for row in rows], weights=weights))
+
+
+@partial(jax.jit, static_argnames="model")
+def _jacobian_norms(params: Any, x: jax.Array, *condition: jax.Array, model: Autoencoder) -> jax.Array:
+    return jnp.sqrt(jacobian.embedding_sq(model, params, Batch(x, *condition)))
+
+
+def codes(trained: Trained, batch: Batch) -> np.ndarray:
+    """The codes of a batch, `[B, Z]`."""
+    return evaluation.embed(trained.model, trained.state.params, batch)

@@ -1,0 +1,1 @@
+"""Several methods, sizes or seeds in one table, a published figure beside ours; and what puts them into the docs."""

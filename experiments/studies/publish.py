@@ -1,0 +1,72 @@
+"""Puts a finished study into the documentation: its summary, its table in docs/classical.md, and chosen figures.
+
+`python -m experiments publish runs/deep_ae-mnist-1a2b3c4d --figures reconstructions` writes docs/deep_ae.json and
+docs/deep_ae_reconstructions.png, and the table between the marks of deep_ae.
+"""
+
+import shutil
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from aejax.checks import InputError
+from aejax.runner.folder import read_json, write_json, write_text
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def publish(folder: Path, figures: tuple[str, ...] = (), docs: Path = DOCS) -> None:
+    """Writes all of it; files of an earlier run of the study are replaced.
+
+    Raises:
+      InputError: the folder holds no finished study, a figure is missing, or classical.md has no place for it; the
+        code of the run was not a commit; or it is of digits where a run on another set is published.
+    """
+    summary = read_json(folder / "summary.json")
+    if summary is None:
+        raise InputError(f"{folder} holds no finished study: summary.json is missing.")
+    name = summary["experiment"]
+    _check(summary, read_json(docs / f"{name}.json"))
+    page, (start, end) = docs / "classical.md", marks(name)
+    text = page.read_text()
+    if start not in text or end not in text:
+        raise InputError(f"{page} has no place for {name}: the lines {start.strip()} and {end.strip()}.")
+    pictures = [folder / "figures" / f"{figure}.png" for figure in figures]
+    missing = [str(picture) for picture in pictures if not picture.exists()]
+    if missing:
+        raise InputError(f"There is no {missing[0]}.")
+    before, rest = text.split(start)
+    write_text(
+        page, before + start + import_module(f"experiments.studies.{name}").table(summary) + end + rest.split(end)[1]
+    )
+    write_json(docs / f"{name}.json", summary)
+    for picture in pictures:
+        shutil.copyfile(picture, docs / f"{name}_{picture.name}")
+
+
+def _check(summary: dict[str, Any], published: dict[str, Any] | None) -> None:
+    commit, dataset = summary["environment"]["commit"], summary.get("dataset")
+    if commit is None or commit.endswith("-dirty"):
+        raise InputError(f"The run is of the commit {commit}, which nobody can check out; commit, and run it again.")
+    if dataset == "digits" and published is not None and published["dataset"] != dataset:
+        raise InputError(f"A run on {published['dataset']} is published, and this one is on {dataset}.")
+
+
+def marks(name: str) -> tuple[str, str]:
+    """The lines around the table of a study."""
+    return f"<!-- {name}: written by python -m experiments publish -->\n", f"<!-- end of {name} -->\n"
+
+
+def command(folder: Path, /, figures: tuple[str, ...] = ()) -> None:
+    publish(folder, figures)
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(command, prog="python -m experiments publish", description=__doc__)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,115 @@
+"""The unit and the meaning of what studies report beside the names of `aejax.runner.units`."""
+
+from aejax.runner.units import Unit
+
+METRICS: dict[str, Unit] = {
+    "num_params": Unit("count", "numbers that are trained, tied weights once"),
+    "best_denoised_sse": Unit(
+        "summed over pixels, mean over images",
+        "`denoised_sse` of the linear denoiser of least error, in closed form from the training images",
+    ),
+    "denoising_excess": Unit(
+        "none",
+        "expected error of a linear denoiser on the training images, over the least one, less 1",
+    ),
+    "map_error": Unit(
+        "none",
+        "deviation of its outputs from those of the best one on corrupted training images, over the deviation of "
+        "the latter; root mean squares without the mean",
+    ),
+    "probe_error": Unit(
+        "share of test images",
+        "1 less `probe_accuracy`; of sparse codes, a softmax on codes of mean square 1, its epoch chosen on the "
+        "validation split",
+    ),
+    "alpha": Unit(
+        "none",
+        "k-sparse: that softmax sees the `alpha k` largest units, `alpha` chosen by its validation error",
+    ),
+    "train_knn5_accuracy": Unit(
+        "share of training images",
+        "vote of the 5 nearest other training codes, leaving one out",
+    ),
+    "train_trustworthiness, test_trustworthiness": Unit(
+        "at most 1, about 1/2 at random",
+        "whether neighbours in the code are neighbours in the data (Venna & Kaski, 2001)",
+    ),
+    "train_continuity, test_continuity": Unit("likewise", "whether neighbours in the data are neighbours in the code"),
+    "train_neighborhood_hit, test_neighborhood_hit": Unit(
+        "between 0 and 1",
+        "share of the nearest codes that have the same label, mean over codes",
+    ),
+    "graph_neighbors": Unit(
+        "count",
+        "neighbours of each image in the graph of Isomap and LLE, the least from `graph_k` on that connects it",
+    ),
+    "rate_gap": Unit(
+        "none",
+        "its deviation from the target over the target, absolute; units above and below it cancel",
+    ),
+    "rates_within_tenth": Unit(
+        "share of units",
+        "units whose own mean activation over test images is within a tenth of the target",
+    ),
+    "effective_rank": Unit(
+        "count",
+        "`(sum s^2)^2 / sum s^4` of the singular values s of the encoder's Jacobian, mean over the first 200 test"
+        " images",
+    ),
+    "contraction_near, contraction_far": Unit(
+        "code units / data units",
+        "distance of codes over distance r of inputs, from each of these images to 10 random points at distance "
+        "r: a hundredth of, and the mean distance between two of them",
+    ),
+    "contraction_pairs": Unit("code units / data units", "the same ratio for pairs of these images"),
+    "straight_length": Unit(
+        "data units",
+        "length in data space of the decoded path between two test codes, straight in code space; mean over pairs",
+        "data units, decoded straight path, mean over pairs",
+    ),
+    "shortest_length": Unit(
+        "data units",
+        "the same of the shortest path",
+        "data units, decoded shortest path, mean over pairs",
+    ),
+    "length_ratio": Unit("none", "shortest over straight, mean over pairs", "shortest over straight, mean over pairs"),
+    "length_ratio_min": Unit("none", "the lowest of them", "the lowest"),
+    "length_ratio_max": Unit("none", "the highest of them", "the highest"),
+    "path_unevenness": Unit(
+        "none",
+        "energy over squared length of the shortest path, less 1, of the worst pair; 0 where it has settled",
+        "of speed along the shortest path, worst pair",
+    ),
+    "saturation": Unit(
+        "share of units and test images",
+        "entries of the sigmoid codes below 0.05 or above 0.95, before fine-tuning",
+        "share of sigmoid units below 0.05 or above 0.95",
+    ),
+    "finetuned_error": Unit(
+        "share of test images",
+        "labels that are wrong after fine-tuning, at the epoch that is best on the validation split",
+        "share of test labels wrong after fine-tuning",
+    ),
+    "finetuned_lr": Unit("per step", "the rate of fine-tuning that is best on the validation split, of those tried"),
+    "finetuned_validation_error": Unit(
+        "share of validation images",
+        "the same on the validation split, which chooses that epoch",
+        "the same on the validation split",
+    ),
+    "finetuned_epoch": Unit("count", "the epoch", "the epoch that is best on it"),
+    "score_error": Unit(
+        "none",
+        "what a DAE takes the score to be, against the true one: root mean square of the difference over draws, "
+        "over that of the true score",
+    ),
+    "smoothing_error": Unit(
+        "none",
+        "the same for the score of the density with the noise on it, which the best DAE has",
+    ),
+    "fit_error": Unit("none", "the same for the DAE against that one, still over the true score"),
+    "deviation": Unit("data units", "standard deviation that makes a squared error fewest nats, `sqrt(sse / D)`"),
+    "unit_nats, best_nats": Unit(
+        "nats per image",
+        "a squared error as Gaussian likelihood, with variance 1 and with `deviation` squared",
+    ),
+}

@@ -1,0 +1,63 @@
+"""Every published table is that of its published runs."""
+
+import json
+from importlib import import_module
+
+import pytest
+from small_run import contents
+
+from aejax.checks import InputError
+from experiments.studies import deep_ae, publish
+
+PAGE = (publish.DOCS / "classical.md").read_text()
+NAMES = [line.split()[1].rstrip(":") for line in PAGE.splitlines() if line.startswith("<!-- ") and "written by" in line]
+SUMMARY = {
+    "experiment": "deep_ae", "dataset": "mnist", "hidden_dims": [9], "latent_dim": 30,
+    "environment": {"commit": "1a2b3c4"},
+    "metrics": {
+        "deep": {"train_sse": [1.0], "test_sse": [2.0], "seconds": [3.0]},
+        "pca": {"train_sse": [4.0], "test_sse": [5.0]},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_published_table_is_that_of_its_summary(name):
+    summary = json.loads((publish.DOCS / f"{name}.json").read_text())
+    start, end = publish.marks(name)
+    assert PAGE.split(start)[1].split(end)[0] == import_module(f"experiments.studies.{name}").table(summary)
+    assert {"date", "environment"} <= set(summary)
+
+
+def test_what_is_published_replaces_what_was_there(tmp_path):
+    run, docs = tmp_path / "run", tmp_path / "docs"
+    (run / "figures").mkdir(parents=True)
+    docs.mkdir()
+    start, end = publish.marks("deep_ae")
+    (docs / "classical.md").write_text(f"before\n{start}old\n{end}after\n")
+    (run / "figures" / "reconstructions.png").write_bytes(b"picture")
+    with pytest.raises(InputError, match="no finished study"):
+        publish.publish(run, docs=docs)
+    (run / "summary.json").write_text(json.dumps(SUMMARY))
+    with pytest.raises(InputError, match=r"There is no .*filters\.png"):
+        publish.publish(run, ("filters",), docs)
+    assert not (docs / "deep_ae.json").exists()
+    for _ in range(2):
+        publish.publish(run, ("reconstructions",), docs)
+    assert (docs / "classical.md").read_text() == f"before\n{start}{deep_ae.table(SUMMARY)}{end}after\n"
+    assert json.loads((docs / "deep_ae.json").read_text()) == SUMMARY
+    assert (docs / "deep_ae_reconstructions.png").read_bytes() == b"picture"
+    before = contents(docs)
+    for changed, message in (
+        ({"environment": {"commit": "1a2b3c4-dirty"}}, "the commit 1a2b3c4-dirty"),
+        ({"environment": {"commit": None}}, "the commit None"),
+        ({"dataset": "digits"}, "A run on mnist is published, and this one is on digits"),
+    ):
+        (run / "summary.json").write_text(json.dumps(SUMMARY | changed))
+        with pytest.raises(InputError, match=message):
+            publish.publish(run, docs=docs)
+    assert contents(docs) == before
+    (run / "summary.json").write_text(json.dumps(SUMMARY))
+    (docs / "classical.md").write_text("nothing\n")
+    with pytest.raises(InputError, match="has no place for deep_ae"):
+        publish.publish(run, docs=docs)

@@ -1,0 +1,102 @@
+import dataclasses
+import math
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+
+from aejax import priors, runner
+from aejax.checks import InputError
+from aejax.runner import measures, units
+from aejax.runner.inputs import Spec
+from experiments import aae, ae, cae, cae_h, dae, k_sparse, rcae, scae, sparse_ae, vae
+from experiments.studies import compare
+
+
+def test_principal_angle_of_a_rotated_direction():
+    x = np.random.default_rng(0).normal(size=(500, 3)) * [5.0, 1.0, 0.1]
+    x = np.concatenate([x, -x])  # exact mean 0
+    axes = np.linalg.eigh(x.T @ x)[1][:, ::-1]
+    for degrees in (0.0, 10.0, 90.0):
+        angle = math.radians(degrees)
+        direction = math.cos(angle) * axes[:, [0]] + math.sin(angle) * axes[:, [1]]
+        assert measures.principal_angle(3.0 * direction, x) == pytest.approx(degrees, abs=1e-5)
+
+
+def test_pca_sse_is_that_of_scikit_learn(digits):
+    train, test = digits[:1500], digits[1500:]
+    fitted = PCA(10, svd_solver="full").fit(train.astype(np.float64))
+    error = fitted.inverse_transform(fitted.transform(test)) - test
+    expected = np.square(error).sum(axis=1).mean()
+    assert measures.pca_sse(train, test, 10) == pytest.approx(expected, rel=1e-6)
+    assert measures.pca_sse(train, test, 64) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_uncentred_pca_sse_by_hand():
+    x = np.array([[3.0, 4.0], [6.0, 8.0]])  # one direction through the origin
+    test = np.array([[3.0, 4.0], [-4.0, 3.0]])  # on it, and at a right angle to it
+    assert measures.pca_sse(x, test, 1, centred=False) == pytest.approx(12.5)
+
+
+def test_final_mean_weighs_the_last_tenth_of_the_steps():
+    rows = [{"step": 50, "loss": 9.0}, {"step": 95, "loss": 2.0}, {"step": 100, "loss": 4.0}]
+    # Steps 91 to 95 at 2, steps 96 to 100 at 4.
+    assert measures.final_mean(SimpleNamespace(history=rows), "loss") == pytest.approx(3.0)
+
+
+def test_the_jacobian_norm_of_pca_is_that_of_its_components(digits):
+    from aejax import data
+
+    dataset = data.flatten(data.load("digits"))
+    metrics, z, x_hat = compare.pca(dataset, 5)
+    assert metrics["jacobian_norm"] == pytest.approx(np.linalg.norm(PCA(5).fit(dataset.train.x).components_))
+    assert metrics["test_sse"] == pytest.approx(measures.pca_sse(dataset.train.x, dataset.test.x, 5), rel=1e-4)
+    assert np.square(dataset.test.x - x_hat).sum(axis=1).mean() == pytest.approx(metrics["test_sse"])
+    assert z.shape == (180, 5)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        *(ae, vae, sparse_ae),
+        *(pytest.param(each, marks=pytest.mark.slow) for each in (dae, cae, scae, cae_h, rcae, k_sparse, aae)),
+    ],
+    ids=lambda module: module.__name__,
+)
+def test_whatever_a_run_reports_is_in_the_table_of_units(module):
+    fields = {vae: {"hidden_dims": (8,), "nll_samples": 2}, sparse_ae: {}, k_sparse: {}}.get(
+        module, {"hidden_dims": (8,)}
+    )
+    result = runner.run(module.EXPERIMENT, module.Config(num_epochs=1, **fields))
+    terms = set(result.history[-1]) - {"step", "epoch"}
+    assert [name for name in {*result.metrics, *terms} if units.find(name) is None] == []
+    assert all(math.isfinite(value) for value in result.metrics.values())
+
+
+def test_published_figures_stand_beside_their_own_recipe_only():
+    flax = vae.Config(
+        dataset="mnist", hidden_dims=(500,), latent_dim=20, num_epochs=10, binarize="stochastic", validation=0.0, seed=7
+    )
+    assert vae.reference(flax)["test_bound_nats"].value == 104
+    for change in ({"num_epochs": 20}, {"likelihood": "gaussian"}, {"hparams": vae.method.HParams(beta=4.0)}):
+        assert vae.reference(dataclasses.replace(flax, **change)) == {}
+    linear = ae.Config(dataset="mnist", hidden_dims=(), latent_dim=30, likelihood="gaussian")
+    assert ae.reference(linear)["test_sse"].value == 13.87
+    for change in ({"use_bias": False}, {"latent_dim": 10}, {"binarize": "threshold"}, {"dataset": "digits"}):
+        assert ae.reference(dataclasses.replace(linear, **change)) == {}
+
+
+def test_codes_drawn_from_the_prior_pass_and_narrower_ones_do_not():
+    z = np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32)
+    draw_key, key = jax.random.split(jax.random.key(0))
+    draws = np.asarray(priors.StandardNormal(2).sample(draw_key, len(z)))
+    assert measures.against_prior(z, draws, key)["code_mmd_p"] > 0.05
+    assert measures.against_prior(0.7 * z, draws, key)["code_mmd_p"] < 0.01  # as posterior means are
+
+
+@pytest.mark.parametrize("change", [{"hidden_dims": (8,)}, {"tied": True}, {"code": "sigmoid"}, {"use_bias": False}])
+def test_flags_of_dense_networks_are_refused_with_convolutions(change):
+    with pytest.raises(InputError, match="leave it out with --net conv"):
+        ae.EXPERIMENT.build_model(ae.Config(net="conv", **change), Spec((8, 8, 1)))
