@@ -3,7 +3,8 @@
 Nothing here touches a network; `python -m aejax.data prepare NAME` (extra `prepare`) is the one command that does.
 """
 
-from functools import partial
+import hashlib
+from functools import cache, partial
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,9 @@ from aejax.checks import InputError
 from aejax.data import files, prepared
 from aejax.data.arrays import Arrays, as_float32, check, check_examples
 
-__all__ = ["BINARIZE", "Batch", "Dataset", "binarize", "check", "check_examples", "flatten", "load", "threshold"]
+__all__ = [
+    "BINARIZE", "Batch", "Dataset", "binarize", "check", "check_examples", "digest", "flatten", "load", "threshold"
+]  # fmt: skip
 
 TEST_FRACTION = 0.1  # of a set that has no test split
 BINARIZE = ("none", "stochastic", "threshold")
@@ -94,6 +97,36 @@ def load(name: str, *, validation: float = 0.1, seed: int = 0) -> Dataset:
     )
 
 
+def digest(name: str) -> str:
+    """SHA-256 of what a set holds, as it is stored: shapes, dtypes and values of its arrays, in hexadecimal digits.
+
+    Args:
+      name: as in `load`.
+
+    Raises:
+      InputError: as `load` does for a set that cannot be read.
+
+    Example:
+      >>> digest("digits")[:8]
+      '5fbfcce0'
+    """
+    return _digest(_read(name)) if files.is_file_name(name) else _digest_of_set(name)
+
+
+@cache  # prepared sets stay as they are; files may change
+def _digest_of_set(name: str) -> str:
+    return _digest(_read(name))
+
+
+def _digest(arrays: Arrays) -> str:
+    found = hashlib.sha256()
+    for field, array in zip(Arrays._fields, arrays, strict=True):
+        if array is not None:
+            found.update(f"{field} {array.dtype.str} {array.shape} ".encode())
+            found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
+
+
 def flatten(dataset: Dataset) -> Dataset:
     """The set with every x as vectors `[N, D]`, for dense models; `image_shape` still says how to draw them."""
 
@@ -142,11 +175,15 @@ def _read(name: str) -> Arrays:
     return prepared.read(name)
 
 
+@cache
 def _digits() -> Arrays:
     # The file that sklearn.datasets.load_digits reads, without the second that importing scikit-learn takes.
     file = distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
     table = np.loadtxt(str(file), np.float32, delimiter=",")
-    return Arrays((table[:, :-1] / 16).reshape(-1, 8, 8, 1), table[:, -1].astype(np.int32), None, None)
+    x, y = (table[:, :-1] / 16).reshape(-1, 8, 8, 1), table[:, -1].astype(np.int32)
+    for array in (x, y):
+        array.setflags(write=False)  # for they are kept
+    return Arrays(x, y, None, None)
 
 
 def _is_binary(arrays: Arrays) -> bool:

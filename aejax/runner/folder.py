@@ -15,12 +15,18 @@ import os
 import platform
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from aejax import data
 from aejax.checks import InputError, nearest
 from aejax.runner.config import module_of, to_dict
+
+
+class FolderWarning(UserWarning):
+    """What could not be checked of a folder."""
 
 
 @dataclasses.dataclass
@@ -32,6 +38,7 @@ class RunFolder:
     config: dict[str, Any]
     module: str = ""  # that has the experiment
     formerly: tuple[str, ...] = ()  # other names of the experiment, in older folders
+    digest: str | None = None  # of the data set, as in `aejax.data.digest`
     _lock: int | None = None
 
     @property
@@ -83,7 +90,9 @@ class RunFolder:
         write_json(self.path / "environment.json", environment())
 
     def _own(self) -> dict[str, Any]:
-        return {"experiment": self.experiment, "module": self.module, "config": self.config}
+        return {
+            "experiment": self.experiment, "module": self.module, "config": self.config, "data_digest": self.digest
+        }  # fmt: skip
 
     def write_rows(self, rows: Sequence[dict[str, float]]) -> None:
         """Makes these the rows of metrics.jsonl, whatever it holds."""
@@ -101,7 +110,8 @@ def open_folder(
     """The folder of a run. Writes nothing.
 
     Raises:
-      InputError: it holds another run, or an unfinished one without `resume`, or none with it, or cannot be written.
+      InputError: it holds another run, or one on other data, or an unfinished one without `resume`, or none with it, or
+        cannot be written.
     """
     path = workdir or default_path(name, config)
     folder = RunFolder(path, name, to_dict(config), module_of(type(config)), formerly)
@@ -113,16 +123,15 @@ def open_folder(
         hint = f" {nearest(str(path), runs, what='runs there')}" if runs else ""
         raise InputError(f"There is nothing to resume: {path} does not exist.{hint}")
     entries = sorted(p.name for p in path.iterdir() if not p.name.startswith(".")) if there == path else []
-    if "config.json" in entries:
-        _check_same(folder, resume)
-        if folder.is_finished:
-            return folder
-        if not resume:
+    saved = _check_same(folder, resume) if "config.json" in entries else None
+    if saved is not None:
+        if not folder.is_finished and not resume:
             raise InputError(f"{path} holds an unfinished run of this configuration. Add --resume to go on with it.")
     elif entries:
         raise InputError(f"{path} is not empty and holds no run ({', '.join(entries[:4])}). Give another --workdir.")
-    if not os.access(there, os.W_OK | os.X_OK):
+    if not folder.is_finished and not os.access(there, os.W_OK | os.X_OK):
         raise InputError(f"{path} cannot be written. Give another --workdir.")
+    folder.digest = _check_data(folder, saved, getattr(config, "dataset", None), resume)
     return folder
 
 
@@ -133,7 +142,8 @@ def default_path(name: str, config: Any) -> Path:
     return Path("runs") / "-".join(filter(None, (name, dataset, hashlib.sha256(text.encode()).hexdigest()[:8])))
 
 
-def _check_same(folder: RunFolder, resume: bool) -> None:
+def _check_same(folder: RunFolder, resume: bool) -> dict[str, Any]:
+    """What config.json holds, which has to be this run."""
     path, experiment, wanted = folder.path, folder.experiment, json.loads(json.dumps(folder.config))
     saved = read_json(path / "config.json")
     if not isinstance(saved, dict) or not {"experiment", "config"} <= saved.keys():
@@ -142,12 +152,41 @@ def _check_same(folder: RunFolder, resume: bool) -> None:
         raise InputError(f"{path} holds a run of {saved['experiment']}, not of {experiment}. Give another --workdir.")
     config = saved["config"]
     differs = sorted(name for name in {*config, *wanted} if config.get(name) != wanted.get(name))
-    if resume and differs == ["num_epochs"] and wanted["num_epochs"] > config["num_epochs"]:
-        return
-    if differs:
+    grows = resume and differs == ["num_epochs"] and wanted["num_epochs"] > config["num_epochs"]
+    if differs and not grows:
         what = ", ".join(f"{name} {config.get(name)} there and {wanted.get(name)} here" for name in differs)
         grow = " It may grow with --resume." if differs == ["num_epochs"] else ""
         raise InputError(f"{path} holds another run: {what}.{grow} Give another --workdir.")
+    return saved
+
+
+def _check_data(folder: RunFolder, saved: dict[str, Any] | None, dataset: str | None, resume: bool) -> str | None:
+    """The digest of the data, which has to be that of the run, if there is one; a finished run may outlive its data."""
+    if dataset is None:
+        return None
+    try:
+        digest = data.digest(dataset)
+    except InputError as error:
+        if not folder.is_finished:
+            raise
+        warnings.warn(f"Whether the data are still those of {folder.path} cannot be told. {error}", FolderWarning, 2)
+        return None
+    if saved is None:
+        return digest
+    if saved.get("data_digest") is None:
+        if resume:
+            warnings.warn(
+                f"{folder.path} is of an older version and holds no digest of its data: that {dataset} is still what it"
+                " was trained on is not checked.",
+                FolderWarning,
+                2,
+            )
+    elif saved["data_digest"] != digest:
+        raise InputError(
+            f"{folder.path} holds a run on other data: {dataset} has changed since it began. Give another --workdir, or"
+            " put the old data back."
+        )
+    return digest
 
 
 def environment() -> dict[str, Any]:

@@ -19,7 +19,7 @@ from aejax.checks import DivergedError, InputError
 from aejax.runner.config import check, module_of
 from aejax.runner.console import Bars, closing_table, list_figures
 from aejax.runner.experiment import Experiment, Result
-from aejax.runner.folder import RunFolder, default_path, open_folder, write_json
+from aejax.runner.folder import FolderWarning, RunFolder, default_path, open_folder, write_json
 from aejax.runner.observer import FolderObserver, Interrupted, interruptible
 from aejax.runner.options import Launch, parse
 from aejax.runner.running import run
@@ -145,6 +145,7 @@ def command_line(
 def plain_warnings() -> Iterator[None]:
     """Warnings as one line each, without the place in the code."""
     with warnings.catch_warnings():
+        warnings.simplefilter("always", FolderWarning)
         warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
         yield
 
