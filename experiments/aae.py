@@ -9,8 +9,6 @@ import math
 from functools import partial
 from typing import Any
 
-import jax
-
 from aejax import evaluation, runner
 from aejax.methods import aae as method
 from aejax.runner import Reference, Trained, measures
@@ -35,9 +33,7 @@ def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) 
 
 def measure(trained: Trained) -> dict[str, float]:
     z = evaluation.embed(trained.model, trained.state.params, trained.dataset.test.x)
-    draw_key, test_key = jax.random.split(trained.measure_key)
-    draws = measures.prior_draws(trained, draw_key, len(z))
-    metrics = measures.standard(trained) | measures.against_prior(z, draws, test_key)
+    metrics = measures.standard(trained) | measures.against_prior(trained, z, trained.measure_key)
     if trained.config.prior == "normal":
         metrics["code_mean_max"], metrics["code_var_dev"] = evaluation.moment_gaps(z)
     return metrics | {"disc_loss": measures.final_mean(trained, "disc/loss")}

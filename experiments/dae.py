@@ -35,11 +35,13 @@ def draw(trained: Trained) -> "dict[str, Figure]":
     from aejax import plots
 
     figures = pictures.standard(trained)
-    shape = trained.dataset.image_shape
-    if shape is not None:
+    shape, show = trained.dataset.image_shape, pictures.shown(trained)
+    if shape is not None and shape[2] in (1, 3):
         x, x_tilde = trained.dataset.test.x[:16], _corrupted(trained)[:16]
         x_hat = evaluation.reconstruct(trained.model, trained.state.params, x_tilde)
-        figures["denoised"] = plots.image_rows({"clean": x, "corrupted": x_tilde, "denoised": x_hat}, shape)
+        figures["denoised"] = plots.image_rows(
+            {"clean": show(x), "corrupted": show(x_tilde), "denoised": show(x_hat)}, shape
+        )
     return figures
 
 

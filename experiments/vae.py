@@ -57,14 +57,14 @@ def measure(trained: Trained) -> dict[str, float]:
     terms = training.evaluate(trained.algorithm, trained.state, test, bound_key)
     metrics["test_bound_nats"] = next(value for term, value in terms.items() if term.endswith("/bound_nats"))
     if config.nll_samples and not likelihoods.get(model.likelihood).coupled:
-        nll = evaluation.nll(model, params, test, nll_key, num_samples=config.nll_samples)
-        metrics |= {"test_nll_nats": nll.nll_nats, "nll_samples": config.nll_samples, "nll_ess": nll.ess}
+        estimate = partial(evaluation.nll, model, params, test, nll_key, num_samples=config.nll_samples)
+        for nll in trained.each({"test_nll_nats": estimate}).values():
+            metrics |= {"test_nll_nats": nll.nll_nats, "nll_samples": config.nll_samples, "nll_ess": nll.ess}
     metrics["active_units"] = evaluation.active_units(evaluation.embed(model, params, test))
     encode = partial(_encode, params, model=model)
     mean, logvar = jnp.split(jnp.asarray(over_batches(encode, *nets.inputs(model, test))), 2, axis=1)
     z = np.asarray(DiagonalGaussian(mean, logvar).sample(z_key))
-    draw_key, test_key = jax.random.split(prior_key)
-    return metrics | measures.against_prior(z, measures.prior_draws(trained, draw_key, len(z)), test_key)
+    return metrics | measures.against_prior(trained, z, prior_key)
 
 
 @partial(jax.jit, static_argnames="model")

@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import jax
-
 from aejax import evaluation, runner
 from aejax.methods import wae_mmd as method
 from aejax.runner import Trained, measures
@@ -23,9 +21,7 @@ class Config(runner.Config):
 
 def measure(trained: Trained) -> dict[str, float]:
     z = evaluation.embed(trained.model, trained.state.params, trained.dataset.test)
-    draw_key, test_key = jax.random.split(trained.measure_key)
-    draws = measures.prior_draws(trained, draw_key, len(z))
-    return measures.standard(trained) | measures.against_prior(z, draws, test_key)
+    return measures.standard(trained) | measures.against_prior(trained, z, trained.measure_key)
 
 
 EXPERIMENT = runner.of_method("wae_mmd", Config, measure=measure)

@@ -142,6 +142,11 @@ BYTES = np.arange(256, dtype=np.uint8).reshape(4, 64)
         (BYTES, "gaussian", r"divided by 255 if these are pixels", lambda x: x.astype(np.float32) / 255),
         (BYTES, "poisson", r"x has dtype uint8; .* Use x.astype\(np.float32\)\.$", lambda x: x.astype(np.float32)),
         (BYTES > 9, "bernoulli", r"x has dtype bool; .* x.astype\(np.float32\)\.$", lambda x: x.astype(np.float32)),
+        (
+            np.float32(BYTES) / 80, "bernoulli", r"from 0 to 3.1875; .* Rescale with \(x - x.min",  # not / 255: black
+            lambda x: (x - x.min()) / (x.max() - x.min()),
+        ),
+        (np.float32(BYTES) - 0.5 * (BYTES > 0), "bernoulli", r"from 0 to 254.5; .* x / 255,", lambda x: x / 255),
         (BYTES % 17, Categorical(17), r"from 0 to 16; .* Rescale with x / 16,", lambda x: x / 16),
         (
             BYTES.astype(np.int8), "bernoulli", r"from -128 to 127; .* x = x.astype\(np.float32\), then \(x - x.min",

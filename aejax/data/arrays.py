@@ -130,7 +130,7 @@ def _rescaling(dtype: Any, low: float, high: float, support: Support) -> str:
     top = 255 if support.step is None else round(1 / support.step)
     if support.step == 1:
         return "Give the counts as they were before any scaling, or use the gaussian likelihood."
-    if low >= 0 and 1 < high <= top:
+    if low >= 0 and 1 < high <= top and (dtype.kind in "ui" or high > top / 2):
         return f"Rescale with x / {top}, or use the gaussian likelihood."
     if not 0 < high - low <= _FLOAT32_MAX:
         return "Use the gaussian likelihood."

@@ -98,8 +98,13 @@ def _examples(x: np.ndarray, what: str, like: np.ndarray | None = None) -> np.nd
 
 
 def _labels(y: np.ndarray, size: int, what: str) -> np.ndarray:
+    if y.shape == (size, 1):
+        y = y[:, 0]
     if y.shape != (size,):
-        advice = " For one-hot labels: y.argmax(axis=1)." if y.ndim == 2 and y.shape[0] == size else ""
+        advice = ""
+        if y.ndim == 2 and y.shape[0] == size:
+            one_hot = ((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all()
+            advice = " They are one-hot: y.argmax(axis=1)." if one_hot else " Choose one of its columns: y[:, 0]."
         raise InputError(f"{what} has shape {y.shape}; one integer for each of the {size} examples is needed.{advice}")
     with np.errstate(invalid="ignore"):
         labels = y.astype(np.int32)

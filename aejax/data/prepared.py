@@ -90,7 +90,7 @@ def identify(name: str, folder: Path) -> tuple[list[str], str]:
     if "array_record" not in forms:
         raise InputError(
             f"{folder} holds {name} as {forms[0]}, which cannot be read without TensorFlow; array_record is needed."
-            f" Delete that folder, then: {_command(name)}"
+            f" {_again(name)}"
         )
     return splits, hashlib.sha256(text + features).hexdigest()[:8]
 
@@ -127,9 +127,19 @@ def _not_prepared(name: str) -> InputError:
 
 def _damaged(name: str, folder: Path, error: Exception) -> InputError:
     reason = str(error).strip().partition("\n")[0]
-    return InputError(
-        f"{name} in {folder} is damaged ({type(error).__name__}: {reason}). Delete that folder, then: {_command(name)}"
-    )
+    return InputError(f"{name} in {folder} is damaged ({type(error).__name__}: {reason}). {_again(name)}")
+
+
+def _again(name: str) -> str:
+    """How a set that cannot be read is made again, without losing what there is."""
+    try:
+        check_known(name)
+    except InputError:  # a set of one's own, which nobody else could bring back
+        return (
+            "Build it again where its code is, tfds build --file_format=array_record, or save its examples as .npz"
+            " (x, y) and give that file."
+        )
+    return f"Move that folder away, then: {_command(name)}"
 
 
 def _command(name: str) -> str:

@@ -14,6 +14,7 @@ import optax
 
 from aejax import data, nets, schedules
 from aejax.algorithm import Algorithm, transform_batch
+from aejax.checks import DivergedError, InputError
 from aejax.runner.config import Config
 from aejax.runner.inputs import Feed, Spec, binarize
 from aejax.runner.units import Unit
@@ -40,7 +41,26 @@ class Trained(NamedTuple):
     history: list[dict[str, float]]
     measure_key: jax.Array
     draw_key: jax.Array
+    notes: dict[str, str]  # what was left out, or drawn in another way, and why
     say: Callable[[str], None] = lambda text: None  # shows how far a long measurement is
+
+    def each(self, parts: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+        """What the data allow of measurements or pictures, by name; the others are noted and left out.
+
+        Training is over, and nothing that comes behind it may lose the run: so every error counts as a reason, but for
+        those of the disk, and of training itself.
+        """
+        found = {}
+        for name, compute in parts.items():
+            try:
+                found[name] = compute()
+            except (OSError, DivergedError):
+                raise
+            except Exception as error:
+                text = str(error).partition("\n")[0]
+                what = text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
+                self.notes[name] = f"left out: {what}"
+        return found
 
 
 class Experiment(NamedTuple):

@@ -57,6 +57,13 @@ def check_labels(dataset: data.Dataset, model: nets.Autoencoder, spec: Spec) -> 
     """Refuses data without the labels that a model is conditioned on, and labels that the training split lacks."""
     if not model.takes_labels:
         return
+    kinds = 0 if dataset.train.y is None else len(np.unique(dataset.train.y))
+    if (spec.num_classes or 0) > max(1000, 10 * kinds):
+        raise InputError(
+            f"The training labels of {dataset.name} go up to {(spec.num_classes or 0) - 1}, and are of {kinds} kinds;"
+            f" {type(model).__name__} has a number for each label from 0 up. Number them from 0, those of all splits"
+            " together: np.unique(y, return_inverse=True)[1]."
+        )
     splits = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
     for name, split in splits.items():
         if split is None:

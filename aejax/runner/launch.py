@@ -10,6 +10,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -58,9 +59,10 @@ def finish(folder: RunFolder, experiment: Experiment, result: Result) -> dict[st
     """Draws the figures and writes the summary, last: a folder with a summary is finished."""
     from aejax import plots
 
+    trained = result.trained
     folder.figures.mkdir(exist_ok=True)
-    for name, figure in experiment.draw(result.trained).items():
-        plots.save(figure, folder.figures / f"{name}.png")
+    figures = trained.each({"figures": lambda: experiment.draw(trained)}).get("figures", {})
+    trained.each({n: partial(plots.save, figure, folder.figures / f"{n}.png") for n, figure in figures.items()})
     summary = {
         "experiment": experiment.name,
         "dataset": result.config.dataset,
@@ -71,6 +73,8 @@ def finish(folder: RunFolder, experiment: Experiment, result: Result) -> dict[st
         "wall_seconds": result.wall_seconds,
         "steps_per_second": None if math.isnan(result.steps_per_second) else result.steps_per_second,
     }
+    if trained.notes:
+        summary["notes"] = trained.notes
     write_json(folder.path / "summary.json", summary)
     return summary
 
@@ -83,6 +87,8 @@ def main(experiment: Experiment, description: str | None, argv: Sequence[str] | 
 
         def report() -> None:
             bars.console.print(closing_table(summary, experiment.units))
+            for name, note in summary.get("notes", {}).items():
+                bars.console.print(f"{name}: {note}", highlight=False, markup=False, soft_wrap=True)
             list_figures(bars.console, folder.path)
 
         return report

@@ -8,28 +8,37 @@ import jax.numpy as jnp
 import numpy as np
 
 from aejax import evaluation, jacobian
+from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.evaluation.apply import over_batches
 from aejax.nets import Autoencoder, inputs
 from aejax.runner.experiment import Trained
 
+_KINDS = 1000  # of labels, at most, that a probe tells apart: its cost grows with examples times kinds
 _JACOBIANS = 1000  # test examples whose Jacobians are taken: exact, but dear for deep encoders
 
 
 def standard(trained: Trained) -> dict[str, float]:
     """`test_sse`, `probe_accuracy`, `knn5_accuracy` (with labels), `jacobian_norm` of the first 1,000 test examples."""
     model, params, dataset = trained.model, trained.state.params, trained.dataset
-    metrics = {"test_sse": evaluation.reconstruction_sse(model, params, dataset.test)}
-    return metrics | probes(trained) | {"jacobian_norm": jacobian_norm(trained)}
+    metrics = trained.each({"test_sse": lambda: evaluation.reconstruction_sse(model, params, dataset.test)})
+    return metrics | probes(trained) | trained.each({"jacobian_norm": lambda: jacobian_norm(trained)})
 
 
 def probes(trained: Trained) -> dict[str, float]:
-    """`probe_accuracy` and `knn5_accuracy` where there are labels."""
+    """`probe_accuracy` and `knn5_accuracy` where there are labels that repeat, of two kinds to a thousand."""
     dataset = trained.dataset
     if dataset.train.y is None or dataset.test.y is None:
         return {}
     splits = (codes(trained, dataset.train), dataset.train.y, codes(trained, dataset.test), dataset.test.y)
-    return {"probe_accuracy": evaluation.linear_probe(*splits), "knn5_accuracy": evaluation.knn(*splits)}
+    kinds = len(np.unique(dataset.train.y))
+
+    def probe() -> float:
+        if kinds > _KINDS or 2 * kinds > len(dataset.train.x):
+            raise InputError(f"{len(dataset.train.x)} training labels of {kinds} kinds look like identifiers.")
+        return evaluation.linear_probe(*splits)
+
+    return trained.each({"probe_accuracy": probe, "knn5_accuracy": lambda: evaluation.knn(*splits)})
 
 
 def jacobian_norm(trained: Trained) -> float:
@@ -39,18 +48,20 @@ def jacobian_norm(trained: Trained) -> float:
     return float(over_batches(norms, *(a[:_JACOBIANS] for a in arrays), batch_size=50).mean())
 
 
-def against_prior(z: np.ndarray, draws: np.ndarray, key: jax.Array) -> dict[str, float]:
-    """How far codes are from draws of the prior.
+def against_prior(trained: Trained, z: np.ndarray, key: jax.Array) -> dict[str, float]:
+    """How far codes are from draws of the prior: `code_mmd` and `code_mmd_p`.
 
     Of a VAE they have to be drawn from the posterior: its means are too narrow.
 
     Args:
+      trained: whose prior it is.
       z: `[N, Z]`.
-      draws: `[N, Z]`, as in `prior_draws`.
-      key: of the permutations, consumed.
+      key: of the draws and of the permutations, consumed.
     """
-    test = evaluation.code_mmd(z, draws, key)
-    return {"code_mmd": test.mmd_sq, "code_mmd_p": test.p_value}
+    draw_key, test_key = jax.random.split(key)
+    compute = lambda: evaluation.code_mmd(z, prior_draws(trained, draw_key, len(z)), test_key)
+    found = trained.each({"code_mmd": compute})
+    return {"code_mmd": found["code_mmd"].mmd_sq, "code_mmd_p": found["code_mmd"].p_value} if found else {}
 
 
 def prior_draws(trained: Trained, key: jax.Array, n: int) -> np.ndarray:

@@ -114,10 +114,10 @@ def run(
             break
     if config.binarize == "stochastic":
         dataset = binarized(dataset, once_key)
-    trained = Trained(config, model, algo, state, dataset, history.rows, measure_key, draw_key)
+    trained = Trained(config, model, algo, state, dataset, history.rows, measure_key, draw_key, notes={})
     if observer is not None:
         trained = trained._replace(say=observer.say)
-    metrics = {} if stopped else experiment.measure(trained)
+    metrics = {} if stopped else trained.each({"metrics": lambda: experiment.measure(trained)}).get("metrics", {})
     reference = {name: ref for name, ref in experiment.reference(config).items() if name in metrics}
     return Result(
         config, model, state, metrics, reference, history.rows, trained,
@@ -172,6 +172,7 @@ def prepare(
     state = jax.eval_shape(init, init_key, example, feed.train)
     jax.eval_shape(jax.jit(algo.step), state, _first_batch(feed.train, feed.batch_size), keys[0])
     monitor = _check_evaluation(experiment, algo, state, feed, keys[1])
+    jax.eval_shape(partial(_maps, model), state.params, seen(model, jax.tree.map(lambda v: v[:2], dataset.train)))
     if parallel != "jit":
         algo = build_algorithm(experiment, config, model, num_steps, par.AXIS)
     state = state if shapes_only else fresh()
@@ -183,6 +184,18 @@ def prepare(
 def _init(algo: Algorithm, model: nets.Autoencoder, key: jax.Array, example: Any, train: Any) -> Any:
     params = nets.init_params(model, key, example)
     return algo.init(algo.start(params, train, jax.random.fold_in(jax.random.clone(key), 1)))
+
+
+def _maps(model: nets.Autoencoder, params: Any, example: Any) -> tuple[Any, Any]:
+    """What measurements and pictures are made of, traced before the first step."""
+    bound, (x, *condition) = model.bind({"params": params}), nets.inputs(model, example)
+    z, x_hat = bound.embed(x, *condition), bound.reconstruct(x, *condition)
+    if z.ndim != 2 or x_hat.shape != x.shape:
+        raise InputError(
+            f"Of examples {x.shape} {type(model).__name__}.embed makes {z.shape} and reconstruct {x_hat.shape};"
+            " wanted are a vector for each example, and the shape of x."
+        )
+    return z, x_hat
 
 
 def _check_evaluation(experiment: Experiment, algo: Algorithm, state: Any, feed: Feed, key: jax.Array) -> str:

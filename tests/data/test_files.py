@@ -111,7 +111,15 @@ BAD_ROWS = np.where(np.arange(10)[:, None] == 7, np.nan, GOOD)
         ({"x": GOOD, "x_test": BAD_ROWS}, r"x_test of faces.npz holds NaN or infinity"),
         ({"x": GOOD + np.float64(1e300)}, r"x of faces.npz holds NaN or infinity \(in float32\) in 10"),
         ({"x": GOOD, "y": np.zeros(9, int)}, r"y of faces.npz has shape \(9,\); one integer for each of the 10"),
-        ({"x": GOOD, "y": np.eye(10)}, r"y of faces.npz has shape \(10, 10\).*one-hot labels: y.argmax\(axis=1\)"),
+        ({"x": GOOD, "y": np.eye(10)}, r"y of faces.npz has shape \(10, 10\).*They are one-hot: y.argmax\(axis=1\)"),
+        (
+            {"x": GOOD, "y": np.ones((10, 2))},
+            r"y of faces.npz has shape \(10, 2\).* Choose one of its columns: y\[:, 0\]",
+        ),
+        (
+            {"x": GOOD, "y": np.ones((10, 1, 1))},
+            r"y of faces.npz has shape \(10, 1, 1\); one integer for each .* needed\.$",
+        ),
         ({"x": GOOD, "y": np.arange(10) / 2}, r"y of faces.npz holds 0.5 in row 1; labels have to be integers"),
         ({"x": GOOD, "y": np.full(10, 2**40)}, r"y of faces.npz holds 1099511627776 in row 0; .*32 bits"),
         ({"x": GOOD, "y": np.full(10, np.nan)}, r"y of faces.npz holds nan in row 0"),
@@ -127,6 +135,28 @@ def test_arrays_that_cannot_be_used(tmp_path, arrays, message):
     with pytest.raises(InputError, match=message) as error:
         data.load(save(tmp_path, **arrays))
     assert len(str(error.value)) < 300 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("shape", [(30, 1), (30,)])
+def test_a_column_of_labels_is_taken_as_labels(tmp_path, shape):
+    y = np.arange(30) % 3
+    x = np.stack([y, y], axis=1) / 2
+    np.savez(tmp_path / "scans.npz", x=x, y=y.reshape(shape), x_test=x[:7], y_test=y[:7].reshape(7, *shape[1:]))
+    loaded = data.load(str(tmp_path / "scans.npz"))
+    for part in (loaded.train, loaded.test):
+        np.testing.assert_array_equal(part.y, 2 * part.x[:, 0])
+
+
+def test_the_advice_about_labels_leaves_them_what_they_are(tmp_path):
+    y = np.arange(30) % 3
+    for labels, advised in ((np.eye(3)[y], lambda y: y.argmax(axis=1)), (np.stack([y, y > 0], 1), lambda y: y[:, 0])):
+        x = np.stack([y, y], axis=1) / 2
+        np.savez(tmp_path / "scans.npz", x=x, y=labels)
+        with pytest.raises(InputError):
+            data.load(str(tmp_path / "scans.npz"))
+        np.savez(tmp_path / "scans.npz", x=x, y=advised(labels))
+        loaded = data.load(str(tmp_path / "scans.npz"))
+        np.testing.assert_array_equal(loaded.train.y, 2 * loaded.train.x[:, 0])
 
 
 def test_the_fewest_examples_that_can_be_split(tmp_path):

@@ -264,7 +264,29 @@ def test_damaged_sets(sets, damage, message):
     damage(sets / "toy_faces" / "1.2.3")
     with pytest.raises(InputError, match=message) as error:
         data.load("toy_faces")
-    assert str(error.value).endswith("Delete that folder, then: python -m aejax.data prepare toy_faces")
+    assert str(error.value).endswith("Move that folder away, then: python -m aejax.data prepare toy_faces")
+
+
+def test_a_set_that_nobody_else_could_bring_back_is_to_be_written_again(sets, tmp_path, monkeypatch):
+    (sets / "toy_faces").rename(sets / "my_cells")
+    edit_info(fileFormat="tfrecord")(sets / "my_cells" / "1.2.3")
+    with pytest.raises(
+        InputError, match=r"tfds build --file_format=array_record, or save its examples as .npz \(x, y\)"
+    ):
+        data.load("my_cells")
+    monkeypatch.chdir(tmp_path)
+    np.savez("my_cells.npz", x=np.zeros((9, 2, 2)), y=np.arange(9))
+    assert data.load("my_cells.npz").train.x.shape == (7, 2, 2, 1)
+
+
+def test_a_set_that_can_be_prepared_again_is_to_be_moved_not_deleted(sets, tmp_path):
+    (sets / "toy_faces").rename(sets / "mnist")
+    (sets / "mnist" / "1.2.3" / "features.json").unlink()
+    with pytest.raises(InputError, match=r"Move that folder away, then: python -m aejax.data prepare mnist$"):
+        data.load("mnist")
+    (sets / "mnist" / "1.2.3").rename(tmp_path / "away")
+    with pytest.raises(InputError, match=r"not prepared in .*Prepare it once, .*: python -m aejax.data prepare mnist$"):
+        data.load("mnist")
 
 
 def test_a_set_without_training_split(sets):

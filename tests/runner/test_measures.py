@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from aejax import priors, runner
+from aejax import runner
+from aejax.algorithm import TrainState
 from aejax.checks import InputError
 from aejax.runner import measures, units
 from aejax.runner.inputs import Spec
@@ -90,10 +91,12 @@ def test_published_figures_stand_beside_their_own_recipe_only():
 
 def test_codes_drawn_from_the_prior_pass_and_narrower_ones_do_not():
     z = np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32)
-    draw_key, key = jax.random.split(jax.random.key(0))
-    draws = np.asarray(priors.StandardNormal(2).sample(draw_key, len(z)))
-    assert measures.against_prior(z, draws, key)["code_mmd_p"] > 0.05
-    assert measures.against_prior(0.7 * z, draws, key)["code_mmd_p"] < 0.01  # as posterior means are
+    model, key = vae.method.VAE.dense(4, 2), jax.random.key(0)
+    trained = runner.Trained(None, model, None, TrainState(None, {}, {}), None, [], key, key, notes={})
+    assert measures.against_prior(trained, z, key)["code_mmd_p"] > 0.05
+    assert measures.against_prior(trained, 0.7 * z, key)["code_mmd_p"] < 0.01  # as posterior means are
+    assert measures.against_prior(trained, z[:1], key) == {}
+    assert "at least 2" in trained.notes["code_mmd"]
 
 
 @pytest.mark.parametrize("change", [{"hidden_dims": (8,)}, {"tied": True}, {"code": "sigmoid"}, {"use_bias": False}])

@@ -90,7 +90,7 @@ def test_whatever_a_study_reports_is_in_the_table_of_units(module, faces, monkey
             measured[measure, own.hparams, str(getattr(experiment.measure, "keywords", ""))] = experiment, own
     for experiment, own in measured.values():
         ready = runner.prepare(experiment, own)
-        trained = runner.Trained(own, ready.model, ready.algorithm, ready.state, ready.dataset, [], KEY, KEY)
+        trained = runner.Trained(own, ready.model, ready.algorithm, ready.state, ready.dataset, [], KEY, KEY, {})
         names |= set(experiment.measure(trained))
     if module in (deep_ae, conv_ae, manifold):
         dataset = runner.load_data(own)
