@@ -6,6 +6,7 @@ Many runs beside the published figures are `experiments.linear_ae`, `experiments
 """
 
 import dataclasses
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -43,8 +44,9 @@ def measure(trained: Trained) -> dict[str, float]:
         owner = trained.state.params["encoder" if config.tied else "decoder"]
         kernel = np.asarray(owner["dense_0"]["kernel"])
         directions = kernel if config.tied else kernel.T
-        metrics["pca_test_sse"] = measures.pca_sse(x, test_x, config.latent_dim, centred=config.use_bias)
-        metrics["principal_angle"] = measures.principal_angle(directions, x - x.mean(axis=0) * config.use_bias)
+        pca = partial(measures.pca_sse, x, test_x, config.latent_dim, centred=config.use_bias)
+        angle = partial(measures.principal_angle, directions, x - x.mean(axis=0) * config.use_bias)
+        metrics |= trained.each({"pca_test_sse": pca, "principal_angle": angle})
     return metrics
 
 

@@ -32,7 +32,7 @@ def measure(trained: Trained) -> dict[str, float]:
     metrics = measures.standard(trained)
     if not ae.is_linear(trained.config) or trained.config.tied or not trained.config.use_bias:
         return metrics
-    return metrics | directions(trained)
+    return metrics | trained.each({"direction_angle": lambda: directions(trained)}).get("direction_angle", {})
 
 
 def directions(trained: Trained) -> dict[str, float]:

@@ -54,10 +54,11 @@ def project(z: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
     if z.shape[1] == 2:
         return z, ("$z_1$", "$z_2$")
     centred = z.astype(np.float64) - z.mean(axis=0, dtype=np.float64)
-    values, vectors = np.linalg.eigh(centred.T @ centred)
-    directions = vectors[:, :-3:-1]
+    padded = np.concatenate([centred, np.zeros((2, z.shape[1]))])  # of one code there are two directions too
+    _, scales, rows = np.linalg.svd(padded, full_matrices=False)
+    values, directions = np.square(scales), rows[:2].T
     directions *= np.sign(directions[np.abs(directions).argmax(axis=0), [0, 1]])  # their sign is otherwise arbitrary
-    shares = 100 * values[:-3:-1] / max(values.sum(), 1e-30)
+    shares = 100 * values[:2] / max(values.sum(), 1e-30)
     names = tuple(f"principal component {i + 1} ({share:.0f} % of the variance)" for i, share in enumerate(shares))
     return centred @ directions, (names[0], names[1])
 

@@ -14,7 +14,8 @@ from aejax.evaluation.apply import over_batches
 from aejax.nets import Autoencoder, inputs
 from aejax.runner.experiment import Trained
 
-_KINDS = 1000  # of labels, at most, that a probe tells apart: its cost grows with examples times kinds
+_PROBE = 5 * 10**7  # training examples times kinds of label, which is what a probe's memory grows with
+_PCA = 10_000  # rows of the matrix whose eigenvectors are found, at most
 _JACOBIANS = 1000  # test examples whose Jacobians are taken: exact, but dear for deep encoders
 
 
@@ -26,7 +27,7 @@ def standard(trained: Trained) -> dict[str, float]:
 
 
 def probes(trained: Trained) -> dict[str, float]:
-    """`probe_accuracy` and `knn5_accuracy` where there are labels that repeat, of two kinds to a thousand."""
+    """`probe_accuracy` and `knn5_accuracy` where there are labels that repeat, of two kinds or more."""
     dataset = trained.dataset
     if dataset.train.y is None or dataset.test.y is None:
         return {}
@@ -34,8 +35,11 @@ def probes(trained: Trained) -> dict[str, float]:
     kinds = len(np.unique(dataset.train.y))
 
     def probe() -> float:
-        if kinds > _KINDS or 2 * kinds > len(dataset.train.x):
-            raise InputError(f"{len(dataset.train.x)} training labels of {kinds} kinds look like identifiers.")
+        size = len(dataset.train.x)
+        if 2 * kinds > size:
+            raise InputError(f"{size} training labels of {kinds} kinds look like identifiers.")
+        if size * kinds > _PROBE:
+            raise InputError(f"{size} training labels of {kinds} kinds take more memory than a measurement may.")
         return evaluation.linear_probe(*splits)
 
     return trained.each({"probe_accuracy": probe, "knn5_accuracy": lambda: evaluation.knn(*splits)})
@@ -94,10 +98,24 @@ def pca_reconstruct(train_x: np.ndarray, x: np.ndarray, k: int, *, centred: bool
 
 
 def principal(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k leading eigenvectors `[D, k]` of `x^T x / N`, in float64, and their eigenvalues `[k]`, descending."""
+    """The k leading eigenvectors `[D, k]` of `x^T x / N`, in float64, and their eigenvalues `[k]`, descending.
+
+    Of the smaller of the matrices `[D, D]` and `[N, N]`; of the latter the others of k, beyond its rank, are left out.
+
+    Raises:
+      InputError: both have more than 10,000 rows.
+    """
+    n, d = x.shape
+    if min(n, d) > _PCA:
+        raise InputError(f"PCA of x {x.shape} takes a matrix of {min(n, d)} rows; up to {_PCA} are taken.")
     x = x.astype(np.float64)
-    values, vectors = np.linalg.eigh(x.T @ x / len(x))
-    return vectors[:, ::-1][:, :k], values[::-1][:k]
+    if d <= n:
+        values, vectors = np.linalg.eigh(x.T @ x / n)
+        return vectors[:, ::-1][:, :k], values[::-1][:k]
+    values, vectors = np.linalg.eigh(x @ x.T / n)
+    values, vectors = values[::-1][:k], vectors[:, ::-1][:, :k]
+    kept = values > values[0] * n * np.finfo(np.float64).eps
+    return x.T @ vectors[:, kept] / np.sqrt(n * values[kept]), values[kept]
 
 
 def final_mean(trained: Trained, term: str) -> float:

@@ -177,8 +177,9 @@ def _baselines(config: Config, hashed: Hashed) -> dict[str, Baseline]:
 
     train, test = hashed.dataset.train, hashed.dataset.test
     graph_k = connected_k(train.x, config.graph_k)
+    n, d = train.x.shape
     methods = {
-        "pca": PCA(2, svd_solver="covariance_eigh"),
+        "pca": PCA(2, svd_solver="covariance_eigh" if d <= n else "full"),
         "lda": LinearDiscriminantAnalysis(n_components=2),
         "isomap": Isomap(n_neighbors=graph_k),
         "lle": LocallyLinearEmbedding(n_neighbors=graph_k, random_state=config.seed),

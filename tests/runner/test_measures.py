@@ -10,6 +10,7 @@ from sklearn.decomposition import PCA
 from aejax import runner
 from aejax.algorithm import TrainState
 from aejax.checks import InputError
+from aejax.data import Batch, Dataset
 from aejax.runner import measures, units
 from aejax.runner.inputs import Spec
 from experiments import aae, ae, cae, cae_h, dae, k_sparse, rcae, scae, sparse_ae, vae
@@ -103,3 +104,42 @@ def test_codes_drawn_from_the_prior_pass_and_narrower_ones_do_not():
 def test_flags_of_dense_networks_are_refused_with_convolutions(change):
     with pytest.raises(InputError, match="leave it out with --net conv"):
         ae.EXPERIMENT.build_model(ae.Config(net="conv", **change), Spec((8, 8, 1)))
+
+
+@pytest.mark.parametrize(("n", "d"), [(40, 12), (12, 40), (5, 300)])
+def test_principal_directions_come_from_the_smaller_side(n, d):
+    """NumPy's singular vectors, of wide data too; the matrix that is taken apart has the smaller size."""
+    x = np.random.default_rng(0).normal(size=(n, d)) * np.linspace(3, 1, d)
+    found, values = measures.principal(x, 3)
+    _, scales, rows = np.linalg.svd(x, full_matrices=False)
+    np.testing.assert_allclose(values, scales[:3] ** 2 / n, rtol=1e-10)
+    np.testing.assert_allclose(np.abs((found * rows[:3].T).sum(axis=0)), np.ones(3), rtol=1e-10)
+    np.testing.assert_allclose(found.T @ found, np.eye(3), atol=1e-10)
+
+
+def test_wide_images_take_little_memory_and_what_takes_too_much_is_refused():
+    x = np.random.default_rng(0).normal(size=(6, 200_000)).astype(np.float32)  # D x D would be 320 GB
+    assert measures.pca_sse(x, x, 6, centred=False) < 1e-3
+    assert measures.principal(x, 9)[0].shape == (200_000, 6)
+    with pytest.raises(InputError, match=r"PCA of x \(10001, 10002\) takes a matrix of 10001 rows"):
+        measures.principal(np.broadcast_to(np.float32(0), (10_001, 10_002)), 2)
+
+
+@pytest.mark.parametrize(
+    ("labels", "why"),
+    [
+        (np.arange(60), "60 training labels of 60 kinds look like identifiers"),
+        (np.arange(60) // 2, None),
+        (np.zeros(60, int), "at least two kinds"),
+    ],
+)
+def test_probes_of_labels_that_are_none_are_left_out(labels, why, monkeypatch):
+    x = np.random.default_rng(0).random((60, 4), np.float32)
+    batch = Batch(x, labels.astype(np.int32))
+    monkeypatch.setattr(measures, "codes", lambda trained, split: split.x)
+    trained = runner.Trained(None, None, None, None, Dataset("x", batch, None, batch, None), [], None, None, {})
+    metrics = measures.probes(trained)
+    assert ("probe_accuracy" in metrics) == (why is None)
+    assert why is None or why in trained.notes["probe_accuracy"]
+    monkeypatch.setattr(measures, "_PROBE", 100)
+    assert "probe_accuracy" not in measures.probes(trained)

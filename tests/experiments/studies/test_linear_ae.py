@@ -65,7 +65,7 @@ def test_the_best_map_is_off_by_nothing_and_another_by_its_outputs():
     best = linear_dae(x, "masking", level, latent_dim=3)
     measured = lambda params: experiment.measure(
         runner.Trained(config, ready.model, ready.algorithm, ready.state._replace(params=params), ready.dataset, [],
-                       jax.random.key(0), jax.random.key(1))
+                       jax.random.key(0), jax.random.key(1), {})
     )  # fmt: skip
     found = measured(best)
     assert (found["map_error"], found["denoising_excess"]) == (0, 0)
