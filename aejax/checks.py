@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -67,6 +68,14 @@ def check_probability(**values: Any) -> None:
     for name, value in _known(values):
         if not 0 <= value <= 1:
             raise InputError(f"{name} is {value}; it is a probability and has to be between 0 and 1.")
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with `~` replaced by the home folder; `InputError` where there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(f"{path} begins with ~, and this user has no home folder; give the whole path.") from None
 
 
 def check_count(**values: Any) -> None:

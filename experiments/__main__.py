@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aejax.checks import nearest
+from aejax.runner.console import lasting_output
 
 ROOMS = {"Methods": "experiments", "Studies": "experiments.studies", "Benchmarks": "experiments.benchmarks"}
 
@@ -42,4 +43,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with lasting_output():
+        main(sys.argv[1:])

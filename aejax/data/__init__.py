@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax.checks import InputError
+from aejax.checks import InputError, expanded
 from aejax.data import files, prepared
 from aejax.data.arrays import Arrays, as_float32, check, check_examples
 
@@ -167,10 +167,10 @@ def threshold(batch: Batch) -> Batch:
 
 def _read(name: str) -> Arrays:
     if files.is_file_name(name):
-        return files.read(Path(name).expanduser())
+        return files.read(expanded(name))
     if name == "digits":
         return _digits()
-    if Path(name).expanduser().is_file():
+    if expanded(name).is_file():
         raise InputError(f"{name} is neither .npy nor .npz; save its examples with numpy.save or numpy.savez(x=...).")
     return prepared.read(name)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aejax.checks import InputError, nearest
+from aejax.checks import InputError, expanded, nearest
 from aejax.data.arrays import Arrays, check_memory
 
 _NAME = re.compile(r"(?P<set>\w+)(/(?P<config>[\w.+-]*\w))?")
@@ -51,14 +51,17 @@ def read(name: str) -> Arrays:
 
 def data_dir() -> Path:
     """Where TFDS keeps prepared sets: `$TFDS_DATA_DIR`, or its default."""
-    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    return expanded(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
 def cache_dir() -> Path:
-    """Where decoded arrays are kept: `$AEJAX_CACHE`, or `aejax` in the user's cache folder."""
+    """Where decoded arrays are kept: `$AEJAX_CACHE`, or `aejax` in the user's cache folder, or the one for all."""
     if os.environ.get("AEJAX_CACHE"):
-        return Path(os.environ["AEJAX_CACHE"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "aejax"
+        return expanded(os.environ["AEJAX_CACHE"])
+    try:
+        return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "aejax"
+    except InputError:  # a bare user id, as in containers
+        return Path(tempfile.gettempdir()) / f"aejax-{os.getuid()}"
 
 
 def find(name: str) -> Path | None:

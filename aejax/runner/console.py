@@ -1,7 +1,11 @@
 """What a person sees: the progress of a run and its closing table."""
 
+import contextlib
+import io
+import os
+import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +78,52 @@ class _Progress(Progress):
         yield from super().get_renderables()
         if self.text:
             yield self.text
+
+
+@contextlib.contextmanager
+def lasting_output() -> Iterator[None]:
+    """Nothing that is printed ends a run: what a reader behind a pipe no longer takes is dropped, and characters that
+    an output does not know are written by their numbers."""
+    names = ("stdout", "stderr")
+    before = {name: getattr(sys, name) for name in names}
+    errors = {stream: stream.errors for stream in before.values() if hasattr(stream, "reconfigure")}
+    for name, stream in before.items():
+        if stream in errors:
+            stream.reconfigure(errors="backslashreplace")
+        setattr(sys, name, _Lasting(stream) if stream is not None else io.StringIO())
+    try:
+        yield
+        sys.stdout.flush()
+    finally:
+        for name, stream in before.items():
+            setattr(sys, name, stream)
+        for stream, kind in errors.items():
+            stream.reconfigure(errors=kind)
+
+
+class _Lasting:
+    """A stream whose reader may leave."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, call: Callable[[], Any]) -> None:
+        try:
+            call()
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())  # for good: what is left in buffers goes there at the end too
+            os.close(nowhere)
 
 
 def describe(terms: dict[str, float]) -> str:

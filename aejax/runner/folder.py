@@ -7,7 +7,6 @@ folder with one is finished.
 import dataclasses
 import datetime
 import errno
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from aejax import data
-from aejax.checks import InputError, nearest
+from aejax.checks import InputError, expanded, nearest
 from aejax.runner.config import module_of, to_dict
 
 
@@ -66,6 +65,8 @@ class RunFolder:
         Raises:
           InputError: another one is at it.
         """
+        import fcntl
+
         self.path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
@@ -113,7 +114,7 @@ def open_folder(
       InputError: it holds another run, or one on other data, or an unfinished one without `resume`, or none with it, or
         cannot be written.
     """
-    path = workdir or default_path(name, config)
+    path = expanded(workdir or default_path(name, config))
     folder = RunFolder(path, name, to_dict(config), module_of(type(config)), formerly)
     there = next(p for p in (path, *path.absolute().parents) if os.path.lexists(p))
     if not there.is_dir():

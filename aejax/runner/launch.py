@@ -5,20 +5,22 @@
 
 import contextlib
 import math
+import os
 import shlex
 import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import jax
 from rich.console import Console
 
-from aejax.checks import DivergedError, InputError
+from aejax.checks import DivergedError, InputError, expanded
 from aejax.runner.config import check, module_of
-from aejax.runner.console import Bars, closing_table, list_figures
+from aejax.runner.console import Bars, closing_table, lasting_output, list_figures
 from aejax.runner.experiment import Experiment, Result
 from aejax.runner.folder import FolderWarning, RunFolder, default_path, open_folder, write_json
 from aejax.runner.observer import FolderObserver, Interrupted, interruptible
@@ -112,7 +114,12 @@ def command_line(
       body: `(config, launch, bars) -> report`.
       argv: the flags; those of the process by default.
     """
-    argv, module = sys.argv[1:] if argv is None else argv, module_of(config_type)
+    with lasting_output():
+        _command_line(name, config_type, description, body, sys.argv[1:] if argv is None else argv)
+
+
+def _command_line(name: str, config_type: type[Any], description: str | None, body: Any, argv: Sequence[str]) -> None:
+    module = module_of(config_type)
     config, launch = parse(module, config_type, description, argv)
     use_compilation_cache()
     bars = Bars(Console(soft_wrap=not sys.stdout.isatty()))
@@ -123,11 +130,12 @@ def command_line(
         return shlex.join([python, "-m", module, *(word for word in argv if word != "--resume"), *resume])
 
     def begun() -> bool:
-        path = launch.workdir or default_path(name, config)
+        path = expanded(launch.workdir or default_path(name, config))
         return (path / "config.json").exists()
 
     try:
         with interruptible(), plain_warnings():
+            check_machine()
             if not launch.checkpoint_seconds >= 0:
                 raise InputError(f"--checkpoint-seconds is {launch.checkpoint_seconds}; it has to be 0 or more.")
             with bars:
@@ -159,6 +167,21 @@ def plain_warnings() -> Iterator[None]:
 def _fail(message: str, code: int = 1) -> int:
     print(f"error: {message}", file=sys.stderr)
     return code
+
+
+def check_machine() -> None:
+    """Refuses to begin where a run cannot be kept, or JAX not start."""
+    if find_spec("fcntl") is None:
+        raise InputError("Runs need Linux or macOS, for they lock their folders; on Windows use WSL.")
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        asked = os.environ.get("JAX_PLATFORMS")
+        reason = f": {str(error).partition(chr(10))[0]}" if str(error) else ""
+        raise InputError(
+            f"JAX cannot start{f' with JAX_PLATFORMS={asked}' if asked else ''} on this machine{reason}."
+            " JAX_PLATFORMS=cpu in front of the command leaves out what is not there."
+        ) from None
 
 
 def use_compilation_cache() -> None:

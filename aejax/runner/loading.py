@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from aejax import nets
-from aejax.checks import InputError
+from aejax.checks import InputError, expanded
 from aejax.runner.config import from_dict
 from aejax.runner.experiment import Experiment, build_algorithm
 from aejax.runner.folder import read_json
@@ -29,7 +29,7 @@ def load(
     """
     from aejax.checkpoint import Checkpoints
 
-    folder = Path(folder)
+    folder = expanded(folder)
     saved = read_json(folder / "config.json")
     if saved is None:
         raise InputError(f"{folder} holds no run: config.json is missing or damaged.")

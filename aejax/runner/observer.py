@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any, NamedTuple
@@ -74,7 +75,7 @@ class FolderObserver:
         self.lowest = min((row.get(self.monitor, math.inf) for row in rows), default=math.inf)
         self.bars.add(self.folder.experiment, num_steps, self.step)
         self.bars.say("compiling")
-        if self.step < num_steps:
+        if self.step < num_steps and in_main_thread():
             self._handlers = {signum: signal.signal(signum, self._note) for signum in _SIGNALS}
         return progress
 
@@ -125,7 +126,10 @@ class FolderObserver:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Raises `Interrupted` at a signal; a second one ends the process at once."""
+    """Raises `Interrupted` at a signal; a second one ends the process at once. Signals come to the main thread only."""
+    if not in_main_thread():
+        yield
+        return
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
         for each in _SIGNALS:
@@ -138,6 +142,10 @@ def interruptible() -> Iterator[None]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+def in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def end_process(signum: int) -> None:
