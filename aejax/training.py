@@ -124,9 +124,10 @@ def fit(
 
     Returns:
       The final state, and every metric of every step, `[num_epochs, steps_per_epoch]`. Losses that are not finite
-      are not refused here; look at the metrics. Nor are the data checked, which may be traced.
+      are not refused here; look at the metrics. Data are checked where they are no traced values.
     """
     check_count(num_epochs=num_epochs)
+    algo.check(data)
     steps, found = count_steps(data, batch_size), streams(data, batch_size)
     data_key, step_key = jax.random.split(key)
 

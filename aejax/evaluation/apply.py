@@ -14,7 +14,8 @@ from jax.typing import ArrayLike
 
 from aejax import likelihoods
 from aejax.checks import InputError
-from aejax.data import Batch
+from aejax.data import Batch, check_examples
+from aejax.likelihoods import Likelihood
 from aejax.nets import Autoencoder, inputs
 
 BATCH_SIZE = 256
@@ -49,16 +50,17 @@ def embed(model: Autoencoder, params: Any, data: ArrayLike | Batch, *, batch_siz
       `[N, Z]` float.
 
     Raises:
-      InputError: no examples, or a conditioned model without labels, or with some that it does not know.
+      InputError: no examples, integers or bool, or what is not finite; or a conditioned model without labels, or with
+        some that it does not know. Values beyond the likelihood's range pass here, for noise may bring them.
     """
-    return over_batches(partial(call, model, params, "embed"), *inputs(model, data), batch_size=batch_size)
+    return over_batches(partial(call, model, params, "embed"), *examples(model, data), batch_size=batch_size)
 
 
 def reconstruct(
     model: Autoencoder, params: Any, data: ArrayLike | Batch, *, batch_size: int = BATCH_SIZE
 ) -> np.ndarray:
     """x_hat of all examples in data space, `[N, ...] -> [N, ...]`; arguments as in `embed`."""
-    return over_batches(partial(call, model, params, "reconstruct"), *inputs(model, data), batch_size=batch_size)
+    return over_batches(partial(call, model, params, "reconstruct"), *examples(model, data), batch_size=batch_size)
 
 
 def reconstruction_sse(
@@ -75,8 +77,21 @@ def reconstruction_sse(
 
     Reference: Hinton & Salakhutdinov (2006), figure 2, where PCA with 30 components has 13.87 on MNIST.
     """
-    each = over_batches(partial(_sse, params, model=model), *inputs(model, data), batch_size=batch_size)
+    arrays = examples(model, data, likelihood=model.likelihood)
+    each = over_batches(partial(_sse, params, model=model), *arrays, batch_size=batch_size)
     return float(each.mean(dtype=np.float64))
+
+
+def examples(model: Autoencoder, data: Any, *, likelihood: str | Likelihood = "gaussian") -> tuple[Any, ...]:
+    """`nets.inputs`, after the examples were found to be such as the model is trained on.
+
+    Raises:
+      InputError: x is not of floats, not finite, outside the range of the likelihood, or empty.
+    """
+    x = getattr(data, "x", data)
+    num_rows(np.asarray(x))
+    check_examples(x, likelihood)
+    return inputs(model, data)
 
 
 def over_batches(function: Callable[..., jax.Array], *arrays: ArrayLike, batch_size: int = BATCH_SIZE) -> np.ndarray:

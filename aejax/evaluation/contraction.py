@@ -12,8 +12,8 @@ from jax.typing import ArrayLike
 from aejax import jacobian
 from aejax.checks import InputError, check_positive
 from aejax.data import Batch
-from aejax.evaluation.apply import call, embed, over_batches
-from aejax.nets import Autoencoder, inputs
+from aejax.evaluation.apply import call, embed, examples, over_batches
+from aejax.nets import Autoencoder
 
 
 def spectra(model: Autoencoder, params: Any, data: ArrayLike | Batch, *, batch_size: int = 20) -> np.ndarray:
@@ -30,7 +30,7 @@ def spectra(model: Autoencoder, params: Any, data: ArrayLike | Batch, *, batch_s
 
     Reference: Rifai et al. (2011), section 5.3, where their mean over examples is the picture of the local dimension.
     """
-    return over_batches(partial(_singular_values, params, model=model), *inputs(model, data), batch_size=batch_size)
+    return over_batches(partial(_singular_values, params, model=model), *examples(model, data), batch_size=batch_size)
 
 
 def effective_rank(s: ArrayLike) -> np.ndarray:
@@ -86,7 +86,7 @@ def contraction_curve(
     for i, radius in enumerate(radii):
         check_positive(**{f"radii[{i}]": radius})
     z = np.repeat(embed(model, params, data), num_directions, axis=0)
-    repeated, *condition = (np.repeat(np.asarray(a), num_directions, axis=0) for a in inputs(model, data))
+    repeated, *condition = (np.repeat(np.asarray(a), num_directions, axis=0) for a in examples(model, data))
     u = np.asarray(jax.random.normal(key, repeated.shape)).reshape(len(repeated), -1)
     u = (u / np.linalg.norm(u, axis=1, keepdims=True)).reshape(repeated.shape)
     embedded = partial(over_batches, partial(call, model, params, "embed"))
@@ -108,7 +108,7 @@ def pair_contraction(model: Autoencoder, params: Any, data: ArrayLike | Batch) -
     """
     from scipy.spatial.distance import pdist
 
-    x = np.asarray(inputs(model, data)[0])
+    x = np.asarray(examples(model, data)[0])
     before = pdist(x.reshape(len(x), -1).astype(np.float64))
     after = pdist(embed(model, params, data).astype(np.float64))
     before, after = before[before > 0], after[before > 0]

@@ -12,8 +12,8 @@ from jax.typing import ArrayLike
 from aejax import likelihoods
 from aejax.checks import InputError
 from aejax.data import Batch
-from aejax.evaluation.apply import call, num_rows, pad
-from aejax.nets import Autoencoder, inputs
+from aejax.evaluation.apply import call, examples, num_rows, pad
+from aejax.nets import Autoencoder
 from aejax.posteriors import Posterior
 
 
@@ -56,12 +56,12 @@ def nll(
       `NLL(nll_nats, std_error, ess, curve)`.
 
     Raises:
-      InputError: no examples, fewer than one sample, labels missing or unknown, an encoder without a posterior that has
-        a density, or a model without a prior.
+      InputError: no examples, or such as cannot be trained on; fewer than one sample, labels missing or unknown, an
+        encoder without a posterior that has a density, or a model without a prior.
 
     Reference: Burda, Grosse & Salakhutdinov (2016), equation 8; they report k = 5000.
     """
-    arrays = tuple(map(np.asarray, inputs(model, data)))
+    arrays = tuple(map(np.asarray, examples(model, data, likelihood=model.likelihood)))
     count = num_rows(*arrays)
     if num_samples < 1 or max_rows < 1:
         raise InputError(f"num_samples={num_samples} and max_rows={max_rows}; both have to be at least 1.")

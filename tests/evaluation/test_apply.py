@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from conditioned import ConditionedVAE, WithClass, linear_model
 
+from aejax import evaluation
 from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.evaluation import call, embed, over_batches, reconstruct, reconstruction_sse
 from aejax.methods.ae import AE
+from aejax.methods.vae import VAE
 from aejax.nets import check_labels, init_params
 
 
@@ -98,3 +100,39 @@ def test_labels_that_are_missing_or_unknown_are_refused_and_the_advice_ends_well
     check_labels(ConditionedVAE(WithClass(4), WithClass(6), 2, num_classes=10), batch.y + 7)
     check_labels(AE.dense(6, 2), batch.y - 1)  # not conditioned on classes
     jax.jit(lambda y: check_labels(model, y))(batch.y + 7)  # traced: no value yet
+
+
+GREY = np.random.default_rng(0).integers(0, 256, (6, 8)).astype(np.uint8)
+BAD = {
+    "bytes": (GREY, "dtype uint8|from 0 to 2"),
+    "integers": (GREY.astype(np.int64) % 2, "dtype int64; floats are needed"),
+    "bool": (GREY > 9, "dtype bool; floats are needed"),
+    "NaN": (np.where(GREY[2, 3] == GREY, np.nan, 0.5), "NaN or infinity"),
+    "a vector": (GREY[0] / 255, r"shape \(8,\)"),
+}
+ASKED = {
+    "embed": lambda model, params, x: evaluation.embed(model, params, x),
+    "reconstruct": lambda model, params, x: evaluation.reconstruct(model, params, x),
+    "sse": lambda model, params, x: evaluation.reconstruction_sse(model, params, x),
+    "nll": lambda model, params, x: evaluation.nll(model, params, x, jax.random.key(0), num_samples=2),
+    "spectra": lambda model, params, x: evaluation.spectra(model, params, x),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+@pytest.mark.parametrize("asked", ASKED)
+def test_what_cannot_be_trained_on_is_not_measured_either(asked, what):
+    """A network takes bytes for numbers up to 255, and returns some code for them."""
+    x, says = BAD[what]
+    model = VAE.dense(8, 2, hidden_dims=(4,))
+    params = init_params(model, jax.random.key(0), np.zeros((1, 8), np.float32))
+    with pytest.raises(InputError, match=says):
+        ASKED[asked](model, params, x)
+
+
+def test_noise_beyond_the_range_may_be_encoded_but_is_no_data_to_measure():
+    model, noisy = VAE.dense(8, 2, hidden_dims=(4,)), np.full((3, 8), 1.5, np.float32)
+    params = init_params(model, jax.random.key(0), noisy * 0)
+    assert evaluation.reconstruct(model, params, noisy).shape == (3, 8)
+    with pytest.raises(InputError, match=r"from 1.5 to 1.5; the bernoulli likelihood needs \[0, 1\]"):
+        evaluation.reconstruction_sse(model, params, noisy)

@@ -187,7 +187,7 @@ def test_refuses_what_cannot_be_estimated():
         nll(model, params, x[:0], jax.random.key(0))
     with pytest.raises(InputError, match="num_samples=0"):
         nll(model, params, x, jax.random.key(0), num_samples=0)
-    ae = AE(encoder=nn.Dense(2 * Z), decoder=nn.Dense(D), latent_dim=2 * Z)
+    ae = AE(encoder=nn.Dense(2 * Z), decoder=nn.Dense(D), latent_dim=2 * Z, likelihood="gaussian")
     with pytest.raises(InputError, match=r"AE\.encode returns one array, which has no density"):
         nll(ae, params, x, jax.random.key(0))
     with pytest.raises(InputError, match="This VAE has no prior"):
