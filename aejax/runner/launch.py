@@ -19,6 +19,7 @@ import jax
 from rich.console import Console
 
 from aejax.checks import DivergedError, InputError, expanded
+from aejax.runner import tensorboard
 from aejax.runner.config import check, module_of
 from aejax.runner.console import Bars, closing_table, lasting_output, list_figures
 from aejax.runner.experiment import Experiment, Result
@@ -54,17 +55,20 @@ def execute(
         if result.stopped:
             assert observer.caught is not None
             raise Interrupted(observer.caught)
-        return folder, finish(folder, experiment, result)
+        return folder, finish(folder, experiment, result, observer.log_pictures)
 
 
-def finish(folder: RunFolder, experiment: Experiment, result: Result) -> dict[str, Any]:
-    """Draws the figures and writes the summary, last: a folder with a summary is finished."""
+def finish(
+    folder: RunFolder, experiment: Experiment, result: Result, log_pictures: Callable[[], None]
+) -> dict[str, Any]:
+    """Draws the figures, logs them, and writes the summary, last: a folder with a summary is finished."""
     from aejax import plots
 
     trained = result.trained
     folder.figures.mkdir(exist_ok=True)
     figures = trained.each({"figures": lambda: experiment.draw(trained)}).get("figures", {})
     trained.each({n: partial(plots.save, figure, folder.figures / f"{n}.png") for n, figure in figures.items()})
+    trained.each({"pictures in the event file": log_pictures})
     summary = {
         "experiment": experiment.name,
         "dataset": result.config.dataset,
@@ -138,6 +142,7 @@ def _command_line(name: str, config_type: type[Any], description: str | None, bo
             check_machine()
             if not launch.checkpoint_seconds >= 0:
                 raise InputError(f"--checkpoint-seconds is {launch.checkpoint_seconds}; it has to be 0 or more.")
+            tensorboard.check(launch)
             with bars:
                 report = body(config, launch, bars)
             report()

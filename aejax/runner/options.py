@@ -22,12 +22,16 @@ class Launch:
     """How; jit gives the numbers of one device."""
     checkpoint_seconds: float = 15.0
     """Save at most this often; the end and an interruption are always saved."""
+    tensorboard: bool = False
+    """Write event files for TensorBoard too, into the folder tensorboard of the run folder."""
 
 
 def refuse_devices(launch: Launch) -> None:
-    """For what is trained by `aejax.sweep`."""
+    """For what is trained by `aejax.sweep`, which has no runs in folders either."""
     if launch.devices != 1 or launch.parallel != "jit":
         raise InputError("Sweeps run on one device; leave --devices and --parallel out.")
+    if launch.tensorboard:
+        raise InputError("Sweeps write no event files; leave --tensorboard out.")
 
 
 def parse(module: str, config_type: type[Any], description: str | None, argv: Sequence[str]) -> tuple[Any, Launch]:
