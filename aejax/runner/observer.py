@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 
 from aejax import training
 from aejax.checkpoint import Checkpoints
+from aejax.checks import InputError
 from aejax.runner.console import Bars
 from aejax.runner.folder import RunFolder
 from aejax.runner.options import Launch
+from aejax.runner.origin import Origin, check_model
 from aejax.runner.running import Progress, Ready
 from aejax.runner.tensorboard import EventFile
 
@@ -47,8 +49,8 @@ class FolderObserver:
     seldom checkpoints are.
     """
 
-    def __init__(self, folder: RunFolder, launch: Launch, bars: Bars):
-        self.folder, self.launch, self.bars = folder, launch, bars
+    def __init__(self, folder: RunFolder, launch: Launch, bars: Bars, origin: Origin | None = None):
+        self.folder, self.launch, self.bars, self.origin = folder, launch, bars, origin
         self.checkpoints = Checkpoints(folder.checkpoints, every_seconds=launch.checkpoint_seconds)
         self.caught: int | None = None
         self.monitor = ""
@@ -70,9 +72,16 @@ class FolderObserver:
 
     def begin(self, ready: Ready) -> Progress | None:
         num_steps, self.monitor = ready.num_steps, f"val/{ready.monitor}"
+        if self.origin is not None and self.origin.model is not None:
+            check_model(self.origin, ready)
         self.folder.claim()
         restored = self.checkpoints.restore(ready.state) if self.launch.resume else None
         progress = None if restored is None else Progress(*restored)
+        if progress is None and self.origin is not None and self.origin.model is None:
+            raise InputError(
+                f"{self.folder.path} has no intact checkpoint, and {self.origin.folder} no longer has the parameters"
+                " that it began with. Give another --workdir."
+            )
         rows = [] if progress is None else progress.extra["rows"]
         self.folder.start(data_shape=ready.spec.shape, num_classes=ready.spec.num_classes)
         self.folder.write_rows(rows)
