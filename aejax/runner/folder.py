@@ -14,6 +14,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,12 +84,17 @@ class RunFolder:
 
         self.path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:  # some network file systems have no locks; there it goes without
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                os.close(descriptor)
-                raise InputError(f"Another process is training in {self.path}. Wait for it, or stop it.") from None
+        for is_last in (False, True):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                    break  # some network file systems have no locks; there it goes without
+                if is_last:
+                    os.close(descriptor)
+                    raise InputError(f"Another process is training in {self.path}. Wait for it, or stop it.") from None
+                time.sleep(0.1)  # `aejax.runner.table` takes the lock for a moment, to see whether it is free
         self._lock = descriptor
 
     def release(self) -> None:

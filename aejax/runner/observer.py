@@ -83,7 +83,7 @@ class FolderObserver:
                 " that it began with. Give another --workdir."
             )
         rows = [] if progress is None else progress.extra["rows"]
-        self.folder.start(data_shape=ready.spec.shape, num_classes=ready.spec.num_classes)
+        self.folder.start(data_shape=ready.spec.shape, num_classes=ready.spec.num_classes, num_steps=num_steps)
         self.folder.write_rows(rows)
         if self.launch.tensorboard:
             self._events = EventFile(self.folder.path / "tensorboard", rows)
