@@ -3,7 +3,6 @@
 import argparse
 import csv
 import io
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from rich.console import Console
 
 from aejax.checks import InputError, nearest
 from aejax.runner import table
+from aejax.runner.console import lasting_output
 from aejax.runner.folder import write_text
 
 _EXPLAINED = """\
@@ -26,21 +26,21 @@ Run folders, looked at from outside.
 
 
 def main(argv: Sequence[str]) -> None:
-    """The command line; 0 done, 1 an I/O error, 2 something in the input, 130 interrupted, 141 nobody reads it."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # for terminals that cannot show every letter
+    """The command line; 0 done, 1 an I/O error, 2 something in the input, 130 interrupted."""
+    with lasting_output():
+        _main(argv)
+
+
+def _main(argv: Sequence[str]) -> None:
     try:
         if not argv or argv[0] in ("-h", "--help"):
-            print(_EXPLAINED, end="", flush=True)
+            print(_EXPLAINED, end="")
         elif argv[0] == "table":
             show(_parser().parse_args(argv[1:]))
         else:
             raise InputError(f"There is no command {argv[0]!r}. {nearest(argv[0], ['table'], what='commands')}")
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at the exit
-        raise SystemExit(141) from None
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -78,14 +78,14 @@ def show(options: argparse.Namespace) -> None:
     for line in found.skipped:
         print(line, file=sys.stderr)
     if options.csv == "-":
-        print(_csv(runs, columns), end="", flush=True)
+        print(_csv(runs, columns), end="")
     else:
         console = Console()
         if not console.is_terminal:
             console = Console(width=1_000_000)
         with console.capture() as printed:
             console.print(table.render(runs, columns, console))
-        print("\n".join(line.rstrip() for line in printed.get().splitlines()), flush=True)
+        print("\n".join(line.rstrip() for line in printed.get().splitlines()))
         if options.csv is not None:
             write_text(Path(options.csv), _csv(runs, columns))
     if options.curves is not None:
