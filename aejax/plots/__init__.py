@@ -9,7 +9,7 @@ from aejax.plots.embeddings import Embedding, embeddings
 from aejax.plots.fields import level_errors, vector_fields
 from aejax.plots.geometry import Connection, Magnification, magnification_map, paths
 from aejax.plots.grids import filter_panels, filters, image_rows, images, reconstructions, samples, styles
-from aejax.plots.history import curves
+from aejax.plots.history import curves, histories
 from aejax.plots.latent import latent_scatter, manifold_grid, walk
 from aejax.plots.lines import ContractionCurve, contraction_curves, spectra
 from aejax.plots.panels import Curve, Lines, line_panels
@@ -30,6 +30,7 @@ __all__ = [
     "embeddings",
     "filter_panels",
     "filters",
+    "histories",
     "image_rows",
     "images",
     "latent_scatter",

@@ -8,6 +8,8 @@ import numpy as np
 from aejax.checks import InputError
 from aejax.plots import canvas
 from aejax.plots.canvas import FAINT, MARGIN, SOFT
+from aejax.plots.latent import class_colors
+from aejax.plots.lines import style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,6 +62,40 @@ def curves(history: Sequence[Mapping[str, float]]) -> "Figure":
     for i, (label, color) in enumerate((("training", _TRAIN), ("validation", _VALIDATION))):
         if i == 0 or any(name.startswith("val/") for row in history for name in row):
             canvas.write(figure, MARGIN + 80 + 170 * i, MARGIN + 12, f"\N{BLACK CIRCLE} {label}", color=color)
+    return figure
+
+
+def histories(runs: Mapping[str, Sequence[Mapping[str, float]]], term: str) -> "Figure":
+    """One metric of several runs against their epochs, with a legend beside the panel.
+
+    It is logarithmic where the values are positive and span more than a factor of ten.
+
+    Args:
+      runs: by their names in the legend, rows as in `curves`; of rows without the term nothing is drawn.
+      term: such as `val/recon/loss`.
+
+    Raises:
+      InputError: no run has the term.
+    """
+    points = {name: [(row["epoch"], row[term]) for row in rows if term in row] for name, rows in runs.items()}
+    points = {name: drawn for name, drawn in points.items() if drawn}
+    if not points:
+        raise InputError(f"None of {len(runs)} runs has {term!r}.")
+    letters = max(map(len, points))
+    width, height = 640, max(380, 30 * len(points))
+    figure = canvas.blank(80 + width + 60 + 11 * letters + 2 * MARGIN, 48 + height + 60 + 2 * MARGIN)
+    canvas.title(figure, term)
+    ax = canvas.place(figure, MARGIN + 80, MARGIN + 48, width, height)
+    style(ax, "epoch", unit(term))
+    values = [value for drawn in points.values() for _, value in drawn]
+    if np.nanmin(values) > 0 and np.nanmax(values) > 10 * np.nanmin(values):
+        ax.set_yscale("log")
+    colors = class_colors(np.arange(len(points)))
+    for i, (name, drawn) in enumerate(points.items()):
+        x, y = zip(*drawn, strict=True)
+        ax.plot(x, y, color=colors[i], linewidth=1.4, label=name,
+                marker="o" if len(drawn) == 1 else None, markersize=4)  # fmt: skip
+    ax.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
     return figure
 
 

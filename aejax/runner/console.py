@@ -10,40 +10,47 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column, Table
 from rich.text import Text
 
 from aejax.runner import units
 
-_LINE_SECONDS = 5.0  # between lines, where there is no terminal; more in long runs
+_LINE_SECONDS = 5.0  # between lines, where nothing can be drawn again; more in long runs
+_FOR_BARS, _FOR_COUNTS = 60, 40  # columns of a terminal that they need
 
 
 class Bars:
-    """Progress bars with the latest terms under them; a line now and then where there is no terminal."""
+    """Progress bars with the latest terms under them.
+
+    A line now and then where there is no terminal, as in a log or a notebook, or one that draws nothing again.
+    """
 
     def __init__(self, console: Console):
         self.console = console
-        self.progress = _Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("steps"),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            console=console,
-        )
+        self.is_live = console.is_terminal and not console.is_dumb_terminal
+        self.progress = _Progress(console=console)
         self.title = ""  # of the run, where it is one of several
         self._start = self._last_line = time.monotonic()
 
     def __enter__(self) -> "Bars":
-        if self.console.is_terminal:
+        if self.is_live:
             self.progress.start()
         self.say("preparing")
         return self
 
     def __exit__(self, *_: Any) -> None:
         self.say("")
-        if self.console.is_terminal:
+        if self.is_live:
             self.progress.stop()
 
     def add(self, name: str, num_steps: int, step: int = 0) -> None:
@@ -66,13 +73,18 @@ class Bars:
         self.progress.text = Text(text, style="dim")
         now = time.monotonic()
         pause = max(_LINE_SECONDS, (now - self._start) / 20)
-        if text and not self.console.is_terminal and now - self._last_line >= pause:
+        if text and not self.is_live and now - self._last_line >= pause:
             self._last_line = now
             print(line, file=self.console.file, flush=True)
 
 
 class _Progress(Progress):
     text = Text()
+
+    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+        if tasks:
+            self.columns = _columns(self.console.width)  # which may have changed
+        return super().make_tasks_table(tasks)
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield from super().get_renderables()
@@ -126,6 +138,17 @@ class _Lasting:
             os.close(nowhere)
 
 
+def _columns(width: int) -> tuple[ProgressColumn, ...]:
+    """What fits beside each other, numbers in full."""
+    whole = Column(no_wrap=True)
+    name = TextColumn("[bold]{task.description}", table_column=Column(overflow="fold", no_wrap=width >= _FOR_BARS))
+    time_left = TimeRemainingColumn(elapsed_when_finished=True, table_column=whole)
+    if width < _FOR_COUNTS:
+        return name, TaskProgressColumn(), time_left
+    counts = (MofNCompleteColumn(table_column=whole), TextColumn("steps"), time_left)
+    return (name, BarColumn(), *counts) if width >= _FOR_BARS else (name, *counts)
+
+
 def describe(terms: dict[str, float]) -> str:
     """The terms of each player behind its name, its loss first: `elbo: loss 24.2, kl_nats 1.9; val/elbo: loss 25`."""
     players: dict[str, list[str]] = {}
@@ -140,9 +163,9 @@ def closing_table(summary: dict[str, Any], own: Mapping[str, units.Unit]) -> Tab
     seconds, rate = summary["wall_seconds"], summary["steps_per_second"]
     title = f"{summary['experiment']} on {summary['dataset']}, seed {summary['seed']}"
     table = Table(title=title, caption=f"{seconds:.1f} s" + (f", {rate:.0f} steps/s" if rate else ""))
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    table.add_column("unit")
+    table.add_column("metric", overflow="fold")
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("unit", overflow="fold")
     for name, value in summary["metrics"].items():
         known = units.find(name, own)
         table.add_row(name, f"{value:.5g}", "" if known is None else known.shown)

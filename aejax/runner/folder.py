@@ -14,6 +14,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,19 @@ class FolderWarning(UserWarning):
     """What could not be checked of a folder."""
 
 
+class AnotherRun(InputError):
+    """A folder holds a run with another configuration.
+
+    Attributes:
+      path: of the folder.
+      differs: by name, what is in the folder and what was asked for.
+    """
+
+    def __init__(self, message: str, path: Path, differs: dict[str, tuple[Any, Any]]):
+        super().__init__(message)
+        self.path, self.differs = path, differs
+
+
 @dataclasses.dataclass
 class RunFolder:
     """A folder that belongs to one configuration of one experiment; looked at until `start` makes it."""
@@ -38,6 +52,7 @@ class RunFolder:
     module: str = ""  # that has the experiment
     formerly: tuple[str, ...] = ()  # other names of the experiment, in older folders
     digest: str | None = None  # of the data set, as in `aejax.data.digest`
+    origin: dict[str, Any] | None = None  # the run with whose parameters it begins, as in `aejax.runner.origin`
     _lock: int | None = None
 
     @property
@@ -69,12 +84,17 @@ class RunFolder:
 
         self.path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:  # some network file systems have no locks; there it goes without
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                os.close(descriptor)
-                raise InputError(f"Another process is training in {self.path}. Wait for it, or stop it.") from None
+        for is_last in (False, True):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                    break  # some network file systems have no locks; there it goes without
+                if is_last:
+                    os.close(descriptor)
+                    raise InputError(f"Another process is training in {self.path}. Wait for it, or stop it.") from None
+                time.sleep(0.1)  # `aejax.runner.table` takes the lock for a moment, to see whether it is free
         self._lock = descriptor
 
     def release(self) -> None:
@@ -88,12 +108,14 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "summary.json").unlink(missing_ok=True)  # that of a shorter run
         write_json(self.path / "config.json", {**self._own(), **known})
-        write_json(self.path / "environment.json", environment())
+        begun = {} if self.origin is None else {"from": os.path.abspath(expanded(self.origin["folder"]))}
+        write_json(self.path / "environment.json", {**environment(), **begun})
 
     def _own(self) -> dict[str, Any]:
-        return {
+        own = {
             "experiment": self.experiment, "module": self.module, "config": self.config, "data_digest": self.digest
         }  # fmt: skip
+        return own if self.origin is None else {**own, "from": self.origin}
 
     def write_rows(self, rows: Sequence[dict[str, float]]) -> None:
         """Makes these the rows of metrics.jsonl, whatever it holds."""
@@ -106,7 +128,13 @@ class RunFolder:
 
 
 def open_folder(
-    name: str, config: Any, workdir: Path | None, *, resume: bool, formerly: tuple[str, ...] = ()
+    name: str,
+    config: Any,
+    workdir: Path | None,
+    *,
+    resume: bool,
+    formerly: tuple[str, ...] = (),
+    origin: dict[str, Any] | None = None,
 ) -> RunFolder:
     """The folder of a run. Writes nothing.
 
@@ -114,8 +142,8 @@ def open_folder(
       InputError: it holds another run, or one on other data, or an unfinished one without `resume`, or none with it, or
         cannot be written.
     """
-    path = expanded(workdir or default_path(name, config))
-    folder = RunFolder(path, name, to_dict(config), module_of(type(config)), formerly)
+    path = expanded(workdir or default_path(name, config, None if origin is None else origin["folder"]))
+    folder = RunFolder(path, name, to_dict(config), module_of(type(config)), formerly, origin=origin)
     there = next(p for p in (path, *path.absolute().parents) if os.path.lexists(p))
     if not there.is_dir():
         raise InputError(f"--workdir {path}: {there} is not a folder.")
@@ -136,9 +164,9 @@ def open_folder(
     return folder
 
 
-def default_path(name: str, config: Any) -> Path:
-    """runs/NAME-DATASET-HASH8, the hash being of the configuration."""
-    text = json.dumps([name, to_dict(config)], sort_keys=True)
+def default_path(name: str, config: Any, origin: str | Path | None = None) -> Path:
+    """runs/NAME-DATASET-HASH8, the hash being of the configuration, and of the folder with whose run it begins."""
+    text = json.dumps([name, to_dict(config), *([] if origin is None else [str(origin)])], sort_keys=True)
     dataset = Path(getattr(config, "dataset", "")).stem
     return Path("runs") / "-".join(filter(None, (name, dataset, hashlib.sha256(text.encode()).hexdigest()[:8])))
 
@@ -157,8 +185,20 @@ def _check_same(folder: RunFolder, resume: bool) -> dict[str, Any]:
     if differs and not grows:
         what = ", ".join(f"{name} {config.get(name)} there and {wanted.get(name)} here" for name in differs)
         grow = " It may grow with --resume." if differs == ["num_epochs"] else ""
-        raise InputError(f"{path} holds another run: {what}.{grow} Give another --workdir.")
+        values = {name: (config.get(name), wanted.get(name)) for name in differs}
+        raise AnotherRun(f"{path} holds another run: {what}.{grow} Give another --workdir.", path, values)
+    _check_origin(path, saved.get("from"), folder.origin)
     return saved
+
+
+def _check_origin(path: Path, there: dict[str, Any] | None, here: dict[str, Any] | None) -> None:
+    if (there and there["digest"]) == (here and here["digest"]):
+        return
+    began = "fresh parameters" if there is None else f"the parameters of step {there['step']} of {there['folder']}"
+    wanted = "fresh ones" if here is None else f"those of step {here['step']} of {here['folder']}"
+    message = f"{path} holds a run that began with {began}, not with {wanted}."
+    do = "Leave --from out" if there is None else f"Add --from {there['folder']}" if here is None else ""
+    raise InputError(f"{message} {do + ', or give' if do else 'Give'} another --workdir.")
 
 
 def _check_data(folder: RunFolder, saved: dict[str, Any] | None, dataset: str | None, resume: bool) -> str | None:

@@ -19,10 +19,11 @@ import jax
 from rich.console import Console
 
 from aejax.checks import DivergedError, InputError, expanded
+from aejax.runner import origin, tensorboard
 from aejax.runner.config import check, module_of
 from aejax.runner.console import Bars, closing_table, lasting_output, list_figures
 from aejax.runner.experiment import Experiment, Result
-from aejax.runner.folder import FolderWarning, RunFolder, default_path, open_folder, write_json
+from aejax.runner.folder import AnotherRun, FolderWarning, RunFolder, default_path, open_folder, write_json
 from aejax.runner.observer import FolderObserver, Interrupted, interruptible
 from aejax.runner.options import Launch, parse
 from aejax.runner.running import run
@@ -37,12 +38,21 @@ def execute(
       Interrupted: by a signal, after saving.
     """
     check(config)
-    folder = open_folder(experiment.name, config, launch.workdir, resume=launch.resume, formerly=experiment.formerly)
+    begun = origin.find(experiment, config, launch)
+    folder = open_folder(
+        experiment.name,
+        config,
+        launch.workdir,
+        resume=launch.resume,
+        formerly=experiment.formerly,
+        origin=begun and begun.record(),
+    )
     if folder.is_finished:
         if not quiet:
             bars.console.print(f"{folder.path} is finished already.", highlight=False, markup=False, soft_wrap=True)
         return folder, folder.summary
-    with FolderObserver(folder, launch, bars) as observer:
+    params = params if begun is None else begun.params
+    with FolderObserver(folder, launch, bars, begun) as observer:
         try:
             how: dict[str, Any] = {"devices": launch.devices, "parallel": launch.parallel}
             result = run(experiment, config, observer=observer, params=params, **how)
@@ -54,17 +64,20 @@ def execute(
         if result.stopped:
             assert observer.caught is not None
             raise Interrupted(observer.caught)
-        return folder, finish(folder, experiment, result)
+        return folder, finish(folder, experiment, result, observer.log_pictures)
 
 
-def finish(folder: RunFolder, experiment: Experiment, result: Result) -> dict[str, Any]:
-    """Draws the figures and writes the summary, last: a folder with a summary is finished."""
+def finish(
+    folder: RunFolder, experiment: Experiment, result: Result, log_pictures: Callable[[], None]
+) -> dict[str, Any]:
+    """Draws the figures, logs them, and writes the summary, last: a folder with a summary is finished."""
     from aejax import plots
 
     trained = result.trained
     folder.figures.mkdir(exist_ok=True)
     figures = trained.each({"figures": lambda: experiment.draw(trained)}).get("figures", {})
     trained.each({n: partial(plots.save, figure, folder.figures / f"{n}.png") for n, figure in figures.items()})
+    trained.each({"pictures in the event file": log_pictures})
     summary = {
         "experiment": experiment.name,
         "dataset": result.config.dataset,
@@ -124,13 +137,15 @@ def _command_line(name: str, config_type: type[Any], description: str | None, bo
     use_compilation_cache()
     bars = Bars(Console(soft_wrap=not sys.stdout.isatty()))
 
-    def again() -> str:
+    def command(words: Sequence[str]) -> str:
         python = "python" if shutil.which("python") == sys.executable else sys.executable
-        resume = ["--resume"] if begun() else []
-        return shlex.join([python, "-m", module, *(word for word in argv if word != "--resume"), *resume])
+        return shlex.join([python, "-m", module, *words])
+
+    def again() -> str:
+        return command([*(word for word in argv if word != "--resume"), *(["--resume"] if begun() else [])])
 
     def begun() -> bool:
-        path = expanded(launch.workdir or default_path(name, config))
+        path = expanded(launch.workdir or default_path(name, config, launch.origin))
         return (path / "config.json").exists()
 
     try:
@@ -138,6 +153,7 @@ def _command_line(name: str, config_type: type[Any], description: str | None, bo
             check_machine()
             if not launch.checkpoint_seconds >= 0:
                 raise InputError(f"--checkpoint-seconds is {launch.checkpoint_seconds}; it has to be 0 or more.")
+            tensorboard.check(launch)
             with bars:
                 report = body(config, launch, bars)
             report()
@@ -145,6 +161,8 @@ def _command_line(name: str, config_type: type[Any], description: str | None, bo
         saved = "; what was trained is saved" if begun() else ""
         print(f"Stopped{saved}. To go on:\n  {again()}", file=sys.stderr)
         raise SystemExit(128 + stop.signum) from None
+    except AnotherRun as error:
+        raise SystemExit(_fail(f"{error}{origin.instead(argv, error, command)}", code=2)) from None
     except InputError as error:
         raise SystemExit(_fail(str(error), code=2)) from None
     except DivergedError as error:

@@ -12,10 +12,13 @@ from typing import Any, NamedTuple
 
 from aejax import training
 from aejax.checkpoint import Checkpoints
+from aejax.checks import InputError
 from aejax.runner.console import Bars
 from aejax.runner.folder import RunFolder
 from aejax.runner.options import Launch
+from aejax.runner.origin import Origin, check_model
 from aejax.runner.running import Progress, Ready
+from aejax.runner.tensorboard import EventFile
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -39,19 +42,22 @@ class _Save(NamedTuple):
 class FolderObserver:
     """Shows progress, appends rows to metrics.jsonl, saves checkpoints, and stops the run on a signal.
 
+    With `--tensorboard` it writes an event file too.
+
     While it trains a signal is noted and read between chunks; a second one ends the process at once. Of the states
     since the last checkpoint it keeps the one of the lowest validation loss too, so that the best is saved, however
     seldom checkpoints are.
     """
 
-    def __init__(self, folder: RunFolder, launch: Launch, bars: Bars):
-        self.folder, self.resume, self.bars = folder, launch.resume, bars
+    def __init__(self, folder: RunFolder, launch: Launch, bars: Bars, origin: Origin | None = None):
+        self.folder, self.launch, self.bars, self.origin = folder, launch, bars, origin
         self.checkpoints = Checkpoints(folder.checkpoints, every_seconds=launch.checkpoint_seconds)
         self.caught: int | None = None
         self.monitor = ""
         self.step, self.num_steps, self.lowest = 0, 0, math.inf
         self._best: _Save | None = None
         self._latest: _Save | None = None
+        self._events: EventFile | None = None
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "FolderObserver":
@@ -60,16 +66,27 @@ class FolderObserver:
     def __exit__(self, *_: Any) -> None:
         self._let_signals_through()
         self.checkpoints.close()
+        if self._events is not None:
+            self._events.close()
         self.folder.release()
 
     def begin(self, ready: Ready) -> Progress | None:
         num_steps, self.monitor = ready.num_steps, f"val/{ready.monitor}"
+        if self.origin is not None and self.origin.model is not None:
+            check_model(self.origin, ready)
         self.folder.claim()
-        restored = self.checkpoints.restore(ready.state) if self.resume else None
+        restored = self.checkpoints.restore(ready.state) if self.launch.resume else None
         progress = None if restored is None else Progress(*restored)
+        if progress is None and self.origin is not None and self.origin.model is None:
+            raise InputError(
+                f"{self.folder.path} has no intact checkpoint, and {self.origin.folder} no longer has the parameters"
+                " that it began with. Give another --workdir."
+            )
         rows = [] if progress is None else progress.extra["rows"]
-        self.folder.start(data_shape=ready.spec.shape, num_classes=ready.spec.num_classes)
+        self.folder.start(data_shape=ready.spec.shape, num_classes=ready.spec.num_classes, num_steps=num_steps)
         self.folder.write_rows(rows)
+        if self.launch.tensorboard:
+            self._events = EventFile(self.folder.path / "tensorboard", rows)
         self.num_steps = num_steps
         self.step = 0 if progress is None else int(progress.state.step)
         self.lowest = min((row.get(self.monitor, math.inf) for row in rows), default=math.inf)
@@ -85,6 +102,8 @@ class FolderObserver:
         self._latest = _Save(chunk.state, extra, None)
         if row is not None:
             self.folder.append_row(row)
+            if self._events is not None:
+                self._events.add_row(row)
             held_out = row.get(self.monitor, math.inf)
             if held_out < math.inf:
                 terms[self.monitor] = held_out
@@ -102,6 +121,11 @@ class FolderObserver:
 
     def say(self, text: str) -> None:
         self.bars.say(text)
+
+    def log_pictures(self) -> None:
+        """Adds the pictures that the folder has by now to the event file, if there is one."""
+        if self._events is not None:
+            self._events.add_pictures(sorted(self.folder.figures.glob("*.png")), self.num_steps)
 
     def save(self, *, force: bool = False) -> None:
         """Saves the latest state, and before it the best since the last save; unless it is too early for that."""

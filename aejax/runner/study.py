@@ -19,7 +19,7 @@ from aejax.runner.experiment import Experiment
 from aejax.runner.folder import RunFolder, open_folder, provenance, read_json, write_json
 from aejax.runner.inputs import load_data
 from aejax.runner.loading import load
-from aejax.runner.options import Launch
+from aejax.runner.options import Launch, refuse_origin
 from aejax.runner.running import prepare
 
 if TYPE_CHECKING:
@@ -192,4 +192,8 @@ def command_line(
     """The command line of what is no `Study`; the arguments as in `aejax.runner.launch.command_line`."""
     from aejax.runner import launch
 
-    launch.command_line(name, config, description, body, None)
+    def checked(config: Any, launch: Launch, bars: "Bars") -> Callable[[], None]:
+        refuse_origin(launch)
+        return body(config, launch, bars)
+
+    launch.command_line(name, config, description, checked, None)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -89,7 +90,7 @@ def test_help_explains_itself_at_80_columns(call):
     assert "Size of the code. (default: 2)" in outcome.out
     lines = outcome.out.splitlines()
     assert max(map(len, lines)) <= 80
-    assert len(lines) < 70
+    assert len(lines) < 75
 
 
 def test_the_experiments_are_listed(capsys):
@@ -133,10 +134,33 @@ def test_progress_on_a_terminal_fits_80_columns():
     assert "recon: loss 21.5, sse 2.25; disc: loss 1.386, accuracy 0.5; val/recon: loss 22" in shown
 
 
-def test_progress_elsewhere_is_a_line_now_and_then(monkeypatch):
+@pytest.mark.parametrize("width", [20, 30, 40, 59, 60, 80])
+def test_progress_shows_its_numbers_in_full_on_any_terminal(width):
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None, legacy_windows=False)
+    with Bars(console) as bars:
+        bars.title = "cae_with_a_name-12"
+        bars.add("cae", 400000, 100000)
+        for step in (200000, 300000):
+            bars.update(step, TERMS)
+        console.file = io.StringIO()
+        bars.progress.refresh()
+        shown = re.sub("\x1b[^A-Za-z]*[A-Za-z]", "", console.file.getvalue()).strip()
+    assert max(map(len, shown.splitlines())) <= width
+    assert "…" not in shown
+    assert ("300000/400000 steps" if width >= 40 else "75%") in shown
+    assert "0:00:0" in shown
+    assert ("━" in shown) == (width >= 60)
+    joined = "".join(shown.split())
+    assert "recon:loss21.5,sse2.25;disc:loss1.386,accuracy0.5;val/recon:loss22" in joined
+    assert width < 40 or "cae_with" in joined
+
+
+@pytest.mark.parametrize("where", ["log", "dumb terminal"])
+def test_progress_elsewhere_is_a_line_now_and_then(monkeypatch, where):
     now = 0.0
     monkeypatch.setattr("aejax.runner.console.time.monotonic", lambda: now)
-    console = Console(file=io.StringIO(), width=80)
+    is_dumb = where == "dumb terminal"
+    console = Console(file=io.StringIO(), width=80, force_terminal=is_dumb, _environ={"TERM": "dumb"})
     with Bars(console) as bars:
         bars.add("aae", 1000)
         for step in range(1, 1001):
@@ -167,6 +191,21 @@ def test_the_closing_table_holds_results_against_published_figures():
     assert ["length_ratio", "0.94", ""] in cells  # of a study
     assert ["published", "104", "somebody (2014), table 1; -0.5 here"] in cells
     assert "12.3 s, 457 steps/s" in lines[-1]
+
+
+@pytest.mark.parametrize("width", [20, 30, 40])
+def test_the_closing_table_is_whole_on_a_narrow_terminal(width):
+    summary = {
+        "experiment": "vae", "dataset": "mnist", "seed": 3, "wall_seconds": 12.34, "steps_per_second": 456.7,
+        "metrics": {"test_sse": 30.123456, "test_bound_nats": 103.5}, "reference": {},
+    }  # fmt: skip
+    console = Console(file=io.StringIO(), width=width)
+    console.print(closing_table(summary, {}))
+    shown = console.file.getvalue()
+    assert "…" not in shown
+    assert "30.123" in shown
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in shown.splitlines() if line[0] == "│"]
+    assert "".join(row[0] for row in rows) == "test_ssetest_bound_nats"
 
 
 def test_warnings_are_lines(capsys):
