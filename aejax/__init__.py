@@ -15,6 +15,7 @@ from aejax import (
     data,
     divergences,
     evaluation,
+    export,
     jacobian,
     likelihoods,
     methods,
@@ -30,6 +31,7 @@ from aejax import (
 from aejax.algorithm import Algorithm, Phase, Player, Refresh, Rule, TrainState, play, transform_batch
 from aejax.checks import DivergedError, InputError
 from aejax.data import Batch, binarize
+from aejax.fitted import Fitted, learn
 from aejax.methods import METHODS
 from aejax.nets import MLP, Autoencoder, init_params
 from aejax.training import Chunk, evaluate, fit, train
@@ -42,6 +44,7 @@ __all__ = [
     "Batch",
     "Chunk",
     "DivergedError",
+    "Fitted",
     "InputError",
     "Phase",
     "Player",
@@ -54,9 +57,11 @@ __all__ = [
     "divergences",
     "evaluate",
     "evaluation",
+    "export",
     "fit",
     "init_params",
     "jacobian",
+    "learn",
     "likelihoods",
     "methods",
     "nets",

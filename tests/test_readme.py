@@ -24,6 +24,17 @@ def test_the_python_example_runs_and_learns():
     assert error.sum() < of_the_mean.sum()
 
 
+def test_the_three_lines_run_and_learn():
+    example = re.search(r"```python\n(from aejax import data, learn\n.*?)```", README, re.DOTALL).group(1)
+    names: dict = {}
+    exec(compile(example, "README.md", "exec"), names)
+    train, test, fitted = names["digits"].train.x, names["digits"].test.x, names["fitted"]
+    assert names["codes"].shape == (180, 2)
+    assert names["images"].shape == (16, 8, 8, 1)
+    error, of_the_mean = (((test - guess) ** 2).sum() for guess in (fitted.reconstruct(test), train.mean(axis=0)))
+    assert error < 0.8 * of_the_mean
+
+
 def test_the_table_of_methods_is_that_of_the_registry():
     assert pages.readme(README) == README, "run python -m experiments pages"
     assert len(pages.methods().splitlines()) == 2 + len(METHODS)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from aejax import likelihoods
@@ -137,6 +138,15 @@ def m2(model: M2, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis_nam
     return play({"elbo": elbo}, [["elbo"]], axis_name=axis_name, check=partial(check_streams, model))
 
 
+def split(x: Any, y: Any) -> SemiBatch:
+    """Two streams of one set, where -1 stands for a label that is not known: what has one, and all without."""
+    y = np.asarray(y)
+    known = y >= 0 if y.ndim == 1 and y.dtype.kind in "iu" else np.ones(len(y), bool)  # others are refused by `check`
+    if not known.any():
+        raise InputError(f"None of the {len(y)} labels is known, all are below 0; M2 needs some from 0 up.")
+    return SemiBatch(Batch(x[known], y[known]), Batch(x))
+
+
 TERMS = {
     "labelled_bound_nats": Term("nats per example", "negative bound on log p(x, y), labelled examples"),
     "unlabelled_bound_nats": Term("nats per example", "negative bound on log p(x), examples without labels"),
@@ -145,5 +155,5 @@ TERMS = {
 }
 METHOD = Method(
     M2, HParams, m2, "semi-supervised variational (M2)", "Kingma et al. 2014", terms=TERMS,
-    batch=lambda x, y: SemiBatch(Batch(x[::4], y[::4]), Batch(x)), batch_size=lambda size: SemiBatch(size // 2, size),
+    batch=split, batch_size=lambda size: SemiBatch(size // 2, size),
 )  # fmt: skip

@@ -45,7 +45,7 @@ class VQVAE(AE):
 
     def vectors(self, x: jax.Array) -> jax.Array:
         """What the encoder returns: `[B, ...] -> [B, slots, entry_dim]`."""
-        return self.encoder(x).reshape(len(x), -1, self.entry_dim)
+        return self.encoder(x).reshape(x.shape[0], -1, self.entry_dim)
 
     def tokens(self, x: jax.Array) -> jax.Array:
         """The discrete code: `[B, ...] -> [B, slots]` int32 below `num_entries`."""
@@ -57,7 +57,7 @@ class VQVAE(AE):
 
     def encode(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         """The quantised code, `[B, Z]`; its gradient passes straight through to the encoder."""
-        return quantise.straight_through(*self.quantised(x)).reshape(len(x), -1)
+        return quantise.straight_through(*self.quantised(x)).reshape(x.shape[0], -1)
 
 
 class HParams(NamedTuple):

@@ -82,16 +82,9 @@ def check_rows(model: Autoencoder, params: Any, data: Any) -> None:
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda p: (p + _SHIFT * rng.standard_normal(np.shape(p))).astype(p.dtype), params)
 
-    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-    def maps(params: Any, x: jax.Array, *condition: jax.Array) -> dict[str, Any]:
-        bound = model.bind({"params": params})
-        z = bound.embed(x, *condition)
-        found = {"encoder": (bound.encode(x, *condition), z), "decoder": bound.decode(z, *condition)}
-        return found | _others(model, params, x, *condition)
-
     pairs = ([0, other], [0, 0], [other, other])
     try:
-        both, first, second = (jax.device_get(maps(params, *(a[pair] for a in arrays))) for pair in pairs)
+        both, first, second = (jax.device_get(_maps(model, params, *(a[pair] for a in arrays))) for pair in pairs)
     except (flax.errors.FlaxError, TypeError, ValueError) as error:
         message = f"The model takes one example, and fails on two: {error} Treat the first axis as the batch."
         raise InputError(message) from error
@@ -103,6 +96,15 @@ def check_rows(model: Autoencoder, params: Any, data: Any) -> None:
                 " of the batch. Losses, Jacobians and evaluation go by single examples: compute means, attention and"
                 " the like within an example, along the axes behind the first."
             )
+
+
+@functools.partial(jax.jit, static_argnames="model", compiler_options={"xla_backend_optimization_level": 0})
+def _maps(model: Autoencoder, params: Any, x: jax.Array, *condition: jax.Array) -> dict[str, Any]:
+    """What the networks return, each under the name of its group."""
+    bound = model.bind({"params": params})
+    z = bound.embed(x, *condition)
+    found = {"encoder": (bound.encode(x, *condition), z), "decoder": bound.decode(z, *condition)}
+    return found | _others(model, params, x, *condition)
 
 
 def _others(model: Autoencoder, params: Any, *arrays: jax.Array) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 The convolutions of XLA:CPU fall off their fast path inside a compiled loop (jax issue 12868). So on CPU a convolution
 is shifted slices and one matrix product (im2col), and a network takes a few examples at a time, whose slices stay in
-the cache. Elsewhere it is the convolution of `lax`. That choice is made here and nowhere else.
+the cache. Elsewhere it is the convolution of `lax`, and also where the batch is of any size (`aejax.export`): such a
+program is for other platforms too, and is no loop. That choice is made here and nowhere else.
 """
 
 from collections.abc import Callable
@@ -31,7 +32,8 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, implementation: str =
       x: `[B, H, W, C]` float.
       kernel: `[KH, KW, C, F]` float.
       stride: along both axes.
-      implementation: `slices` (shifted slices and a matrix product), `lax`, or `auto`: `slices` on CPU.
+      implementation: `slices` (shifted slices and a matrix product), `lax`, or `auto`: `slices` on CPU, for a batch of
+        known size.
 
     Returns:
       `[B, ceil(H / stride), ceil(W / stride), F]`.
@@ -46,7 +48,7 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, implementation: str =
              [4., 6., 4.]], dtype=float32)
     """
     size, window = (x.shape[1], x.shape[2]), kernel.shape[:2]
-    if _use_lax(implementation):
+    if _use_lax(implementation, x.shape[0]):
         padding = _padding(size, window, stride)
         return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=_LAYOUT)
     if _goes_both_ways(window, stride) and kernel.shape[2] > kernel.shape[3]:
@@ -84,7 +86,7 @@ def conv_transpose(
     window, small = kernel.shape[:2], _strided(size, stride)
     if x.shape[1:3] != small:
         raise InputError(f"A transposed convolution by {stride} to {size} starts at {small}, not at {x.shape[1:3]}.")
-    if _use_lax(implementation):
+    if _use_lax(implementation, x.shape[0]):
         padding = [
             (k - 1 - low, n - (m - 1) * stride - 1 + low)
             for k, (low, _), n, m in zip(window, _padding(size, window, stride), size, small, strict=True)
@@ -110,11 +112,12 @@ def has_convolution(function: Callable[..., Any], *args: Any) -> bool:
     return search(jax.make_jaxpr(function)(*args).jaxpr)
 
 
-def _use_lax(implementation: str) -> bool:
+def _use_lax(implementation: str, examples: Any) -> bool:
     if implementation not in IMPLEMENTATIONS:
         known = nearest(implementation, IMPLEMENTATIONS, what="implementations")
         raise InputError(f"Unknown implementation {implementation!r}. {known}")
-    return implementation == "lax" or (implementation == "auto" and jax.default_backend() != "cpu")
+    symbolic = not isinstance(examples, int)
+    return implementation == "lax" or (implementation == "auto" and (symbolic or jax.default_backend() != "cpu"))
 
 
 def _strided(size: tuple[int, ...], stride: int) -> tuple[int, int]:
@@ -192,10 +195,10 @@ def _in_chunks(layers: Callable[..., jax.Array], module: nn.Module, x: jax.Array
 
     For the gradient only the results of the convolutions are kept; slices and activations are computed again.
     """
-    if _use_lax(implementation):
+    examples = x.shape[0]
+    if _use_lax(implementation, examples) or not isinstance(examples, int):
         return layers(module, x)
     layers = nn.remat(layers, policy=jax.checkpoint_policies.save_only_these_names(_NAME))
-    examples = x.shape[0]
     count = -(-examples // max(1, _CHUNK_PIXELS // pixels))
     if count <= 1:
         return layers(module, x)

@@ -120,7 +120,7 @@ class EquinoxNet(_Foreign):
         return _Parts(arrays, lambda new: eqx.combine(jax.tree.unflatten(treedef, new), rest))
 
     def run(self, net: Callable[..., jax.Array], x: jax.Array, *condition: jax.Array) -> jax.Array:
-        if len(x) == 1:  # as `aejax.jacobian` has it, which sees more without the map
+        if x.shape[0] == 1:  # as `aejax.jacobian` has it, which sees more without the map
             return net(x[0], *(array[0] for array in condition))[None]
         return jax.vmap(net)(x, *condition)
 

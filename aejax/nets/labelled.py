@@ -18,5 +18,5 @@ class Labelled(nn.Module):
 
     def __call__(self, x: jax.Array, y: jax.Array) -> jax.Array:
         one_hot = jax.nn.one_hot(y, self.num_classes, dtype=x.dtype)
-        told = one_hot.reshape(len(x), *(1,) * (x.ndim - 2), self.num_classes)
+        told = one_hot.reshape(x.shape[0], *(1,) * (x.ndim - 2), self.num_classes)
         return self.net(jnp.concatenate([x, jnp.broadcast_to(told, (*x.shape[:-1], self.num_classes))], axis=-1))

@@ -1,0 +1,269 @@
+"""Three lines: `fitted = learn("vae", x)`, then `fitted.embed(x)` and `fitted.sample(9)`.
+
+What the registry knows about a method need not be said again. Everything else is the library as it stands, and a run is
+that of `aejax.sweep` with the same seed.
+"""
+
+import dataclasses
+import json
+import sys
+import time
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
+from aejax import evaluation, nets, recipe, training
+from aejax.algorithm import Algorithm
+from aejax.as_json import from_json, to_json
+from aejax.checkpoint import Checkpoints
+from aejax.checks import InputError, check_count
+from aejax.data import Batch
+from aejax.methods import METHODS
+from aejax.recipe import Recipe
+
+_FILE = "fitted.json"
+_SECONDS = 3.0  # between two lines of progress
+_EVALUATION_BATCH = 256  # of validation, on which losses that couple examples depend
+
+
+def learn(
+    method: str,
+    x: ArrayLike,
+    y: Any = None,
+    *,
+    latent_dim: int = 32,
+    likelihood: Any = None,
+    net: str = "dense",
+    num_epochs: int = 100,
+    batch_size: int = 128,
+    seed: int = 0,
+    validation: Any = None,
+    verbose: bool = False,
+    **options: Any,
+) -> "Fitted":
+    """Trains a registered method on an array.
+
+    Ctrl-C ends the training early: what was learnt so far is returned, with a warning. Before the first step is done
+    there is nothing to return, and KeyboardInterrupt is raised. A second call that differs in the seed alone, or in the
+    values of x, compiles nothing.
+
+    Args:
+      method: a name of `aejax.METHODS`.
+      x: `[N, D]`, `[N, H, W]` or `[N, H, W, C]`, NumPy or JAX, finite real numbers. uint8 is divided by 255, unless all
+        are 0 or 1; all else is taken as it is, as float32.
+      y: `[N]` integers from 0 up, for methods that take labels (`cvae`, `m2`); others ignore it. For `m2`, -1 stands
+        for an unknown label.
+      latent_dim: Z, the size of the code.
+      likelihood: a name of `aejax.likelihoods`, or an object; by default Bernoulli where all of x is in [0, 1], else
+        Gaussian of variance 1, for which x should be brought to a scale of about 1.
+      net: `dense` (examples are flattened) or `conv` (images).
+      num_epochs: passes over x.
+      batch_size: examples a step; all of them where there are fewer.
+      seed: of the first parameters, the order and the noise.
+      validation: x that is not trained on, or `(x, y)`; evaluated after each epoch.
+      verbose: prints a line of progress to stderr every three seconds.
+      options: the knobs of the method (`aejax.METHODS[method].hparams`), its other keywords, and what its model is made
+        with, by name: `beta=4.0`, `hidden_dims=(256, 64)`, `features=(16, 32)`.
+
+    Returns:
+      The trained model.
+
+    Raises:
+      InputError: before any training: an unknown name, x or y that cannot be trained on, options that cannot be.
+      DivergedError: a loss became infinite or NaN.
+
+    Example:
+      >>> x = np.random.default_rng(0).random((64, 5), np.float32)
+      >>> fitted = learn("vae", x, latent_dim=2, hidden_dims=(8,), num_epochs=2)
+      >>> fitted.embed(x).shape, fitted.reconstruct(x).shape, fitted.sample(3).shape
+      ((64, 2), (64, 5), (3, 5))
+    """
+    check_count(num_epochs=num_epochs, batch_size=batch_size)
+    if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
+        raise InputError(f"seed={seed!r}; a whole number from 0 up to, not including, 2^32 is needed.")
+    x = np.asarray(x)
+    made = recipe.of(method, x, y, net, latent_dim, likelihood, options)
+    model = made.model()
+    algo = made.algorithm(model)
+
+    whole = made.batch("x", x, y, f"learn({method!r}, x, y)")
+    train, held_out = METHODS[method].batch(*whole), None
+    algo.check(train)
+    if validation is not None:
+        x_val, y_val = validation if isinstance(validation, tuple) else (validation, None)
+        held_out = METHODS[method].batch(*made.batch("x of validation", x_val, y_val, "validation=(x, y)"))
+        algo.check(held_out)
+    sizes = METHODS[method].batch_size(min(batch_size, len(x)))
+    steps = training.count_steps(train, sizes)
+    init_key, train_key, eval_key = jax.random.split(jax.random.key(seed), 3)
+    first = Batch(whole.x[:64], None if whole.y is None else whole.y[:64].clip(0))  # below 0: not known
+    train, held_out = jax.device_put((train, held_out))
+    state = _start(algo, model, init_key, first, train)
+    if not nets.is_ours(model):
+        nets.check_rows(model, state.params, first)
+    boundary = None if held_out is None else steps
+    chunks = training.train(algo, state, train, train_key, batch_size=sizes, num_epochs=num_epochs, boundary=boundary)
+    log: list[dict[str, np.ndarray]] = []
+    validated: dict[int, dict[str, float]] = {}
+    said = time.monotonic()
+    try:
+        for chunk in chunks:
+            state = chunk.state
+            log.append(chunk.metrics)
+            if verbose and (time.monotonic() - said > _SECONDS or chunk.step == num_epochs * steps):
+                said = time.monotonic()
+                losses = (f"{n} {values[-1]:.4g}" for n, values in chunk.metrics.items() if n.endswith("/loss"))
+                print(f"step {chunk.step} of {num_epochs * steps}: {', '.join(losses)}", file=sys.stderr, flush=True)
+            if held_out is not None and chunk.step % steps == 0:
+                many = jax.tree.map(lambda _: _EVALUATION_BATCH, sizes)
+                values = training.evaluate(algo, state, held_out, eval_key, batch_size=many)
+                validated[chunk.step] = {f"val/{name}": value for name, value in values.items()}
+    except KeyboardInterrupt:
+        if not int(state.step):
+            raise
+        message = f"Interrupted: this is what was learnt in {int(state.step)} of {num_epochs * steps} steps."
+        warnings.warn(message, stacklevel=2)
+    return Fitted(model, algo, state, _rows(log, steps, validated), made)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Fitted:
+    """A trained model, as `learn` returns it.
+
+    Attributes:
+      model: the Flax module; `model.apply({"params": params}, x, method="embed")` and the like.
+      algorithm: with `state`, goes on in `aejax.train` where `learn` stopped.
+      state: after the last step; `state.params` by group.
+      history: a row for each whole epoch: `step`, `epoch`, every term `player/term` as the mean over its steps, and
+        `val/player/term` of the validation data; units are those of docs/units.md, for losses nats per example.
+      recipe: the method, what model and algorithm are made of, and what an example is.
+    """
+
+    model: nets.Autoencoder
+    algorithm: Algorithm
+    state: Any
+    history: list[dict[str, float]]
+    recipe: Recipe
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters by group."""
+        return self.state.params
+
+    def __repr__(self) -> str:
+        name, steps = self.recipe.method, int(self.state.step)
+        return f"<Fitted {name}: {self.recipe.shape} to {self.model.latent_dim}, {steps} steps>"
+
+    def embed(self, x: ArrayLike, y: ArrayLike | None = None) -> np.ndarray:
+        """The codes, without noise: `[N, Z]` float32.
+
+        Args:
+          x: `[N, ...]`, examples of the shape that was trained on, and in its units: uint8 is divided by 255 where that
+            of the training was; floats are then taken to lie in [0, 1] already.
+          y: `[N]` integers, for a model that is conditioned on labels; others ignore it.
+
+        Raises:
+          InputError: x that could not have been trained on with the others, labels that are missing or unknown.
+        """
+        return evaluation.embed(self.model, self.params, self.recipe.batch("x", x, y, "(x, y)"))
+
+    def reconstruct(self, x: ArrayLike, y: ArrayLike | None = None) -> np.ndarray:
+        """x_hat, in the shape of x, as floats in the units that the model was trained in; arguments as of `embed`."""
+        x_hat = evaluation.reconstruct(self.model, self.params, self.recipe.batch("x", x, y, "(x, y)"))
+        return x_hat.reshape(-1, *self.recipe.shape)
+
+    def sample(self, n: int, seed: int = 0, y: ArrayLike | None = None) -> np.ndarray:
+        """Draws from the model: codes from its prior, and the means of the data that they stand for.
+
+        Args:
+          n: how many.
+          seed: of the draws.
+          y: `[n]` integers, for a model that is conditioned on labels; others ignore it.
+
+        Returns:
+          `[n, ...]` float32, of the shape of the examples.
+
+        Raises:
+          InputError: the model has no prior, or lacks labels.
+        """
+        check_count(n=n)
+        if self.model.prior is None:
+            raise InputError(
+                f"{self.recipe.method} has no prior to draw codes from; learn one that has, such as 'vae'."
+            )
+        condition = []
+        if self.model.takes_labels:
+            condition = [recipe.labels(self.recipe.method, y, n, "sample(n, seed, y)")]
+            nets.check_labels(self.model, *condition)
+        x = _sample(self.model, self.params, jax.random.key(seed), n, *condition)
+        return np.asarray(x).reshape(-1, *self.recipe.shape)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes all into a new folder, which `Fitted.load` opens.
+
+        Args:
+          folder: not there yet, or empty.
+
+        Raises:
+          InputError: the folder holds something; an option of the method that cannot be written as JSON: a value that
+            is no number, name, tuple, object of these, or function of a module.
+        """
+        folder = Path(folder)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{folder} is there and holds something; give the name of a new folder.")
+        text = json.dumps({"recipe": to_json(self.recipe), "history": self.history})
+        with Checkpoints(folder) as checkpoints:
+            checkpoints.save(self.state, extra={}, force=True)
+        (folder / _FILE).write_text(text + "\n")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """What `save` wrote, with the same bits.
+
+        Functions and classes that the options name are imported, so open only folders from people you trust.
+
+        Raises:
+          InputError: the folder holds none or a damaged one, or names something that is not installed here.
+        """
+        try:
+            about = json.loads((Path(folder) / _FILE).read_text())
+            made, history = about["recipe"], about["history"]
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{folder} holds nothing that Fitted.save wrote to the end: {error!r}.") from None
+        made = from_json(made)
+        model = made.model()
+        algo = made.algorithm(model)
+        first = Batch(np.zeros((1, *made.net_shape), np.float32), np.zeros(1, np.int32))
+        fresh = lambda key: algo.init(nets.init_params(model, key, first))
+        with Checkpoints(folder) as checkpoints:
+            restored = checkpoints.restore(jax.eval_shape(fresh, jax.random.key(0)))
+        if restored is None:
+            raise InputError(f"{folder} holds no checkpoint that is whole.")
+        return cls(model, algo, restored[0], history, made)
+
+
+@partial(jax.jit, static_argnames=("algo", "model"))
+def _start(algo: Algorithm, model: nets.Autoencoder, key: jax.Array, first: Batch, train: Any) -> Any:
+    params = nets.init_params(model, key, first)
+    return algo.init(algo.start(params, train, jax.random.fold_in(jax.random.clone(key), 1)))
+
+
+@partial(jax.jit, static_argnames=("model", "n"))
+def _sample(model: nets.Autoencoder, params: Any, key: jax.Array, n: int, *condition: jax.Array) -> jax.Array:
+    return model.bind({"params": params}).sample(key, n, *condition)
+
+
+def _rows(
+    log: list[dict[str, np.ndarray]], steps: int, validated: dict[int, dict[str, float]]
+) -> list[dict[str, float]]:
+    """The metrics of all steps as means over whole epochs, and what was validated at their ends."""
+    series = {name: np.concatenate([metrics[name] for metrics in log]) for name in (log[0] if log else ())}
+    epochs = min(map(len, series.values()), default=0) // steps
+    means = {n: v[: epochs * steps].reshape(epochs, steps).mean(1, np.float64) for n, v in series.items()}
+    row = lambda i: {"step": (i + 1) * steps, "epoch": i + 1, **{name: float(each[i]) for name, each in means.items()}}
+    return [row(i) | validated.get((i + 1) * steps, {}) for i in range(epochs)]
