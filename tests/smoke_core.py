@@ -83,7 +83,7 @@ def main() -> None:
         batch_size=64,
         num_epochs=2,
     )
-    assert curves.metrics["elbo/loss"].shape == (2, 2, 4)
+    assert curves.metrics["elbo/loss"].shape == (2, 2, 2, 2)  # settings, seeds, epochs, steps
 
     for call, (module, extra) in MISSING.items():
         said = complaint(call)
