@@ -36,6 +36,8 @@ from aejax.methods import METHODS
 from aejax.nets import MLP, Autoencoder, init_params
 from aejax.training import Chunk, evaluate, fit, train
 
+__version__ = "0.1.0"
+
 __all__ = [
     "METHODS",
     "MLP",

@@ -25,6 +25,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from aejax import extras
 from aejax.checks import InputError
 
 _MANIFEST = "manifest.json"
@@ -62,6 +63,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | Path, *, every_seconds: float = 15.0):
+        extras.need("A checkpoint", "orbax", extra="runner")  # Flax brings it, at present
         self.folder = Path(folder).absolute()
         self.every_seconds = every_seconds
         self._manager: Any = None

@@ -4,7 +4,6 @@ A program file holds one map of a model together with its parameters, as StableH
 and flatbuffers. flatbuffers and safetensors come with `pip install "aejax[export]"`.
 """
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from aejax import extras
 from aejax.checks import InputError, nearest
 from aejax.evaluation import call
 from aejax.nets import Autoencoder
@@ -67,7 +67,7 @@ def to_file(
     for platform in platforms or ():
         if platform not in PLATFORMS:
             raise InputError(f"Unknown platform {platform!r}. {nearest(platform, PLATFORMS, what='platforms')}")
-    _needed("flatbuffers")
+    extras.need("jax.export", "flatbuffers", extra="export")
     if set(params) == {"params"}:
         raise InputError('The parameters came inside {"params": ...}; give what is inside, by group.')
     program, name = jax.jit(lambda *arrays: call(model, params, what, *arrays)), type(model).__name__
@@ -104,7 +104,7 @@ def save_safetensors(path: str | Path, params: Any) -> None:
             raise InputError(f"Parameters are named {names}; strings without a '/' are wanted, which joins them.")
         if not hasattr(leaf, "dtype"):
             raise InputError(f"{'/'.join(names)} is {leaf!r}, not an array, and a safetensors file holds only arrays.")
-    _needed("safetensors.flax").save_file({"/".join(names): jnp.asarray(leaf) for names, leaf in flat.items()}, path)
+    _safetensors().save_file({"/".join(names): jnp.asarray(leaf) for names, leaf in flat.items()}, path)
 
 
 def load_safetensors(path: str | Path) -> dict[str, Any]:
@@ -126,14 +126,14 @@ def load_safetensors(path: str | Path) -> dict[str, Any]:
       ...     load_safetensors(f"{folder}/params")
       {'encoder': {'bias': Array([0., 1.], dtype=float32)}}
     """
-    return unflatten_dict(_needed("safetensors.flax").load_file(path), sep="/")
+    return unflatten_dict(_safetensors().load_file(path), sep="/")
 
 
-def _needed(module: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError:
-        raise InputError(f'{module.partition(".")[0]} is not installed: pip install "aejax[export]".') from None
+def _safetensors() -> Any:
+    extras.need("A safetensors file", "safetensors", extra="export")
+    import safetensors.flax
+
+    return safetensors.flax
 
 
 def _example(model: Autoencoder, params: Any, what: str, y: Any) -> tuple[jax.ShapeDtypeStruct, ...]:

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from aejax.methods import METHODS
 from experiments.studies import pages
 
@@ -40,8 +42,9 @@ def test_the_table_of_methods_is_that_of_the_registry():
     assert len(pages.methods().splitlines()) == 2 + len(METHODS)
 
 
-def test_links_lead_somewhere():
-    links = re.findall(r"\]\(([^)#]+)\)", README)
-    missing = [link for link in links if "://" not in link and not (ROOT / link).exists()]
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/own_experiment.md"])
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text())
+    missing = [link for link in links if "://" not in link and not (ROOT / page).parent.joinpath(link).exists()]
     assert links
     assert not missing

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aejax import extras
 from aejax.checks import InputError, expanded
 from aejax.data import files, prepared
 from aejax.data.arrays import Arrays, as_float32, check, check_examples
@@ -169,6 +170,7 @@ def _read(name: str) -> Arrays:
     if files.is_file_name(name):
         return files.read(expanded(name))
     if name == "digits":
+        extras.need("The data set 'digits'", "sklearn", extra="data")
         return _digits()
     if expanded(name).is_file():
         raise InputError(f"{name} is neither .npy nor .npz; save its examples with numpy.save or numpy.savez(x=...).")

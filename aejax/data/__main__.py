@@ -1,9 +1,9 @@
 """Downloads and prepares a TFDS image set, once: python -m aejax.data prepare NAME."""
 
 import argparse
-import importlib.util
 import sys
 
+from aejax import extras
 from aejax.checks import InputError
 from aejax.data import prepared
 
@@ -24,9 +24,9 @@ def prepare(name: str) -> str:
     if folder is not None:
         prepared.identify(name, folder)
         return f"{name} is prepared already, in {folder}"
+    extras.need("Preparing a set", "tensorflow_datasets", extra="prepare")
     prepared.check_known(name)
-    if importlib.util.find_spec("tensorflow") is None:
-        raise InputError("Preparing a set needs TensorFlow: pip install 'aejax[prepare]'")
+    extras.need("Preparing a set", "tensorflow", extra="prepare")
     import tensorflow_datasets as tfds
 
     try:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aejax import extras
 from aejax.checks import InputError, expanded, nearest
 from aejax.data.arrays import Arrays, check_memory
 
@@ -100,6 +101,7 @@ def identify(name: str, folder: Path) -> tuple[list[str], str]:
 
 def check_known(name: str) -> None:
     """Refuses a name, or a configuration of it, that neither we nor TFDS know."""
+    extras.need(f"The data set {name!r}", "tensorflow_datasets", "importlib_resources", extra="data")
     import tensorflow_datasets as tfds
 
     builders = tfds.list_builders(with_community_datasets=False)
@@ -181,6 +183,8 @@ def _cached(folder: Path, split: str, decode: Callable[[], Decoded]) -> Decoded:
 
 
 def _decode(name: str, folder: Path, split: str) -> Decoded:
+    what = f"The data set {name!r}"
+    extras.need(what, "tensorflow_datasets", "importlib_resources", "array_record", "PIL", extra="data")
     import tensorflow_datasets as tfds
     from PIL import Image
 

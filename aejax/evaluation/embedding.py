@@ -3,6 +3,7 @@
 import numpy as np
 from jax.typing import ArrayLike
 
+from aejax import extras
 from aejax.checks import InputError
 
 
@@ -34,6 +35,7 @@ def trustworthiness(x: ArrayLike, z: ArrayLike, *, k: int) -> float:
 
     Reference: Venna & Kaski (2001); computed by scikit-learn.
     """
+    extras.need("trustworthiness", "sklearn", extra="sklearn")
     from sklearn import manifold
 
     return float(manifold.trustworthiness(*_check(x, z, k), n_neighbors=k))
@@ -51,6 +53,7 @@ def continuity(x: ArrayLike, z: ArrayLike, *, k: int) -> float:
 
     Reference: Venna & Kaski (2001, 2006).
     """
+    extras.need("continuity", "sklearn", extra="sklearn")
     from sklearn import manifold
 
     x, z = _check(x, z, k)
@@ -77,6 +80,7 @@ def neighborhood_hit(z: ArrayLike, y: ArrayLike, *, k: int) -> float:
 
     Reference: Paulovich et al. (2008).
     """
+    extras.need("neighborhood_hit", "sklearn", extra="sklearn")
     from sklearn.neighbors import NearestNeighbors
 
     z, y = _codes(z), np.asarray(y)

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 from jax.typing import ArrayLike
 
+from aejax import extras
 from aejax.checks import InputError
 
 
@@ -31,6 +32,7 @@ def linear_probe(train_z: ArrayLike, train_y: ArrayLike, test_z: ArrayLike, test
       >>> linear_probe(z, [0, 0, 1, 1], z, [0, 0, 1, 0])
       0.75
     """
+    extras.need("linear_probe", "sklearn", extra="sklearn")
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -64,6 +66,7 @@ def knn(train_z: ArrayLike, train_y: ArrayLike, test_z: ArrayLike, test_y: Array
       >>> knn(z, [0, 0, 1, 1], [[-3.0], [3.0]], [0, 1], k=1)
       1.0
     """
+    extras.need("knn", "sklearn", extra="sklearn")
     from sklearn.neighbors import KNeighborsClassifier
 
     train_z, train_y, test_z, test_y = _check(train_z, train_y, test_z, test_y)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jax.typing import ArrayLike
 
+from aejax import extras
 from aejax.checks import InputError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def save(figure: "Figure", path: str | os.PathLike) -> None:
 
 def blank(width: int, height: int) -> "Figure":
     """An empty white figure of that many pixels."""
+    extras.need("A picture", "matplotlib", extra="runner")
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")

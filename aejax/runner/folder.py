@@ -4,6 +4,7 @@ Files are written to a temporary name and renamed, so that whatever is there is 
 folder with one is finished.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import errno
@@ -15,11 +16,13 @@ import platform
 import subprocess
 import sys
 import time
+import tomllib
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import aejax
 from aejax import data
 from aejax.checks import InputError, expanded, nearest
 from aejax.runner.config import module_of, to_dict
@@ -234,15 +237,14 @@ def environment() -> dict[str, Any]:
     """Versions, devices, commit and command: what it takes to run the same again."""
     import jax
 
-    packages = ("jax", "jaxlib", "flax", "optax", "chex", "orbax-checkpoint", "numpy", "tensorflow-datasets")
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
-        "commit": _commit(),
+        "commit": commit_of(Path(aejax.__file__).parents[1]),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "devices": [device.device_kind for device in jax.devices()],
-        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "versions": _versions(),
     }
 
 
@@ -255,11 +257,32 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def _commit() -> str | None:
-    git = ["git", "describe", "--always", "--dirty"]
+def _versions() -> dict[str, str]:
+    """Of aejax, and of what it needs as far as that is installed."""
+    packages = ("jax", "jaxlib", "flax", "optax", "chex", "orbax-checkpoint", "numpy", "tensorflow-datasets")
+    found = {"aejax": aejax.__version__}
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def commit_of(checkout: Path) -> str | None:
+    """The commit of aejax's own checkout; None where the folder that holds the package is none, or part of another.
+
+    A package that is installed inside a user's repository is not of that repository.
+    """
+    own = ["aejax/__init__.py", "pyproject.toml"]
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=checkout, capture_output=True, text=True, check=True).stdout
+
     try:
-        return subprocess.run(git, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
+        if git("ls-files", "--full-name", *own).split() != own:  # from the top of the repository
+            return None
+        project = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["name"]
+        return git("describe", "--always", "--dirty").strip() if project == "aejax" else None
+    except (OSError, subprocess.CalledProcessError, tomllib.TOMLDecodeError, KeyError):  # no git, or no repository
         return None
 
 

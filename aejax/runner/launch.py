@@ -18,6 +18,7 @@ from typing import Any
 import jax
 from rich.console import Console
 
+from aejax import extras
 from aejax.checks import DivergedError, InputError, expanded
 from aejax.runner import origin, tensorboard
 from aejax.runner.config import check, module_of
@@ -132,6 +133,10 @@ def command_line(
 
 
 def _command_line(name: str, config_type: type[Any], description: str | None, body: Any, argv: Sequence[str]) -> None:
+    try:
+        extras.need("A run from the command line", "tyro", "matplotlib", "sklearn", extra="runner")
+    except InputError as error:
+        raise SystemExit(_fail(str(error), code=2)) from None
     module = module_of(config_type)
     config, launch = parse(module, config_type, description, argv)
     use_compilation_cache()

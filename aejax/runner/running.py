@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 
-from aejax import data, nets, training
+from aejax import data, extras, nets, training
 from aejax import parallel as par
 from aejax.algorithm import Algorithm
 from aejax.checks import InputError
@@ -78,6 +78,7 @@ def run(
       InputError: the configuration or the data cannot be used; the message says what to change.
       DivergedError: a loss became infinite or NaN.
     """
+    extras.need("A run", "sklearn", extra="runner")  # its measurements, which come last
     ready = prepare(experiment, config, devices=devices, parallel=parallel, shapes_only=True)
     model, algo, dataset, feed = ready.model, ready.algorithm, ready.dataset, ready.feed
     train_key, eval_key = ready.keys

@@ -2,18 +2,17 @@
 
 import time
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from aejax.checks import InputError
+from aejax import extras
 from aejax.runner.options import Launch
 
 
 def check(launch: Launch) -> None:
     """Refuses `--tensorboard` where the package that writes event files is missing."""
-    if launch.tensorboard and find_spec("tensorboardX") is None:
-        raise InputError('--tensorboard needs tensorboardX: pip install "aejax[runner]".')
+    if launch.tensorboard:
+        extras.need("--tensorboard", "tensorboardX", extra="runner")
 
 
 class EventFile:

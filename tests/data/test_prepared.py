@@ -1,7 +1,6 @@
 """Prepared TFDS sets, the cache, and the command that prepares them; on sets that TFDS writes here, and MNIST."""
 
 import functools
-import importlib.util
 import io
 import json
 import os
@@ -15,7 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from aejax import data
+from aejax import data, extras
 from aejax.checks import InputError
 from aejax.data import __main__ as command
 from aejax.data import prepared
@@ -299,7 +298,7 @@ def test_a_set_without_training_split(sets):
 def test_prepare_then_load(sets, monkeypatch, capsys):
     builder_class("ToyFaces", "labelled")
     shutil.rmtree(sets / "toy_faces")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: "found")
+    monkeypatch.setattr(extras, "need", lambda *_, **__: None)
     assert command.main(["prepare", "toy_faces"]) == 0
     assert f"toy_faces is prepared, in {sets / 'toy_faces' / '1.2.3'}" in capsys.readouterr().out
     assert_toy_faces(data.load("toy_faces"))
@@ -311,11 +310,11 @@ def test_prepare_then_load(sets, monkeypatch, capsys):
     ("name", "message"),
     [
         ("mnits", "There is no data set 'mnits'. Did you mean 'mnist'"),
-        ("mnist", "Preparing a set needs TensorFlow: pip install 'aejax[prepare]'"),
+        ("mnist", "Preparing a set needs tensorflow, which is not installed: pip install 'aejax[prepare]'"),
     ],
 )
 def test_prepare_refuses_in_one_line(sets, monkeypatch, capsys, name, message):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
     assert command.main(["prepare", name]) == 2
     printed = capsys.readouterr()
     assert printed.err.startswith(message)
@@ -325,7 +324,7 @@ def test_prepare_refuses_in_one_line(sets, monkeypatch, capsys, name, message):
 
 def test_prepare_refuses_sets_without_images(sets, monkeypatch, capsys):
     shutil.rmtree(sets / "toy_text")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: "found")
+    monkeypatch.setattr(extras, "need", lambda *_, **__: None)
     assert command.main(["prepare", "toy_text"]) == 2
     assert capsys.readouterr().err == "toy_text has no image feature; it has text. Use a set of images.\n"
     assert not (sets / "toy_text").exists()
@@ -336,7 +335,7 @@ def test_a_failed_download_is_one_line_and_exit_code_1(sets, monkeypatch, capsys
         raise ConnectionError("no route to host")
 
     shutil.rmtree(sets / "toy_faces")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: "found")
+    monkeypatch.setattr(extras, "need", lambda *_, **__: None)
     monkeypatch.setattr(builder_class("ToyFaces", "labelled"), "download_and_prepare", fail)
     assert command.main(["prepare", "toy_faces"]) == 1
     assert capsys.readouterr().err == "toy_faces could not be prepared. ConnectionError: no route to host\n"

@@ -1,4 +1,5 @@
 import dataclasses
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -6,6 +7,7 @@ import sys
 import pytest
 from small_run import contents
 
+import aejax
 from aejax.checks import InputError
 from aejax.runner import folder
 from aejax.runner.config import from_dict, to_dict
@@ -182,4 +184,47 @@ def test_the_environment_is_known_without_git(monkeypatch):
     environment = folder.environment()
     assert environment["commit"] is None
     assert environment["versions"]["jax"]
+    assert environment["versions"]["aejax"] == aejax.__version__
     assert len(environment["devices"]) == 8
+
+
+def test_packages_that_are_not_installed_have_no_version(monkeypatch):
+    def version(name):
+        if name == "tensorflow-datasets":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    versions = folder.environment()["versions"]
+    assert "tensorflow-datasets" not in versions
+    assert versions["jax"] == "1.0"
+
+
+def test_the_commit_is_that_of_the_own_checkout_only(tmp_path):
+    def git(where, *words):
+        own = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        return subprocess.run(["git", *own, *words], cwd=where, check=True, capture_output=True, text=True).stdout
+
+    def package(where, name="aejax"):
+        (where / "aejax").mkdir(parents=True)
+        (where / "aejax" / "__init__.py").touch()
+        (where / "pyproject.toml").write_text(f'[project]\nname = "{name}"\n')
+        return where
+
+    thesis = package(tmp_path / "thesis", name="thesis")
+    git(thesis, "init", "-q")
+    assert folder.commit_of(package(thesis / "env")) is None  # installed inside it
+    git(thesis, "add", "-A")
+    git(thesis, "commit", "-qm", "with what was installed")
+    assert folder.commit_of(thesis / "env") is None
+    assert folder.commit_of(thesis) is None  # a copy of the package at its top
+    own = package(tmp_path / "own")
+    assert folder.commit_of(own) is None  # no repository
+    git(own, "init", "-q")
+    assert folder.commit_of(own) is None  # not in it yet
+    git(own, "add", "-A")
+    git(own, "commit", "-qm", "aejax")
+    commit = git(own, "rev-parse", "HEAD").strip()
+    assert commit.startswith(folder.commit_of(own))
+    (own / "pyproject.toml").write_text('[project]\nname = "aejax"\nversion = "0.2"\n')
+    assert folder.commit_of(own).endswith("-dirty")

@@ -162,10 +162,12 @@ def test_a_study_passes_it_on(tmp_path):
 
 
 def test_without_the_package_it_is_refused_before_anything_is_written(call, monkeypatch, tmp_path):
-    monkeypatch.setattr("aejax.runner.tensorboard.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
     outcome = call("--tensorboard")
     assert outcome.code == 2
-    assert outcome.err == 'error: --tensorboard needs tensorboardX: pip install "aejax[runner]".\n'
+    assert outcome.err == (
+        "error: --tensorboard needs tensorboardX, which is not installed: pip install 'aejax[runner]'\n"
+    )
     assert not list(tmp_path.iterdir())
     extras = tomllib.loads((Path(aejax.__file__).parents[1] / "pyproject.toml").read_text())["project"]
     assert any(line.startswith("tensorboardX") for line in extras["optional-dependencies"]["runner"])
