@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import struct
+import sys
 import time
 import tomllib
 from pathlib import Path
