@@ -82,8 +82,8 @@ def timed(train: Callable[[np.ndarray], None], size: int, batch_size: int, secon
         n = max(1, round(n * seconds / taken))
 
 
-def torch_steps(kind: str, x: np.ndarray, batch_size: int, seconds: float, channels_last: bool) -> Candidate:
-    """A hand-written eager PyTorch loop over a tensor: the same network, loss and optimiser."""
+def torch_steps(kind: str, x: np.ndarray, batch_size: int, seconds: float, way: str) -> Candidate:
+    """A hand-written PyTorch loop over a tensor, eager or compiled: the same network, loss and optimiser."""
     import torch
     from torch import nn
 
@@ -120,10 +120,12 @@ def torch_steps(kind: str, x: np.ndarray, batch_size: int, seconds: float, chann
 
     encoder, decoder = encoder.to(device), decoder.to(device)
     data = torch.tensor(np.ascontiguousarray(x), device=device)
-    if channels_last:
+    if way == "eager, channels last":
         both: Any = nn.ModuleList([encoder, decoder])
         both.to(memory_format=torch.channels_last)
         data = data.contiguous(memory_format=torch.channels_last)
+    if way == "compiled":
+        loss_of = torch.compile(loss_of)
     optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
 
     def train(rows: np.ndarray) -> None:
@@ -138,7 +140,9 @@ def torch_steps(kind: str, x: np.ndarray, batch_size: int, seconds: float, chann
 
 
 CASES = {"dense VAE 784-500-500-20, batch 100": ("dense", 100), "conv AE 28x28, 32-64-64-64, batch 128": ("conv", 128)}
-CANDIDATES = ("aejax train", "loop of jitted steps", "PyTorch eager", "PyTorch eager, channels last")
+CANDIDATES = (
+    "aejax train", "loop of jitted steps", "PyTorch eager", "PyTorch compiled", "PyTorch eager, channels last"
+)  # fmt: skip
 
 
 def start(case: str, name: str, seconds: float) -> Candidate:
@@ -147,7 +151,7 @@ def start(case: str, name: str, seconds: float) -> Candidate:
     x = np.random.default_rng(0).random((10_000, 28, 28, 1), np.float32)
     x = x if kind == "conv" else x.reshape(len(x), -1)
     if name.startswith("PyTorch"):
-        return torch_steps(kind, x, batch_size, seconds, name.endswith("channels last"))
+        return torch_steps(kind, x, batch_size, seconds, name.removeprefix("PyTorch "))
     model: Any = VAE.dense(784, 20, hidden_dims=(500, 500)) if kind == "dense" else AE.conv((28, 28, 1), 2)
     algo = vae(model) if kind == "dense" else ae(model)
     run = aejax_chunks if name == "aejax train" else jitted_steps
@@ -184,7 +188,7 @@ def main() -> None:
     figures: dict[str, Any] = {"machine": machine(), "ms_per_step": {}, "speed": {}}
     console.print(", ".join(f"{name} {value}" for name, value in figures["machine"].items()), highlight=False)
     for case, (kind, _) in CASES.items():
-        names = CANDIDATES if kind == "conv" else CANDIDATES[:3]
+        names = CANDIDATES if kind == "conv" else CANDIDATES[:4]
         known = [name for name in names if has_torch() or not name.startswith("PyTorch")]
         turns = race({name: partial(start, case, name, config.seconds) for name in known}, config.rounds)
         ours = turns["aejax train"]
