@@ -4,7 +4,8 @@ Every row is trained on the squared error: 196 sigmoid units as in Ng's notes (C
 divergence of their rates from a target, and with the sum of absolute values, both with weight decay; and 1,000 linear
 units of the k-sparse code of Makhzani & Frey (2013), whose tables we could not read. A softmax on the fixed code, its
 epoch and alpha chosen on the validation images, gives the error; pixels get the same softmax. Claimed: a mean rate
-within a tenth of its target, and stroke filters. The published size is `--dataset mnist --num-epochs 20 --probe.num-epochs 20`, about half an hour on one busy core.
+within a tenth of its target, and stroke filters. The published size is `--dataset mnist --num-epochs 20
+--probe.num-epochs 20`, about half an hour on one busy core.
 """
 
 import dataclasses
