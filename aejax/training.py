@@ -127,7 +127,8 @@ def fit(
       are not refused here; look at the metrics. Data are checked where they are no traced values.
     """
     check_count(num_epochs=num_epochs)
-    algo.check(data)
+    with jax.ensure_compile_time_eval():  # concrete data may be looked at within a trace too
+        algo.check(data)
     steps, found = count_steps(data, batch_size), streams(data, batch_size)
     data_key, step_key = jax.random.split(key)
 

@@ -205,7 +205,8 @@ class Autoencoder(nn.Module):
         """The parameter groups that learning to reconstruct moves."""
         learned = ("prior",) if isinstance(self.prior, priors.LearnedPrior) else ()
         own = likelihoods.get(self.likelihood).own_parameter
-        return ("encoder", "decoder", *learned, *(() if own is None else (own,)))
+        shares_all = isinstance(self.decoder, TiedMLP) and not self.decoder.use_bias  # it has nothing of its own
+        return ("encoder", *(() if shares_all else ("decoder",)), *learned, *(() if own is None else (own,)))
 
     def _known_prior(self) -> priors.Prior | priors.LearnedPrior:
         if self.prior is None:

@@ -61,8 +61,8 @@ def test_tied_gradients_against_finite_differences(likelihood):
         check_grads(lambda p: ae_loss(p, Batch(x), KEY, model=model)[0], (params,), order=1, modes=["rev"], rtol=1e-7)
 
 
-@pytest.mark.parametrize("use_bias", [True, False])
-def test_a_linear_autoencoder_is_pca(digits, use_bias):
+@pytest.mark.parametrize(("use_bias", "tied"), [(True, False), (False, False), (False, True)])
+def test_a_linear_autoencoder_is_pca(digits, use_bias, tied):
     # Baldi & Hornik (1989): the minimum is the PCA residual, its decoder spans the principal subspace. With biases
     # that is the subspace of the centred data.
     k, batch_size, num_epochs = 4, 256, 300
@@ -71,7 +71,7 @@ def test_a_linear_autoencoder_is_pca(digits, use_bias):
     residual = np.square(singular[k:]).sum() / len(digits)
 
     num_steps = num_epochs * (len(digits) // batch_size)
-    model = _linear(64, k, use_bias=use_bias)
+    model = _linear(64, k, use_bias=use_bias, tied=tied)  # the last has a decoder without parameters
     algo = ae(model, HParams(lr=0.02), tx=lambda lr: optax.adam(cosine(lr, num_steps)))
     data = Batch(jnp.asarray(digits))
     train = jax.jit(
@@ -80,7 +80,8 @@ def test_a_linear_autoencoder_is_pca(digits, use_bias):
     state, _ = train(algo.init(init_params(model, KEY, data.x)))
     sse = training.evaluate(algo, state, data, KEY, batch_size=1797)["recon/sse"]
     assert residual * (1 - 1e-5) < sse < residual * 1.001
-    basis, _ = np.linalg.qr(np.asarray(state.params["decoder"]["dense_0"]["kernel"], np.float64).T)
+    kernel = np.asarray(state.params["encoder" if tied else "decoder"]["dense_0"]["kernel"], np.float64)
+    basis, _ = np.linalg.qr(kernel if tied else kernel.T)
     cosines = np.linalg.svd(directions[:k] @ basis, compute_uv=False)
     assert np.degrees(np.arccos(min(cosines.min(), 1.0))) < 1.0
 
@@ -88,3 +89,11 @@ def test_a_linear_autoencoder_is_pca(digits, use_bias):
 def test_a_rate_that_is_not_positive_is_refused():
     with pytest.raises(InputError, match="lr is 0"):
         ae(_linear(2, 1), HParams(lr=0.0))
+
+
+def test_fit_looks_at_the_data_that_a_trace_holds():
+    algo, data = ae(_linear(2, 1)), Batch(jnp.array([[0.0, jnp.nan], [1.0, 2.0]]))
+    state = algo.init(init_params(_linear(2, 1), KEY, np.zeros((1, 2), np.float32)))
+    fit = jax.jit(lambda state: training.fit(algo, state, data, KEY, batch_size=1, num_epochs=1))
+    with pytest.raises(InputError, match="NaN or infinity"):
+        fit(state)
