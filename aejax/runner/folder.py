@@ -4,28 +4,21 @@ Files are written to a temporary name and renamed, so that whatever is there is 
 folder with one is finished.
 """
 
-import contextlib
 import dataclasses
-import datetime
 import errno
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
-import subprocess
-import sys
 import time
-import tomllib
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import aejax
 from aejax import data
 from aejax.checks import InputError, expanded, nearest
 from aejax.runner.config import module_of, to_dict
+from aejax.runner.environment import environment
 
 
 class FolderWarning(UserWarning):
@@ -231,59 +224,6 @@ def _check_data(folder: RunFolder, saved: dict[str, Any] | None, dataset: str | 
             " put the old data back."
         )
     return digest
-
-
-def environment() -> dict[str, Any]:
-    """Versions, devices, commit and command: what it takes to run the same again."""
-    import jax
-
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
-        "commit": commit_of(Path(aejax.__file__).parents[1]),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "devices": [device.device_kind for device in jax.devices()],
-        "versions": _versions(),
-    }
-
-
-def provenance() -> dict[str, Any]:
-    """What a summary that is to be published says of its origin: the date, and the environment without the machine."""
-    kept = ("commit", "python", "devices", "versions")
-    return {
-        "date": datetime.date.today().isoformat(),
-        "environment": {name: value for name, value in environment().items() if name in kept},
-    }
-
-
-def _versions() -> dict[str, str]:
-    """Of aejax, and of what it needs as far as that is installed."""
-    packages = ("jax", "jaxlib", "flax", "optax", "chex", "orbax-checkpoint", "numpy", "tensorflow-datasets")
-    found = {"aejax": aejax.__version__}
-    for name in packages:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
-
-
-def commit_of(checkout: Path) -> str | None:
-    """The commit of aejax's own checkout; None where the folder that holds the package is none, or part of another.
-
-    A package that is installed inside a user's repository is not of that repository.
-    """
-    own = ["aejax/__init__.py", "pyproject.toml"]
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=checkout, capture_output=True, text=True, check=True).stdout
-
-    try:
-        if git("ls-files", "--full-name", *own).split() != own:  # from the top of the repository
-            return None
-        project = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["name"]
-        return git("describe", "--always", "--dirty").strip() if project == "aejax" else None
-    except (OSError, subprocess.CalledProcessError, tomllib.TOMLDecodeError, KeyError):  # no git, or no repository
-        return None
 
 
 def read_json(file: Path) -> Any:

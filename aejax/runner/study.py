@@ -15,8 +15,9 @@ import numpy as np
 from aejax.checks import InputError
 from aejax.data import Dataset
 from aejax.runner.config import check, to_dict
+from aejax.runner.environment import provenance
 from aejax.runner.experiment import Experiment
-from aejax.runner.folder import RunFolder, open_folder, provenance, read_json, write_json
+from aejax.runner.folder import RunFolder, open_folder, read_json, write_json
 from aejax.runner.inputs import load_data
 from aejax.runner.loading import load
 from aejax.runner.options import Launch, refuse_origin

@@ -75,7 +75,8 @@ def pca(dataset: Dataset, k: int) -> tuple[dict[str, float], np.ndarray, np.ndar
 def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     """Runs the experiments in folders of their own inside one, then draws the sheet."""
     from aejax import plots
-    from aejax.runner.folder import open_folder, provenance, write_json
+    from aejax.runner.environment import provenance
+    from aejax.runner.folder import open_folder, write_json
 
     folder = open_folder("compare", config, launch.workdir, resume=launch.resume)
     if not folder.is_finished:

@@ -61,7 +61,8 @@ def runs(config: Config) -> Runs:
 
 def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     """Tries every point and ranks them."""
-    from aejax.runner.folder import open_folder, provenance, write_json
+    from aejax.runner.environment import provenance
+    from aejax.runner.folder import open_folder, write_json
 
     folder = open_folder("contractive_search", config, launch.workdir, resume=launch.resume)
     if not folder.is_finished:

@@ -97,7 +97,8 @@ def measure(model: AE, params: Any, dataset: Dataset) -> dict[str, float]:
 def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     """Trains noise by noise and seed by seed; what is done is kept, and not repeated with `--resume`."""
     from aejax.runner.console import list_figures
-    from aejax.runner.folder import open_folder, provenance, read_json, write_json
+    from aejax.runner.environment import provenance
+    from aejax.runner.folder import open_folder, read_json, write_json
     from aejax.runner.options import refuse_devices
 
     refuse_devices(launch)

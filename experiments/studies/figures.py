@@ -61,7 +61,8 @@ class Config:
 
 def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     from aejax.checks import InputError, nearest
-    from aejax.runner.folder import default_path, provenance, write_json
+    from aejax.runner.environment import provenance
+    from aejax.runner.folder import default_path, write_json
     from aejax.runner.launch import execute
 
     unknown = [name for name in config.rows if name not in ROWS]

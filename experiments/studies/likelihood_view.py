@@ -164,7 +164,8 @@ def draw(trained: dict[str, Any], dataset_name: str) -> "Figure":
 def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     """Trains, draws the sheet, and writes the summary."""
     from aejax import plots
-    from aejax.runner.folder import open_folder, provenance, write_json
+    from aejax.runner.environment import provenance
+    from aejax.runner.folder import open_folder, write_json
     from aejax.runner.options import refuse_devices
 
     refuse_devices(launch)

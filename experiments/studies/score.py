@@ -148,7 +148,8 @@ def check(config: Config) -> None:
 def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     """Trains everything, measures, draws, and writes the summary last."""
     from aejax import plots
-    from aejax.runner.folder import open_folder, provenance, write_json
+    from aejax.runner.environment import provenance
+    from aejax.runner.folder import open_folder, write_json
     from aejax.runner.options import refuse_devices
 
     refuse_devices(launch)

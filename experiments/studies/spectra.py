@@ -149,7 +149,8 @@ def _right_vectors(params: Any, x: jax.Array, *, model: nets.Autoencoder, k: int
 def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     """Runs the methods in folders of their own inside one, then measures and draws."""
     from aejax.runner.console import list_figures
-    from aejax.runner.folder import open_folder, provenance, write_json
+    from aejax.runner.environment import provenance
+    from aejax.runner.folder import open_folder, write_json
 
     folder = open_folder("spectra", config, launch.workdir, resume=launch.resume, formerly=("contraction",))
     if not folder.is_finished:

@@ -9,7 +9,7 @@ from small_run import contents
 
 import aejax
 from aejax.checks import InputError
-from aejax.runner import folder
+from aejax.runner import environment, folder
 from aejax.runner.config import from_dict, to_dict
 from aejax.runner.folder import RunFolder, default_path, open_folder
 from experiments import aae, ae, vae
@@ -181,11 +181,11 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
 
 def test_the_environment_is_known_without_git(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    environment = folder.environment()
-    assert environment["commit"] is None
-    assert environment["versions"]["jax"]
-    assert environment["versions"]["aejax"] == aejax.__version__
-    assert len(environment["devices"]) == 8
+    found = environment.environment()
+    assert found["commit"] is None
+    assert found["versions"]["jax"]
+    assert found["versions"]["aejax"] == aejax.__version__
+    assert len(found["devices"]) == 8
 
 
 def test_packages_that_are_not_installed_have_no_version(monkeypatch):
@@ -195,7 +195,7 @@ def test_packages_that_are_not_installed_have_no_version(monkeypatch):
         return "1.0"
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    versions = folder.environment()["versions"]
+    versions = environment.environment()["versions"]
     assert "tensorflow-datasets" not in versions
     assert versions["jax"] == "1.0"
 
@@ -213,18 +213,18 @@ def test_the_commit_is_that_of_the_own_checkout_only(tmp_path):
 
     thesis = package(tmp_path / "thesis", name="thesis")
     git(thesis, "init", "-q")
-    assert folder.commit_of(package(thesis / "env")) is None  # installed inside it
+    assert environment.commit_of(package(thesis / "env")) is None  # installed inside it
     git(thesis, "add", "-A")
     git(thesis, "commit", "-qm", "with what was installed")
-    assert folder.commit_of(thesis / "env") is None
-    assert folder.commit_of(thesis) is None  # a copy of the package at its top
+    assert environment.commit_of(thesis / "env") is None
+    assert environment.commit_of(thesis) is None  # a copy of the package at its top
     own = package(tmp_path / "own")
-    assert folder.commit_of(own) is None  # no repository
+    assert environment.commit_of(own) is None  # no repository
     git(own, "init", "-q")
-    assert folder.commit_of(own) is None  # not in it yet
+    assert environment.commit_of(own) is None  # not in it yet
     git(own, "add", "-A")
     git(own, "commit", "-qm", "aejax")
     commit = git(own, "rev-parse", "HEAD").strip()
-    assert commit.startswith(folder.commit_of(own))
+    assert commit.startswith(environment.commit_of(own))
     (own / "pyproject.toml").write_text('[project]\nname = "aejax"\nversion = "0.2"\n')
-    assert folder.commit_of(own).endswith("-dirty")
+    assert environment.commit_of(own).endswith("-dirty")
