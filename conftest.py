@@ -3,6 +3,7 @@
 import os
 import re
 import tempfile
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +20,8 @@ import numpy as np
 import pytest
 
 from aejax.runner import launch
+
+_BUDGET = 60  # CPU seconds, of cores that others slow down; nearly all tests take less than five
 
 jax.config.update("jax_num_cpu_devices", 8)  # before anything touches a device
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -52,6 +55,19 @@ def pytest_xdist_make_scheduler(config, log):
             return f"{file}[{re.split('[^a-z0-9_]', parameters)[0]}]" if file.endswith("test_contract.py") else file
 
     return ByFileOrMethod(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Fails a test that takes more than its budget; what has to be longer is marked slow."""
+    start = time.process_time()
+    result = yield
+    taken = time.process_time() - start
+    if taken > _BUDGET and not item.get_closest_marker("slow"):
+        pytest.fail(
+            f"It took {taken:.0f} CPU seconds; {_BUDGET} are a test's budget. Make it shorter, or mark it slow."
+        )
+    return result
 
 
 @pytest.fixture(autouse=True, scope="module")
