@@ -1,6 +1,7 @@
 """Errors that a person can act on, and the checks that raise them: what came, what was wanted, what to do."""
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,17 +33,23 @@ class DivergedError(ArithmeticError):
             )
         else:
             text = f"{term} is not finite at step {step}: lower the learning rate, or {clip}."
-        super().__init__(text + (f" The data: {ranges}." if ranges else ""))
+        if ranges:
+            text += f" The data: {ranges}."
+        if at_start:
+            text += " Numbers far beyond 1 are best brought to [0, 1] first: (x - x.min()) / (x.max() - x.min())."
+        super().__init__(text)
         self.step, self.term = step, term
 
 
 def nearest(name: str, known: Iterable[str], *, what: str) -> str:
     """A sentence that names the known alternatives closest to `name`, for the end of an error message."""
     names = sorted(known)
+    plain = {re.sub("[^a-z0-9]", "", each.lower()): each for each in reversed(names)}
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    if close:
-        return f"Did you mean {' or '.join(repr(c) for c in close)}?"
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    same = plain.get(re.sub("[^a-z0-9]", "", name.lower()))  # but for case and underscores
+    if same or close:
+        return f"Did you mean {' or '.join(repr(c) for c in ([same] if same else close))}?"
+    shown = ", ".join(names[:40]) + (", ..." if len(names) > 40 else "")
     return f"Known {what}: {shown}."
 
 

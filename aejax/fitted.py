@@ -62,7 +62,7 @@ def learn(
       likelihood: a name of `aejax.likelihoods`, or an object; by default Bernoulli where all of x is in [0, 1], else
         Gaussian of variance 1, for which x should be brought to a scale of about 1.
       net: `dense` (examples are flattened) or `conv` (images).
-      num_epochs: passes over x.
+      num_epochs: passes over x; of each the last rows that fill no batch are left out, others every time.
       batch_size: examples a step; all of them where there are fewer.
       seed: of the first parameters, the order and the noise.
       validation: x that is not trained on, or `(x, y)`; evaluated after each epoch.

@@ -88,6 +88,9 @@ def of(
     if likelihood is None:
         likelihood = "bernoulli" if divided or (x.min() >= 0 and x.max() <= 1) else "gaussian"
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    given |= {
+        name: (given[name],) for name in ("features", "hidden_dims", "strides") if isinstance(given.get(name), int)
+    }
     known = shared_defaults(method)
     if METHODS[method].model.takes_labels and "num_classes" in model_options(METHODS[method].model, net):
         y = labels(method, y, len(x), f"learn({method!r}, x, y)")
@@ -106,7 +109,8 @@ def check(method: str, net: str, latent_dim: int, options: dict[str, Any]) -> No
     known = model_options(METHODS[method].model, net) | set(_keywords(method))
     for name in options:
         if name not in known:
-            raise InputError(f"{method}, {net}, has no option {name!r}. {nearest(name, known, what='options')}")
+            others = known | {"batch_size", "latent_dim", "likelihood", "num_epochs", "seed", "validation", "verbose"}
+            raise InputError(f"{method}, {net}, has no option {name!r}. {nearest(name, others, what='options')}")
 
 
 def shared_defaults(method: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 
 from aejax import Fitted, learn, likelihoods, schedules, training
 from aejax.as_json import from_json, to_json
-from aejax.checks import InputError
+from aejax.checks import DivergedError, InputError
 from aejax.data import Batch
 from aejax.methods import METHODS
 from aejax.methods.m2 import SemiBatch
@@ -299,3 +299,28 @@ def test_a_conditioned_model_asks_for_labels(images):
         model.sample(3, y=[0, 1, 9])
     drawn = [model.sample(3, y=[label] * 3) for label in (0, 1)]
     assert np.abs(drawn[0] - drawn[1]).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("VAE", {}), r"Did you mean 'vae'\?"),
+        (("vae", {"latentdim": 2}), r"Did you mean 'latent_dim'\?"),
+        (("vae", {"epochs": 2}), "num_epochs"),
+    ],
+)
+def test_what_was_meant_is_found(arguments, says):
+    method, options = arguments
+    with pytest.raises(InputError, match=says):
+        learn(method, np.zeros((8, 4), np.float32), **options)
+
+
+def test_data_on_another_scale_are_told_to_be_scaled_and_then_learn():
+    x = 1e3 * np.random.default_rng(0).gamma(0.3, size=(64, 6)).astype(np.float32)
+    x[3, 2] = 5e5
+    small = {"num_epochs": 1, "latent_dim": 2, "hidden_dims": 4, "batch_size": 32}
+    with pytest.raises(
+        DivergedError, match=r"brought to \[0, 1\] first: \(x - x.min\(\)\) / \(x.max\(\) - x.min\(\)\)"
+    ):
+        learn("vae", x, **small)
+    assert np.isfinite(learn("vae", (x - x.min()) / (x.max() - x.min()), **small).history[-1]["elbo/loss"])
