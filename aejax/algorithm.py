@@ -191,6 +191,18 @@ def transform_batch(algo: Algorithm, transform: Callable[[jax.Array, Any], Any])
     )
 
 
+def begin(algo: Algorithm, init: Callable[[jax.Array], Params], data: Any, key: jax.Array) -> Any:
+    """The state before the first step.
+
+    Args:
+      algo: any.
+      init: key -> params, such as `partial(init_params, model, data=x)`.
+      data: of the training, whole, from which the algorithm may take a start.
+      key: consumed, by `init`, and folded with 1 by the start.
+    """
+    return algo.init(algo.start(init(key), data, jax.random.fold_in(jax.random.clone(key), 1)))
+
+
 def refresh(algo: Algorithm, index: int, state: Any, data: Any, key: jax.Array) -> Any:
     """The state after one of the algorithm's refreshes, at its present step; the key is that of the steps."""
     one = algo.refreshes[index]

@@ -18,7 +18,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from aejax import evaluation, nets, recipe, training
-from aejax.algorithm import Algorithm
+from aejax.algorithm import Algorithm, begin
 from aejax.as_json import from_json, to_json
 from aejax.checkpoint import Checkpoints
 from aejax.checks import InputError, check_count
@@ -249,8 +249,7 @@ class Fitted:
 
 @partial(jax.jit, static_argnames=("algo", "model"))
 def _start(algo: Algorithm, model: nets.Autoencoder, key: jax.Array, first: Batch, train: Any) -> Any:
-    params = nets.init_params(model, key, first)
-    return algo.init(algo.start(params, train, jax.random.fold_in(jax.random.clone(key), 1)))
+    return begin(algo, lambda key: nets.init_params(model, key, first), train, key)
 
 
 @partial(jax.jit, static_argnames=("model", "n"))

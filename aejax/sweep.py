@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aejax import training
-from aejax.algorithm import Algorithm, Metrics, refresh
+from aejax.algorithm import Algorithm, Metrics, begin, refresh
 from aejax.checks import InputError, check_count, nearest
 from aejax.data.streams import Order, Streams, streams, take
 from aejax.nets import has_convolution
@@ -177,8 +177,7 @@ def _run_by_steps(
 
 
 def _init(build: Any, init: Any, hparams: Any, key: jax.Array, data: Any) -> Any:
-    algo = build(hparams)
-    return algo.init(algo.start(init(key), data, jax.random.fold_in(jax.random.clone(key), 1)))
+    return begin(build(hparams), init, data, key)
 
 
 def _step(build: Any, hparams: Any, state: Any, data: Any, rows: Any, key: jax.Array) -> tuple[Any, Metrics]:
