@@ -382,24 +382,12 @@ def test_a_new_method_is_a_module_a_loss_knobs_and_a_line():
 
     with pytest.raises(InputError, match=r"loss has no axis_name: .* Take axis_name=None and give it"):
         one_player("shrink", loss, AE, Knobs, coupled=True)
-    told = lambda *args, axis_name=None, **knobs: loss(*args, **knobs)
-    told.__signature__ = inspect.signature(lambda *, model, weight=0.5, power=2, axis_name=None: None)
-    told.__name__ = "told"
+
+    def told(params, batch, key, *, model, weight=0.5, axis_name=None):
+        return loss(params, batch, key, model=model, weight=weight)
+
     assert one_player("shrink", told, AE, Knobs, coupled=True)(GAUSSIAN).coupled
     algo = one_player("shrink", loss, AE, Knobs)(GAUSSIAN, weight=2.0, power=1)
     assert not algo.coupled
     value = algo.evaluate(algo.init({"encoder": params_of(6, 2), "decoder": params_of(2, 6)}), Batch(X), KEY)
     np.testing.assert_allclose(value["recon/loss"], 2 * 0.1 * X.sum(axis=1).mean(), rtol=1e-5)
-
-
-def test_the_names_of_every_method_stand_at_the_package():
-    star: dict = {}
-    exec("from aejax import *", star)
-    for name, method in methods.METHODS.items():
-        assert getattr(aejax, name) is star[name] is method.build
-        assert name in dir(aejax)
-    files = [inspect.getmodule(method.build) for method in methods.METHODS.values()]
-    assert sorted(name for file in files for name in file.__all__) == sorted(methods.PUBLIC)  # none twice
-    assert not set(methods.PUBLIC) & set(vars(aejax))  # and none hidden by another
-    with pytest.raises(AttributeError, match="Did you mean 'vae"):
-        aejax.vea_loss  # noqa: B018

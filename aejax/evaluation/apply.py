@@ -89,7 +89,7 @@ def examples(model: Autoencoder, data: Any, *, likelihood: str | Likelihood = "g
       InputError: x is not of floats, not finite, outside the range of the likelihood, or empty.
     """
     x = getattr(data, "x", data)
-    num_rows(np.asarray(x))
+    num_rows(x)
     check_examples(x, likelihood)
     return inputs(model, data)
 
@@ -115,7 +115,7 @@ def over_batches(function: Callable[..., jax.Array], *arrays: ArrayLike, batch_s
     return np.concatenate([np.asarray(part) for part in parts])[:count]
 
 
-def num_rows(*arrays: np.ndarray) -> int:
+def num_rows(*arrays: ArrayLike) -> int:
     """How many examples there are; `InputError` for none, and for arrays that do not agree."""
     shapes = [np.shape(a) for a in arrays]
     if len({shape[:1] for shape in shapes}) != 1:

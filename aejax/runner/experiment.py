@@ -45,10 +45,11 @@ class Trained(NamedTuple):
     say: Callable[[str], None] = lambda text: None  # shows how far a long measurement is
 
     def each(self, parts: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
-        """What the data allow of measurements or pictures, by name; the others are noted and left out.
+        """What there is of measurements or pictures, by name.
 
-        Training is over, and nothing that comes behind it may lose the run: so every error counts as a reason, but for
-        those of the disk, and of training itself.
+        Training is over, and nothing behind it may lose the run. So what the data do not allow is left out and noted,
+        and whatever else goes wrong is noted as failed: the run is not finished then, and measures again when resumed.
+        Errors of the disk, and of training itself, are raised.
         """
         found = {}
         for name, compute in parts.items():
@@ -58,8 +59,8 @@ class Trained(NamedTuple):
                 raise
             except Exception as error:
                 text = str(error).partition("\n")[0]
-                what = text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
-                self.notes[name] = f"left out: {what}"
+                refused = isinstance(error, InputError)
+                self.notes[name] = f"left out: {text}" if refused else f"failed: {type(error).__name__}: {text}"
         return found
 
 

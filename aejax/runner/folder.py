@@ -1,7 +1,7 @@
 """The run folder: config.json, environment.json, metrics.jsonl, summary.json, figures/, checkpoints/.
 
 Files are written to a temporary name and renamed, so that whatever is there is whole. A summary is written last: a
-folder with one is finished.
+folder with one is finished, unless it says that a measurement or a picture failed.
 """
 
 import dataclasses
@@ -60,7 +60,9 @@ class RunFolder:
     def is_finished(self) -> bool:
         """Whether nothing is left to do."""
         summary = self.summary
-        return summary is not None and summary.get("num_epochs", 0) >= self.config.get("num_epochs", 0)
+        if summary is None or summary.get("failed"):
+            return False
+        return summary.get("num_epochs", 0) >= self.config.get("num_epochs", 0)
 
     @property
     def checkpoints(self) -> Path:

@@ -71,7 +71,7 @@ def execute(
 def finish(
     folder: RunFolder, experiment: Experiment, result: Result, log_pictures: Callable[[], None]
 ) -> dict[str, Any]:
-    """Draws the figures, logs them, and writes the summary, last: a folder with a summary is finished."""
+    """Draws the figures, logs them, and writes the summary, last: where nothing failed, the run is finished then."""
     from aejax import plots
 
     trained = result.trained
@@ -91,6 +91,8 @@ def finish(
     }
     if trained.notes:
         summary["notes"] = trained.notes
+    if failed := [name for name, note in trained.notes.items() if note.startswith("failed:")]:
+        summary["failed"] = failed
     write_json(folder.path / "summary.json", summary)
     return summary
 
@@ -106,6 +108,9 @@ def main(experiment: Experiment, description: str | None, argv: Sequence[str] | 
             for name, note in summary.get("notes", {}).items():
                 bars.console.print(f"{name}: {note}", highlight=False, markup=False, soft_wrap=True)
             list_figures(bars.console, folder.path)
+            if failed := summary.get("failed"):
+                what = f"{', '.join(failed)} failed, and what was trained is saved in {folder.path}."
+                raise SystemExit(_fail(f"{what} With --resume the run measures and draws again."))
 
         return report
 

@@ -59,8 +59,8 @@ def find(saved: dict[str, Any]) -> Experiment:
         if module is None:  # from before folders told it
             module = import_module("experiments").FORMERLY.get(name, f"experiments.{name}")
         return import_module(module).EXPERIMENT
-    except (ImportError, AttributeError):
+    except (ImportError, AttributeError) as error:
         raise InputError(
             f"The run is of the experiment {name}, EXPERIMENT of the module {module or 'experiments'}, which cannot be"
-            " imported here. Start Python where that module is, or give load(folder, experiment=...)."
-        ) from None
+            f" imported here ({error}). Start Python where that module is, or give load(folder, experiment=...)."
+        ) from error

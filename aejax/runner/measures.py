@@ -100,7 +100,12 @@ def pca_reconstruct(train_x: np.ndarray, x: np.ndarray, k: int, *, centred: bool
 def principal(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k leading eigenvectors `[D, k]` of `x^T x / N`, in float64, and their eigenvalues `[k]`, descending.
 
-    Of the smaller of the matrices `[D, D]` and `[N, N]`; of the latter the others of k, beyond its rank, are left out.
+    Found from `x^T x` or `x x^T`, whichever is smaller. Where x has fewer rows than columns there are at most as many
+    as its rank.
+
+    Args:
+      x: `[N, D]`, centred or not, as the directions are meant.
+      k: how many.
 
     Raises:
       InputError: both have more than 10,000 rows.

@@ -31,7 +31,7 @@ class Launch:
     """Write an event file for TensorBoard too."""
 
 
-def refuse_devices(launch: Launch) -> None:
+def refuse_for_sweeps(launch: Launch) -> None:
     """For what is trained by `aejax.sweep`, which has no runs in folders either."""
     if launch.devices != 1 or launch.parallel != "jit":
         raise InputError("Sweeps run on one device; leave --devices and --parallel out.")

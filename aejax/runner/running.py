@@ -11,7 +11,7 @@ import jax
 
 from aejax import data, extras, nets, training
 from aejax import parallel as par
-from aejax.algorithm import Algorithm
+from aejax.algorithm import Algorithm, begin
 from aejax.checks import InputError
 from aejax.data.streams import streams
 from aejax.runner.config import check
@@ -148,7 +148,7 @@ def prepare(
 
     Args:
       experiment, config, devices, parallel: as in `run`.
-      shapes_only: gives a state of shapes, which compiles nothing.
+      shapes_only: gives a state of shapes, which compiles nothing where all networks are of this library.
 
     Raises:
       InputError: as in `run`.
@@ -176,15 +176,17 @@ def prepare(
     jax.eval_shape(partial(_maps, model), state.params, seen(model, jax.tree.map(lambda v: v[:2], dataset.train)))
     if parallel != "jit":
         algo = build_algorithm(experiment, config, model, num_steps, par.AXIS)
-    state = state if shapes_only else fresh()
-    if not shapes_only and not nets.is_ours(model):
-        nets.check_rows(model, state.params, seen(model, dataset.train))
+    foreign = not nets.is_ours(model)
+    if foreign or not shapes_only:
+        concrete = fresh()
+        state = state if shapes_only else concrete
+        if foreign:
+            nets.check_rows(model, concrete.params, seen(model, dataset.train))
     return Ready(model, algo, state, dataset, num_steps, (keys[0], keys[1]), spec, feed, monitor, fresh)
 
 
 def _init(algo: Algorithm, model: nets.Autoencoder, key: jax.Array, example: Any, train: Any) -> Any:
-    params = nets.init_params(model, key, example)
-    return algo.init(algo.start(params, train, jax.random.fold_in(jax.random.clone(key), 1)))
+    return begin(algo, lambda key: nets.init_params(model, key, example), train, key)
 
 
 def _maps(model: nets.Autoencoder, params: Any, example: Any) -> tuple[Any, Any]:

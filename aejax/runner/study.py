@@ -75,7 +75,8 @@ def run_all(
       after: the name of the run from whose last parameters a run begins; None for fresh ones.
 
     Raises:
-      InputError: a configuration or the data cannot be used; nothing has been written then.
+      InputError: a configuration or the data cannot be used, and nothing has been written then; or what is measured of
+        a run failed.
     """
     from aejax.runner.launch import execute
 
@@ -89,6 +90,10 @@ def run_all(
         before = after(name)
         params = None if before is None else load(folder.path / before)[2].params
         _, summary = execute(experiment, config, inner, bars, quiet=True, params=params)
+        for what, note in summary.get("notes", {}).items():
+            bars.console.print(f"{name}, {what}: {note}", highlight=False, markup=False, soft_wrap=True)
+        if failed := summary.get("failed"):
+            raise InputError(f"{', '.join(failed)} of {name} failed. With --resume it is measured again.")
         metrics[name] = summary["metrics"] | {"seconds": summary["wall_seconds"]}
     bars.title = ""
     return metrics

@@ -109,7 +109,8 @@ def _read(path: Path, name: str, saved: dict[str, Any]) -> Run:
     if summary is None and (path / "summary.json").exists():
         raise InputError("summary.json is damaged.")
     if summary is not None and summary.get("num_epochs", 0) >= num_epochs:
-        return Run(name, config, "finished", True, summary["metrics"], history, summary["wall_seconds"])
+        state = f"{', '.join(summary['failed'])} failed" if summary.get("failed") else "finished"
+        return Run(name, config, state, True, summary["metrics"], history, summary["wall_seconds"])
     saved_steps = Checkpoints(path / "checkpoints").steps()
     step = max([0, *saved_steps[-1:], *[row["step"] for row in history[-1:]]])
     num_steps = saved.get("num_steps")

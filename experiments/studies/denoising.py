@@ -99,9 +99,9 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     from aejax.runner.console import list_figures
     from aejax.runner.environment import provenance
     from aejax.runner.folder import open_folder, read_json, write_json
-    from aejax.runner.options import refuse_devices
+    from aejax.runner.options import refuse_for_sweeps
 
-    refuse_devices(launch)
+    refuse_for_sweeps(launch)
     folder = open_folder("denoising", config, launch.workdir, resume=launch.resume)
     if not folder.is_finished:
         dataset = load(config)

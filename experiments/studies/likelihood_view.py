@@ -166,9 +166,9 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     from aejax import plots
     from aejax.runner.environment import provenance
     from aejax.runner.folder import open_folder, write_json
-    from aejax.runner.options import refuse_devices
+    from aejax.runner.options import refuse_for_sweeps
 
-    refuse_devices(launch)
+    refuse_for_sweeps(launch)
     if config.num_seeds < 1:
         raise InputError(f"--num-seeds is {config.num_seeds}; it has to be at least 1.")
     shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}

@@ -150,9 +150,9 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     from aejax import plots
     from aejax.runner.environment import provenance
     from aejax.runner.folder import open_folder, write_json
-    from aejax.runner.options import refuse_devices
+    from aejax.runner.options import refuse_for_sweeps
 
-    refuse_devices(launch)
+    refuse_for_sweeps(launch)
     check(config)
     folder = open_folder("score", config, launch.workdir, resume=launch.resume)
     if not folder.is_finished:

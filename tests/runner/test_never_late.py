@@ -100,7 +100,7 @@ def test_a_run_is_refused_at_once_or_ends_with_a_summary(call, case):
     check(call, case)
 
 
-LARGE = {"shape": (5,), "size": 40, "test": None, "values": "unit", "labels": "three", "dtype": "float32", "seed": 0}
+PLAIN = {"shape": (5,), "size": 40, "test": None, "values": "unit", "labels": "three", "dtype": "float32", "seed": 0}
 FLAGS = {"--hidden-dims": 3, "--latent-dim": 2, "--batch-size": 4, "--num-epochs": 1}
 
 
@@ -120,4 +120,4 @@ FLAGS = {"--hidden-dims": 3, "--latent-dim": 2, "--batch-size": 4, "--num-epochs
     ],
 )
 def test_cases_that_were_refused_late_once(call, name, files, flags, code):
-    assert check(call, (name, LARGE | files, FLAGS | flags)).code == code
+    assert check(call, (name, PLAIN | files, FLAGS | flags)).code == code
