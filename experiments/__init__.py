@@ -1,4 +1,7 @@
-"""What was run with the library: an experiment for each method, studies of several, benchmarks."""
+"""What was run with the library: an experiment for each method, studies of several, benchmarks.
+
+No machinery: that is `aejax.runner`. No study has the name of a method.
+"""
 
 # Where experiments are that run folders know by another name, from before folders named the module:
 FORMERLY = {

@@ -1,4 +1,7 @@
-"""python -m aejax.runner table FOLDER... shows the runs in folders side by side."""
+"""python -m aejax.runner table FOLDER... shows the runs in folders side by side.
+
+Experiments are not run here: they are commands of their own modules.
+"""
 
 import argparse
 import csv

@@ -1,4 +1,7 @@
-"""The configuration of a run: what decides its numbers, its checks, and its JSON form."""
+"""The configuration of a run: what decides its numbers, its checks, and its JSON form.
+
+Nothing that decides no number: that is a launch option. Nothing is trained or read here.
+"""
 
 import dataclasses
 import sys

@@ -1,4 +1,7 @@
-"""What a person sees: the progress of a run and its closing table."""
+"""What a person sees: the progress of a run and its closing table.
+
+Prints what it is given: it measures nothing and knows no files but the names of pictures.
+"""
 
 import contextlib
 import io

@@ -1,4 +1,7 @@
-"""What it takes to run the same again: versions, devices, commit and command."""
+"""What it takes to run the same again: versions, devices, commit and command.
+
+What decides the numbers is in the configuration, not here.
+"""
 
 import contextlib
 import datetime

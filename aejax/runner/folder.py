@@ -2,6 +2,8 @@
 
 Files are written to a temporary name and renamed, so that whatever is there is whole. A summary is written last: a
 folder with one is finished, unless it says that a measurement or a picture failed.
+
+Files and their checks, no training and no printing.
 """
 
 import dataclasses

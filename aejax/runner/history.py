@@ -1,4 +1,7 @@
-"""What a run said of itself: the per-step metrics, summed into rows, and its speed."""
+"""What a run said of itself: the per-step metrics, summed into rows, and its speed.
+
+No file is written here, and nothing is evaluated.
+"""
 
 import time
 from typing import Any

@@ -1,4 +1,7 @@
-"""What a run is given: the data set of its configuration, what a model is told of it, and which of it is trained on."""
+"""What a run is given: the data set of its configuration, what a model is told of it, and which of it is trained on.
+
+No model is built here, and nothing is trained.
+"""
 
 from typing import Any, NamedTuple
 

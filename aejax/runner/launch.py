@@ -1,6 +1,8 @@
 """The command line around an experiment: flags, run folder, progress, interruption, exit codes.
 
 0 done; 1 diverged, or an I/O error such as a full disk; 2 something in the input; 130 and 143 interrupted and saved.
+
+What a run computes is in `running`, what a folder holds in `folder`; here they only meet.
 """
 
 import contextlib

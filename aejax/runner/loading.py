@@ -1,4 +1,7 @@
-"""Opening a run: its configuration, its model and its state, from the folder alone."""
+"""Opening a run: its configuration, its model and its state, from the folder alone.
+
+Nothing is trained, written or printed here.
+"""
 
 from importlib import import_module
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""What happens between the chunks of a run in a folder: rows, checkpoints, progress, and signals."""
+"""What happens between the chunks of a run in a folder: rows, checkpoints, progress, and signals.
+
+Nothing is computed here that a run without a folder would lack.
+"""
 
 import contextlib
 import math

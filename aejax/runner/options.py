@@ -1,4 +1,7 @@
-"""How to run an experiment, beside what to run: the flags that decide no numbers, and the parsing of all flags."""
+"""How to run an experiment, beside what to run: the flags that decide no numbers, and the parsing of all flags.
+
+Whatever decides a number belongs into a Config.
+"""
 
 import dataclasses
 from collections.abc import Sequence

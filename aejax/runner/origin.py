@@ -1,4 +1,7 @@
-"""Where a run begins that does not begin afresh: `--from FOLDER`, with the last parameters of another run."""
+"""Where a run begins that does not begin afresh: `--from FOLDER`, with the last parameters of another run.
+
+How parameters are trained on is not decided here.
+"""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,7 @@
-"""The pictures that any autoencoder has; experiments add their own."""
+"""The pictures that any autoencoder has; experiments add their own.
+
+No measurement, no file; how a picture is drawn is in `aejax.plots`.
+"""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,7 @@
-"""The experiment of a method of the registry: what is not given is taken from there."""
+"""The experiment of a method of the registry: what is not given is taken from there.
+
+No method is named here: what one needs alone stands in its experiment.
+"""
 
 import dataclasses
 import inspect

@@ -2,6 +2,8 @@
 
 Each run has a folder of its own inside the study's, so that a study may be interrupted and goes on with `--resume`; the
 runs of one row share one compiled program, whatever their number of seeds.
+
+No method and no published figure: those are in the studies.
 """
 
 import dataclasses

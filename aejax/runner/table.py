@@ -1,4 +1,7 @@
-"""Runs side by side: found in folders, finished or not, with what differs between them and what came of it."""
+"""Runs side by side: found in folders, finished or not, with what differs between them and what came of it.
+
+Reads what runs wrote; trains, measures and changes nothing.
+"""
 
 import fcntl
 import json

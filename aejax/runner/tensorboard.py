@@ -1,4 +1,7 @@
-"""The rows of metrics.jsonl and the pictures of a run as an event file, for TensorBoard."""
+"""The rows of metrics.jsonl and the pictures of a run as an event file, for TensorBoard.
+
+Nothing stands in an event file that metrics.jsonl and figures/ lack.
+"""
 
 import time
 from collections.abc import Sequence

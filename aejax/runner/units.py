@@ -1,6 +1,8 @@
 """The unit and the meaning of the names that runs report: the console shows them, docs/units.md is made of them.
 
 Here are those of the library; an experiment brings its own with it, and so does a method.
+
+No number is computed here.
 """
 
 from collections.abc import Mapping

@@ -11,7 +11,7 @@ from aejax import runner
 from aejax.algorithm import TrainState
 from aejax.checks import InputError
 from aejax.data import Batch, Dataset
-from aejax.runner import measures, units
+from aejax.runner import measures, pictures, units
 from aejax.runner.inputs import Spec
 from experiments import aae, ae, cae, cae_h, dae, k_sparse, rcae, scae, sparse_ae, vae
 from experiments.studies import compare
@@ -143,3 +143,34 @@ def test_probes_of_labels_that_are_none_are_left_out(labels, why, monkeypatch):
     assert why is None or why in trained.notes["probe_accuracy"]
     monkeypatch.setattr(measures, "_PROBE", 100)
     assert "probe_accuracy" not in measures.probes(trained)
+
+
+NORMAL = np.random.default_rng(0).normal(size=(50, 4, 4, 3))
+
+
+@pytest.mark.parametrize(
+    ("x", "note"),
+    [
+        (np.random.default_rng(0).random((50, 4, 4, 3)), None),
+        (
+            np.random.default_rng(0).normal(size=(50, 4, 4, 3)),
+            "values from -2.37 to 2.23 are shown from black to white",
+        ),
+        (np.full((50, 4, 4, 1), 7.0), None),  # one grey, whichever
+    ],
+)
+def test_pixels_of_another_range_are_scaled_and_it_is_noted(x, note):
+    low, high = np.percentile(x, (1, 99))
+    batch = Batch(x.astype(np.float32))
+    trained = runner.Trained(None, None, None, None, Dataset("x", batch, None, batch, None), [], None, None, {})
+    shown = pictures.shown(trained)(batch.x)
+    assert trained.notes == ({} if note is None else {"images": note})
+    np.testing.assert_allclose(shown, x if note is None else (x - low) / (high - low), rtol=1e-4, atol=1e-6)
+    assert note is None or np.mean((shown < 0) | (shown > 1)) < 0.025  # what is cut off
+
+
+def test_a_run_in_double_precision_ends_as_another(call):
+    with jax.enable_x64(True):
+        assert call("--workdir", "run", "--num-epochs", 2).code == 0
+    _, _, state = runner.load("run")
+    assert jax.tree.all(jax.tree.map(lambda leaf: bool(np.isfinite(leaf).all()), state.params))
