@@ -129,6 +129,13 @@ class Checkpoints:
         """The finished steps, ascending. Whether they are intact is found out when they are restored."""
         return [step for step in self._found() if (self._path(step) / _MANIFEST).exists()]
 
+    def latest_extra(self) -> dict[str, Any]:
+        """`extra` of the latest step, as it was saved; empty where there is none. No array is read."""
+        for step in reversed(self._found()):
+            with contextlib.suppress(_Damaged):
+                return _read_manifest(self._path(step))["extra"]
+        return {}
+
     def restore(self, like: Any, *, step: int | None = None, best: bool = False) -> tuple[Any, dict[str, Any]] | None:
         """The latest intact checkpoint; a `CheckpointWarning` names each damaged one that it passes over, and why.
 

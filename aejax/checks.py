@@ -25,14 +25,14 @@ class DivergedError(ArithmeticError):
     def __init__(self, step: int, term: str, ranges: str = "", at_start: bool = False):
         clip = "clip the gradients (--clip 1 on the command line, optax.clip_by_global_norm in Python)"
         if "/" not in term:
-            text = f"{term} is not finite after step {step}: lower the learning rate, or {clip}."
+            text = f"{term} is not finite after step {step}: lower the learning rate (lr), or {clip}."
         elif at_start:
             text = (
                 f"{term} is not finite at step 1, before anything was learned: the data or the parameters that it began"
                 " with are at fault, not the learning rate."
             )
         else:
-            text = f"{term} is not finite at step {step}: lower the learning rate, or {clip}."
+            text = f"{term} is not finite at step {step}: lower the learning rate (lr), or {clip}."
         if ranges:
             text += f" The data: {ranges}."
         if at_start:

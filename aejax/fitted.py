@@ -107,6 +107,8 @@ def learn(
     if not nets.is_ours(model):
         nets.check_rows(model, state.params, first)
     boundary = None if held_out is None else steps
+    if verbose:
+        print(f"{method}: {len(x)} examples, {num_epochs * steps} steps; compiling", file=sys.stderr, flush=True)
     chunks = training.train(algo, state, train, train_key, batch_size=sizes, num_epochs=num_epochs, boundary=boundary)
     log: list[dict[str, np.ndarray]] = []
     validated: dict[int, dict[str, float]] = {}

@@ -94,9 +94,15 @@ def of(
     known = shared_defaults(method)
     if METHODS[method].model.takes_labels and "num_classes" in model_options(METHODS[method].model, net):
         y = labels(method, y, len(x), f"learn({method!r}, x, y)")
-        if y.dtype.kind in "iu" and y.ndim == 1:  # others are refused with the data
-            known["num_classes"] = max(1, int(y.max()) + 1)
+        known["num_classes"] = _count_classes(y)
     return Recipe(method, net, x.shape[1:], str(x.dtype), divided, latent_dim, likelihood, known | given)
+
+
+def _count_classes(y: np.ndarray) -> int:
+    """Of labels from 0 up; of what will be refused with the data, as many as the advice there makes of it."""
+    if y.ndim == 2:
+        return y.shape[1]
+    return max(1, int(y.max()) + 1) if y.dtype.kind in "iu" else len(np.unique(y))
 
 
 def check(method: str, net: str, latent_dim: int, options: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax import Fitted, learn, likelihoods, schedules, training
+from aejax import Fitted, learn, likelihoods, recipe, schedules, training
 from aejax.as_json import from_json, to_json
 from aejax.checks import DivergedError, InputError
 from aejax.data import Batch
@@ -223,14 +223,14 @@ def test_an_interruption_keeps_what_was_learnt(chunks, images, monkeypatch, caps
     once = learn("vae", images, **SMALL)
     assert same_bits(model.state, once.state)
     assert [row["step"] for row in model.history] == [2]
-    assert capsys.readouterr().err == ""  # nothing every three seconds
+    assert capsys.readouterr().err == "vae: 64 examples, 10 steps; compiling\n"  # and nothing every three seconds
 
 
 def test_progress_is_told_when_it_is_asked_for(images, capsys):
     learn("vae", images, **SMALL, verbose=True)
     out, err = capsys.readouterr()
     assert out == ""
-    assert re.fullmatch(r"step 2 of 2: elbo/loss \d+\.\d+\n", err)
+    assert re.fullmatch(r"vae: 64 examples, 2 steps; compiling\nstep 2 of 2: elbo/loss \d+\.\d+\n", err)
 
 
 @pytest.mark.parametrize(
@@ -280,6 +280,20 @@ def test_refuses_later_what_it_was_not_trained_on_and_the_advice_helps(fitted, i
     plain = dataclasses.replace(fitted, model=made.model(), recipe=made)
     with pytest.raises(InputError, match=r"^ae has no prior to draw codes from; learn one that has, such as 'vae'\.$"):
         plain.sample(3)
+
+
+@pytest.mark.parametrize(
+    "given", [lambda y: np.eye(3)[y], lambda y: y * 1.0, lambda y: np.array(["a", "b", "c"])[y], lambda y: y[:, None]]
+)
+def test_labels_of_other_kinds_are_refused_with_what_makes_labels_of_them(images, given):
+    y = given(np.arange(64) % 3)
+    with pytest.raises(InputError) as error:
+        learn("cvae", images, y, **SMALL)
+    advice = re.search(r": (y\.\w+\(.*?\)|np\.unique\(.*?\)\[1\])", str(error.value))[1]
+    assert "to 9" not in str(error.value)
+    taken = recipe.of("cvae", images, eval(advice, {"y": y, "np": np}), "dense", 2, likelihoods.Bernoulli(), {})
+    assert taken.options["num_classes"] == 3
+    np.testing.assert_array_equal(eval(advice, {"y": y, "np": np}), np.arange(64) % 3)
 
 
 def test_a_conditioned_model_asks_for_labels(images):

@@ -133,15 +133,16 @@ def test_gaussian_of_unit_variance_is_half_the_sse_and_a_constant():
 
 
 @pytest.mark.parametrize("x", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("logit", [-1e4, -100.0, 0.0, 100.0, 1e4])
+@pytest.mark.parametrize("logit", [-1e4, -100.0, 0.0, 20.0, 100.0, 1e4])
 def test_bernoulli_is_exact_at_any_logit(logit, x):
-    value, grad = jax.value_and_grad(lambda logits: bernoulli_nll(logits, jnp.full((1, 1), x))[0])(
-        jnp.full((1, 1), logit)
-    )
+    nll = lambda logit: bernoulli_nll(jnp.full((1, 1), logit), jnp.full((1, 1), x))[0]
+    value, grad = jax.value_and_grad(nll)(logit)
     # -x log s(l) - (1 - x) log(1 - s(l)), and its derivative s(l) - x
     expected = x * np.logaddexp(0, -logit) + (1 - x) * np.logaddexp(0, logit)
     np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-40)
-    np.testing.assert_allclose(grad, scipy.special.expit(logit) - x, atol=1e-7)
+    rate = scipy.special.expit(logit)
+    np.testing.assert_allclose(grad, rate - x, atol=1e-7)
+    np.testing.assert_allclose(jax.grad(jax.grad(nll))(logit), rate * (1 - rate), atol=1e-7)
 
 
 @pytest.mark.parametrize("logvar", [-80.0, 80.0])

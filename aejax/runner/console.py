@@ -165,7 +165,8 @@ def closing_table(summary: dict[str, Any], own: Mapping[str, units.Unit]) -> Tab
     """The metrics of a run, each above its published figure where there is one; `own` as in `units.find`."""
     seconds, rate = summary["wall_seconds"], summary["steps_per_second"]
     title = f"{summary['experiment']} on {summary['dataset']}, seed {summary['seed']}"
-    table = Table(title=title, caption=f"{seconds:.1f} s" + (f", {rate:.0f} steps/s" if rate else ""))
+    speed = f", {rate:.0f} steps/s once compiled" if rate else ""
+    table = Table(title=title, caption=f"{seconds:.1f} s in all{speed}")
     table.add_column("metric", overflow="fold")
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("unit", overflow="fold")

@@ -3,10 +3,9 @@
 How parameters are trained on is not decided here.
 """
 
-import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ import numpy as np
 from aejax import nets
 from aejax.checkpoint import Checkpoints
 from aejax.checks import InputError, expanded
+from aejax.runner.differing import differences, shapes
 from aejax.runner.experiment import Experiment
 from aejax.runner.folder import AnotherRun, default_path, read_json
 from aejax.runner.loading import load
@@ -90,37 +90,13 @@ def digest(params: Any) -> str:
 def check_model(origin: Origin, ready: Ready) -> None:
     """Refuses the parameters of another model, and says what differs."""
     differ = [*differences(origin.model, ready.model)]
-    differ = differ or [*differences(_shapes(origin.params), _shapes(ready.state.params))]  # of a network of the user's
+    differ = differ or [*differences(shapes(origin.params), shapes(ready.state.params))]  # of a network of the user's
     if differ:
         more = f"; and {len(differ) - 3} more" if len(differ) > 3 else ""
         raise InputError(
             f"--from {origin.folder}: that run is of another model: {'; '.join(differ[:3])}{more}. Give the flags that"
             " make its model, or leave --from out."
         )
-
-
-def _shapes(params: Any) -> dict[str, tuple[int, ...]]:
-    return {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree.leaves_with_path(params)}
-
-
-def differences(there: Any, here: Any, name: str = "the model") -> Iterator[str]:
-    """What differs between two models, field by field: `encoder.features is (8, 2) there and (8, 3) here`."""
-    if dataclasses.is_dataclass(there) and type(there) is type(here):
-        for field in dataclasses.fields(there):
-            if field.name not in ("parent", "name"):  # where Flax keeps the tree of modules
-                own = field.name if name == "the model" else f"{name}.{field.name}"
-                yield from differences(getattr(there, field.name), getattr(here, field.name), own)
-    elif isinstance(there, dict) and isinstance(here, dict):
-        for key in {**here, **there}:
-            yield from differences(there.get(key), here.get(key), f"{name}{key}" if name != "the model" else key)
-    elif _shown(there) != _shown(here):
-        yield f"{name} is {_shown(there)} there and {_shown(here)} here"
-
-
-def _shown(value: Any) -> str:
-    if dataclasses.is_dataclass(value):
-        return type(value).__name__
-    return str(getattr(value, "__qualname__", value))
 
 
 def instead(argv: Sequence[str], refused: AnotherRun, command: Callable[[Sequence[str]], str]) -> str:

@@ -15,6 +15,7 @@ from aejax.algorithm import Algorithm, begin
 from aejax.checks import InputError
 from aejax.data.streams import streams
 from aejax.runner.config import check
+from aejax.runner.differing import differences, shapes
 from aejax.runner.experiment import Experiment, Result, Trained, build_algorithm
 from aejax.runner.history import History
 from aejax.runner.inputs import (
@@ -88,8 +89,11 @@ def run(
     if progress is not None:
         state = progress.state
         history.restore(progress.extra)
-    elif state is None:
-        state = ready.fresh() if params is None else algo.init(params)
+    elif state is None and params is None:
+        state = ready.fresh()
+    else:
+        _check_fits(params if state is None else state.params, ready)
+        state = algo.init(params) if state is None else state
     held_out = jax.device_put(feed.held_out)
 
     stopped = False
@@ -124,6 +128,13 @@ def run(
         config, model, state, metrics, reference, history.rows, trained,
         history.seconds(), history.steps_per_second(), stopped,
     )  # fmt: skip
+
+
+def _check_fits(params: Any, ready: "Ready") -> None:
+    differ = [*differences(shapes(params), shapes(ready.state.params))]
+    if differ:
+        more = f"; and {len(differ) - 3} more" if len(differ) > 3 else ""
+        raise InputError(f"The parameters are those of another model: {'; '.join(differ[:3])}{more}.")
 
 
 class Ready(NamedTuple):

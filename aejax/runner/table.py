@@ -33,7 +33,7 @@ class Run(NamedTuple):
     is_finished: bool
     metrics: dict[str, float]  # of the summary
     history: list[dict[str, float]]  # the rows of metrics.jsonl
-    seconds: float | None
+    seconds: float | None  # of an unfinished one, up to its last checkpoint
 
     def value(self, column: str) -> Any:
         """What stands in a column; None for nothing."""
@@ -114,13 +114,15 @@ def _read(path: Path, name: str, saved: dict[str, Any]) -> Run:
     if summary is not None and summary.get("num_epochs", 0) >= num_epochs:
         state = f"{', '.join(summary['failed'])} failed" if summary.get("failed") else "finished"
         return Run(name, config, state, True, summary["metrics"], history, summary["wall_seconds"])
-    saved_steps = Checkpoints(path / "checkpoints").steps()
+    checkpoints = Checkpoints(path / "checkpoints")
+    saved_steps = checkpoints.steps()
     step = max([0, *saved_steps[-1:], *[row["step"] for row in history[-1:]]])
     num_steps = saved.get("num_steps")
     if num_steps is None and history:  # of an older version
         num_steps = round(history[-1]["step"] / history[-1]["epoch"]) * num_epochs
     where = f"at step {step}" + (f" of {num_steps}" if num_steps else "")
-    return Run(name, config, f"running, {where}" if _is_claimed(path) else where, False, {}, history, None)
+    state, seconds = f"running, {where}" if _is_claimed(path) else where, checkpoints.latest_extra().get("seconds")
+    return Run(name, config, state, False, {}, history, seconds)
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

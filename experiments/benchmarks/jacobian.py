@@ -28,7 +28,7 @@ from aejax.jacobian.segments import trace
 from aejax.methods.ae import ae
 from aejax.methods.cae import CAE, cae
 from aejax.nets import MLP, ConvEncoder, init_params
-from experiments.benchmarks.timing import Candidate, has_torch, interleave, machine, race, ratio, repeat
+from experiments.benchmarks.timing import Candidate, installed, interleave, machine, race, ratio, repeat
 
 MIB = 2**20
 DEEP, DEEP_SHAPE = MLP((512, 16), nn.sigmoid, nn.sigmoid), (100, 784)
@@ -108,7 +108,7 @@ def deep_encoder(config: Config) -> dict[str, Any]:
     """784-512-16 sigmoids, batch 100."""
     modes = ("auto", "reverse", "forward")
     starts = {mode: partial(deep_penalty, mode, config.seconds) for mode in modes}
-    if has_torch():
+    if installed("torch"):
         for mode in ("reverse", "forward"):
             starts[f"torch.func {mode}"] = partial(torch_penalty, mode, config.seconds)
     memory = {mode: mebibytes(penalty(DEEP, DEEP_SHAPE, mode)[0]) for mode in modes}

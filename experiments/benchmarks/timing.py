@@ -6,11 +6,13 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 Candidate = Iterator[float]  # each `next` works for a while and returns seconds per step
 
@@ -45,6 +47,24 @@ def _work(turns: Connection, start: Callable[[], Candidate]) -> None:
         turns.send(1e3 * next(candidate))
 
 
+def timed(train: Callable[[np.ndarray], None], size: int, batch_size: int, seconds: float, whole: int = 1) -> Candidate:
+    """Runs `train(rows [n, batch_size])` for about `seconds`, again and again, after a warm-up.
+
+    n is a multiple of `whole`, for those who train by the epoch.
+    """
+    rng = np.random.default_rng(0)
+    n = 3 if whole == 1 else whole
+    train(rng.integers(size, size=(n, batch_size)))
+    while True:
+        rows = rng.integers(size, size=(n, batch_size))
+        start = time.perf_counter()
+        train(rows)
+        taken = time.perf_counter() - start
+        if taken > seconds / 3:
+            yield taken / n
+        n = whole * max(1, round(n * seconds / taken / whole))
+
+
 def repeat(call: Callable[[], Any], seconds: float) -> Candidate:
     """Calls, which have to wait for their result, for about `seconds` a turn, after a warm-up."""
     call()
@@ -70,10 +90,10 @@ def ratio(others: list[float], ours: list[float]) -> float:
     return statistics.median(other / own for other, own in zip(others, ours, strict=True))
 
 
-def has_torch() -> bool:
+def installed(package: str) -> bool:
     from importlib.util import find_spec
 
-    return find_spec("torch") is not None
+    return find_spec(package) is not None
 
 
 def machine() -> dict[str, str]:
@@ -86,10 +106,9 @@ def machine() -> dict[str, str]:
         "python": platform.python_version(),
         "jax": jax.__version__,
     }
-    if has_torch():
-        import torch
-
-        found["torch"] = torch.__version__
+    for package, distribution in {"torch": "torch", "artifex": "avitai-artifex"}.items():
+        if installed(package):
+            found[package] = version(distribution)
     return found
 
 

@@ -1,17 +1,16 @@
-"""Steps per second against a hand-written PyTorch loop on the same machine, and what importing costs.
+"""Steps per second against hand-written PyTorch loops and artifex on the same machine, and what importing costs.
 
 The candidates take turns, each in a process of its own; quoted are the median milliseconds per step, and the median of
 the ratios of the rounds, so that a machine whose speed drifts does not decide. It has to be quiet all the same: two
 threads of PyTorch that share a core with another program wait for each other, up to a hundred times longer. The data
-are random numbers in the shape of MNIST. PyTorch is the extra `peers`; without it its rows are left out.
+are random numbers in the shape of MNIST. The others are the extra `peers`; rows of what is missing are left out.
 """
 
 import dataclasses
+import os
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,8 @@ from aejax.data import Batch
 from aejax.methods.ae import AE, ae
 from aejax.methods.vae import VAE, vae
 from aejax.nets import init_params
-from experiments.benchmarks.timing import Candidate, has_torch, machine, race, ratio
+from experiments.benchmarks import peers
+from experiments.benchmarks.timing import Candidate, installed, machine, race, ratio, timed
 
 _IMPORT = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
 _LISTED = "import {}, sys; print(' '.join(sys.modules))"
@@ -67,93 +67,27 @@ def jitted_steps(algo: Any, params: Any, data: Batch, batch_size: int, seconds: 
     return timed(train, len(data.x), batch_size, seconds)
 
 
-def timed(train: Callable[[np.ndarray], None], size: int, batch_size: int, seconds: float) -> Candidate:
-    """Runs `train(rows [n, batch_size])` for about `seconds`, again and again, after a warm-up."""
-    rng = np.random.default_rng(0)
-    train(rng.integers(size, size=(3, batch_size)))
-    n = 3
-    while True:
-        rows = rng.integers(size, size=(n, batch_size))
-        start = time.perf_counter()
-        train(rows)
-        taken = time.perf_counter() - start
-        if taken > seconds / 3:
-            yield taken / n
-        n = max(1, round(n * seconds / taken))
-
-
-def torch_steps(kind: str, x: np.ndarray, batch_size: int, seconds: float, way: str) -> Candidate:
-    """A hand-written PyTorch loop over a tensor, eager or compiled: the same network, loss and optimiser."""
-    import torch
-    from torch import nn
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    bce = nn.functional.binary_cross_entropy_with_logits
-    if kind == "dense":
-        encoder = nn.Sequential(
-            nn.Linear(784, 500), nn.ReLU(), nn.Linear(500, 500), nn.ReLU(), nn.Linear(500, 40),
-        )  # fmt: skip
-        decoder = nn.Sequential(
-            nn.Linear(20, 500), nn.ReLU(), nn.Linear(500, 500), nn.ReLU(), nn.Linear(500, 784),
-        )  # fmt: skip
-
-        def loss_of(x: Any) -> Any:
-            mean, logvar = encoder(x).chunk(2, dim=1)
-            logits = decoder(mean + torch.exp(0.5 * logvar) * torch.randn_like(mean))
-            kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).sum()
-            return (bce(logits, x, reduction="sum") + kl) / len(x)
-    else:
-        x = x.transpose(0, 3, 1, 2)
-        encoder = nn.Sequential(
-            nn.Conv2d(1, 32, 3, 1, 1), nn.LeakyReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.LeakyReLU(),
-            nn.Conv2d(64, 64, 3, 2, 1), nn.LeakyReLU(), nn.Conv2d(64, 64, 3, 1, 1), nn.LeakyReLU(),
-            nn.Flatten(), nn.Linear(64 * 49, 2),
-        )  # fmt: skip
-        decoder = nn.Sequential(
-            nn.Linear(2, 64 * 49), nn.Unflatten(1, (64, 7, 7)), nn.LeakyReLU(),
-            nn.ConvTranspose2d(64, 64, 3, 1, 1), nn.LeakyReLU(), nn.ConvTranspose2d(64, 64, 3, 2, 1, 1), nn.LeakyReLU(),
-            nn.ConvTranspose2d(64, 32, 3, 2, 1, 1), nn.LeakyReLU(), nn.ConvTranspose2d(32, 1, 3, 1, 1),
-        )  # fmt: skip
-
-        def loss_of(x: Any) -> Any:
-            return bce(decoder(encoder(x)), x, reduction="sum") / len(x)
-
-    encoder, decoder = encoder.to(device), decoder.to(device)
-    data = torch.tensor(np.ascontiguousarray(x), device=device)
-    if way == "eager, channels last":
-        both: Any = nn.ModuleList([encoder, decoder])
-        both.to(memory_format=torch.channels_last)
-        data = data.contiguous(memory_format=torch.channels_last)
-    if way == "compiled":
-        loss_of = torch.compile(loss_of)
-    optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
-
-    def train(rows: np.ndarray) -> None:
-        for row in torch.tensor(rows, device=device):
-            loss = loss_of(data[row])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-        loss.item()
-
-    return timed(train, len(x), batch_size, seconds)
-
-
-CASES = {"dense VAE 784-500-500-20, batch 100": ("dense", 100), "conv AE 28x28, 32-64-64-64, batch 128": ("conv", 128)}
-CANDIDATES = (
-    "aejax train", "loop of jitted steps", "PyTorch eager", "PyTorch compiled", "PyTorch eager, channels last"
-)  # fmt: skip
+CASES = {  # widths of the encoder, batch size; no widths: the convolutional net
+    "dense VAE 784-500-500-20, batch 100": ((500, 500, 20), 100),
+    "dense VAE 784-512-256-32, batch 128": ((512, 256, 32), 128),
+    "conv AE 28x28, 32-64-64-64, batch 128": ((), 128),
+}
+OURS, PEERS = ("aejax train", "loop of jitted steps"), ("PyTorch eager", "PyTorch compiled")
+DENSE, CONV = ("artifex staged epoch",), ("PyTorch eager, channels last",)
 
 
 def start(case: str, name: str, seconds: float) -> Candidate:
     """One candidate of one case."""
-    kind, batch_size = CASES[case]
+    widths, batch_size = CASES[case]
     x = np.random.default_rng(0).random((10_000, 28, 28, 1), np.float32)
-    x = x if kind == "conv" else x.reshape(len(x), -1)
+    x = x.reshape(len(x), -1) if widths else x
     if name.startswith("PyTorch"):
-        return torch_steps(kind, x, batch_size, seconds, name.removeprefix("PyTorch "))
-    model: Any = VAE.dense(784, 20, hidden_dims=(500, 500)) if kind == "dense" else AE.conv((28, 28, 1), 2)
-    algo = vae(model) if kind == "dense" else ae(model)
+        return peers.torch_steps(widths, x, batch_size, seconds, name.removeprefix("PyTorch "))
+    if name in DENSE:
+        return peers.artifex_epochs(widths, x, batch_size, seconds)
+    *hidden_dims, latent_dim = widths or (2,)
+    model: Any = VAE.dense(784, latent_dim, hidden_dims=tuple(hidden_dims)) if widths else AE.conv((28, 28, 1), 2)
+    algo = vae(model) if widths else ae(model)
     run = aejax_chunks if name == "aejax train" else jitted_steps
     return run(algo, init_params(model, jax.random.key(0), x), Batch(x), batch_size, seconds)
 
@@ -161,10 +95,13 @@ def start(case: str, name: str, seconds: float) -> Candidate:
 def import_seconds(rounds: int) -> dict[str, Any]:
     """Seconds that `import aejax` takes beyond its four bases, in fresh processes, and what it must not bring."""
 
+    usual = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
     def output(code: str) -> str:
-        return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+        return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=usual).stdout
 
     bases = "jax, flax.linen, optax, chex"
+    output("import aejax")  # the first import writes bytecode
     pairs = [
         (float(output(_IMPORT.format(f"{bases}, aejax"))), float(output(_IMPORT.format(bases)))) for _ in range(rounds)
     ]
@@ -187,9 +124,9 @@ def main() -> None:
     console = Console()
     figures: dict[str, Any] = {"machine": machine(), "ms_per_step": {}, "speed": {}}
     console.print(", ".join(f"{name} {value}" for name, value in figures["machine"].items()), highlight=False)
-    for case, (kind, _) in CASES.items():
-        names = CANDIDATES if kind == "conv" else CANDIDATES[:4]
-        known = [name for name in names if has_torch() or not name.startswith("PyTorch")]
+    for case, (widths, _) in CASES.items():
+        known = [*OURS, *(PEERS if installed("torch") else ()), *(DENSE if widths and installed("artifex") else ())]
+        known += CONV if not widths and installed("torch") else ()
         turns = race({name: partial(start, case, name, config.seconds) for name in known}, config.rounds)
         ours = turns["aejax train"]
         table = Table("ms per step", "median", "least", "most", "times the steps of it", title=case)
@@ -198,8 +135,9 @@ def main() -> None:
             figures["speed"].setdefault(case, {})[name] = ratio(values, ours)
             table.add_row(name, *(f"{v:.2f}" for v in figures["ms_per_step"][case][name]), f"{ratio(values, ours):.2f}")
         console.print(table)
-    if not has_torch():
-        console.print("PyTorch is not installed: pip install -e '.[peers]' adds its rows.")
+    for package in ("torch", "artifex"):
+        if not installed(package):
+            console.print(f"{package} is not installed: pip install -e '.[peers]' adds its rows.")
     figures["import_seconds"] = import_seconds(config.rounds)
     console.print("import aejax: {beyond_bases:.2f} s beyond jax, flax.linen, optax, chex ({bases:.2f} s)".format(
         **figures["import_seconds"]), highlight=False)  # fmt: skip

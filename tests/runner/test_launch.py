@@ -190,7 +190,7 @@ def test_the_closing_table_holds_results_against_published_figures():
     assert ["own", "2", "furlongs"] in cells
     assert ["length_ratio", "0.94", ""] in cells  # of a study
     assert ["published", "104", "somebody (2014), table 1; -0.5 here"] in cells
-    assert "12.3 s, 457 steps/s" in lines[-1]
+    assert "12.3 s in all, 457 steps/s once compiled" in lines[-1]
 
 
 @pytest.mark.parametrize("width", [20, 30, 40])

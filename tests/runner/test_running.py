@@ -28,6 +28,18 @@ def equal(a, b):
     return jax.tree.all(jax.tree.map(np.array_equal, a, b))
 
 
+def test_parameters_of_another_model_are_refused_before_the_first_step(result, monkeypatch):
+    monkeypatch.setattr(training, "train", lambda *args, **kwargs: pytest.fail("It trained."))
+    wider = dataclasses.replace(CONFIG, hidden_dims=(9,))
+    said = r"parameters are those of another model: .*\['kernel'\] is \(64, 8\) there and \(64, 9\) here"
+    with pytest.raises(InputError, match=said):
+        runner.run(EXPERIMENT, wider, params=result.state.params)
+    with pytest.raises(InputError, match=said):
+        runner.run(EXPERIMENT, wider, state=result.state)
+    with pytest.raises(InputError, match=r"\['other'\]\['w'\] is \(2,\) there and None here"):
+        runner.run(EXPERIMENT, CONFIG, params={**result.state.params, "other": {"w": jnp.zeros(2)}})
+
+
 def test_importing_an_experiment_does_nothing():
     """Flax imports rich, so that is not among the heavy ones."""
     code = """

@@ -14,6 +14,7 @@ import tarfile
 import threading
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import test_study
@@ -23,6 +24,8 @@ from test_interruption import at_step, send
 
 import aejax.runner.__main__ as commands
 from aejax import plots
+from aejax.algorithm import TrainState
+from aejax.checkpoint import Checkpoints
 from aejax.checks import InputError
 from aejax.runner import launch, study, table
 from aejax.runner.console import Bars
@@ -90,6 +93,16 @@ def test_there_is_a_column_for_what_differs_and_for_what_came_of_it(show):
     cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in out if line.startswith("│")]
     assert cells[0] == ["a", "8 4", "0.1", "", "7.1235", "0.5", "1", "2", "12.25", "finished"]
     assert len(cells) == 3
+
+
+def test_an_unfinished_run_has_taken_the_seconds_of_its_last_checkpoint(show):
+    with Checkpoints(make("runs/a", finished=False) / "checkpoints", every_seconds=0) as checkpoints:
+        for step, seconds in ((100, 2.5), (300, 7.5)):
+            state = TrainState(jnp.int32(step), {"w": jnp.zeros(2)}, {})
+            checkpoints.save(state, extra={"seconds": seconds})
+    assert [row["seconds"] for row in as_csv(show("runs", "--csv", "-").out)] == ["7.5"]
+    (checkpoints.folder / "300" / "manifest.json").write_text("{")
+    assert [row["seconds"] for row in as_csv(show("runs", "--csv", "-").out)] == ["2.5"]
 
 
 def test_what_only_one_experiment_has_is_no_difference(show):
