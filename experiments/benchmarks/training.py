@@ -98,7 +98,8 @@ def import_seconds(rounds: int) -> dict[str, Any]:
     usual = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
     def output(code: str) -> str:
-        return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=usual).stdout
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, check=True, capture_output=True, text=True, env=usual).stdout
 
     bases = "jax, flax.linen, optax, chex"
     output("import aejax")  # the first import writes bytecode
