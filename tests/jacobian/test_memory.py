@@ -79,10 +79,15 @@ class Sorted(nn.Module):
 @pytest.mark.parametrize(
     ("net", "shape", "mode", "parts"),
     [
-        (Pooled(), (8, 8, 1), "reverse", 1),
-        (Pooled(), (8, 8, 1), "auto", 1),
-        (Residual(), (32,), "auto", 2),
-        (Recurrent(), (32,), "auto", 2),
+        pytest.param(Pooled(), (8, 8, 1), "reverse", 1, marks=pytest.mark.slow),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (Pooled(), (8, 8, 1), "auto", 1),
+                (Residual(), (32,), "auto", 2),
+                (Recurrent(), (32,), "auto", 2),
+            )
+        ),
         (Sorted(), (32,), "auto", 2),
     ],
 )

@@ -67,7 +67,14 @@ def _best_linear(x, corruption, level):
     return matrix, mean - noisy_mean @ matrix
 
 
-@pytest.mark.parametrize(("corruption", "level"), [("gaussian", 0.5), ("masking", 0.4), ("salt_and_pepper", 0.3)])
+@pytest.mark.parametrize(
+    ("corruption", "level"),
+    [
+        ("gaussian", 0.5),
+        pytest.param("masking", 0.4, marks=pytest.mark.slow),
+        pytest.param("salt_and_pepper", 0.3, marks=pytest.mark.slow),
+    ],
+)
 def test_a_linear_one_learns_the_best_linear_denoiser(gaussian_data, corruption, level):
     state, model = _train(gaussian_data, 4, corruption, level)
     matrix, offset = _best_linear(gaussian_data, corruption, level)

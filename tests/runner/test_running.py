@@ -31,7 +31,7 @@ def equal(a, b):
 def test_parameters_of_another_model_are_refused_before_the_first_step(result, monkeypatch):
     monkeypatch.setattr(training, "train", lambda *args, **kwargs: pytest.fail("It trained."))
     wider = dataclasses.replace(CONFIG, hidden_dims=(9,))
-    said = r"parameters are those of another model: .*\['kernel'\] is \(64, 8\) there and \(64, 9\) here"
+    said = r"parameters are those of another model: .*\['kernel'\] is \(8, 64\) there and \(9, 64\) here"
     with pytest.raises(InputError, match=said):
         runner.run(EXPERIMENT, wider, params=result.state.params)
     with pytest.raises(InputError, match=said):
@@ -105,7 +105,7 @@ def test_run_goes_on_from_a_state(result):
     assert equal(rest.state, result.state)
 
 
-@pytest.mark.parametrize("way", ["jit", "pmap", "shard_map"])
+@pytest.mark.parametrize("way", ["jit", *(pytest.param(way, marks=pytest.mark.slow) for way in ("pmap", "shard_map"))])
 def test_several_devices_train_the_same_model(result, way):
     """To what Adam leaves of the rounding of another order of summation."""
     ours = runner.run(EXPERIMENT, CONFIG, devices=8, parallel=way)
