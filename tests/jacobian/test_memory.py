@@ -28,7 +28,13 @@ def test_rows_and_columns_a_few_at_a_time(mode):
 
 
 @pytest.mark.parametrize(
-    ("kind", "mode"), [("dense", "forward"), ("dense", "reverse"), ("dense", "auto"), ("conv", "auto")]
+    ("kind", "mode"),
+    [
+        ("dense", "forward"),
+        ("dense", "reverse"),
+        ("dense", "auto"),
+        pytest.param("conv", "auto", marks=pytest.mark.slow),
+    ],
 )
 def test_a_batch_honours_its_limit(kind, mode):
     if kind == "dense":

@@ -47,7 +47,9 @@ def test_every_change_has_another_digest(change):
 
 
 @pytest.mark.parametrize(
-    "flags", [(), ("--resume",), ("--num-epochs", 2, "--resume")], ids=lambda flags: " ".join(map(str, flags))
+    "flags",
+    [("--resume",), *(pytest.param(flags, marks=pytest.mark.slow) for flags in ((), ("--num-epochs", 2, "--resume")))],
+    ids=lambda flags: " ".join(map(str, flags)),
 )
 def test_a_folder_of_other_data_is_refused_and_the_advice_is_good(call, flags):
     assert call(*SMALL).code == 0
