@@ -1,4 +1,7 @@
-"""What a model is worth: reconstruction, probes, likelihood, contraction, and the codes against their prior."""
+"""What a model is worth: reconstruction, probes, likelihood, contraction, and the codes against their prior.
+
+Nothing here draws a picture or trains an autoencoder; classifiers on codes are trained here.
+"""
 
 from aejax.evaluation.apply import call, embed, over_batches, reconstruct, reconstruction_sse
 from aejax.evaluation.codes import MMDTest, active_units, code_mmd, moment_gaps
