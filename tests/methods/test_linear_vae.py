@@ -147,15 +147,16 @@ def test_the_likelihood_of_any_affine_decoder_is_that_of_its_gaussian(kind):
     else:
         model, variance = VAE.dense(5, 2, hidden_dims=(), likelihood=Gaussian(0.2)), 0.2
     x = np.random.default_rng(0).normal(size=(4, *shape)).astype(np.float32)
-    params = somewhere(init_params(model, KEY, x), 0.5)
-    decode = lambda z: np.asarray(model.apply({"params": params}, z, method="generate"), np.float64).reshape(len(z), -1)
+    shapes = jax.eval_shape(lambda: init_params(model, KEY, x))
+    params = somewhere(jax.tree.map(lambda s: np.zeros(s.shape), shapes), 0.5)
+    decode = lambda z: np.asarray(evaluation.call(model, params, "generate", z), np.float64).reshape(len(z), -1)
     bias = decode(jnp.zeros((1, model.latent_dim)))
     weights = (decode(jnp.eye(model.latent_dim)) - bias).T
     truth = scipys(weights, bias[0], variance or noise_variance(params["logvar"]), x)
     np.testing.assert_allclose(linear_log_likelihood(model, params, x), truth, rtol=1e-5)
     if variance is None:
         loss = linear_vae_loss(params, Batch(jnp.asarray(x)), KEY, model=model)[0]
-        q = model.apply({"params": params}, x, method="encode")
+        q = evaluation.call(model, params, "encode", x)
         mean, v = np.float64(q.mean), np.exp(np.float64(q.logvar))
         off = x.reshape(len(x), -1) - mean @ weights.T - bias
         s2 = noise_variance(params["logvar"])
