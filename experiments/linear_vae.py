@@ -47,7 +47,8 @@ def measure(trained: Trained) -> dict[str, float]:
         values = [-float(method.linear_log_likelihood(plain, best, x).mean()) for x in flat]
         return dict(zip(("ppca_train_nats", "ppca_test_nats"), values, strict=True))
 
-    return vae.measure(trained) | found | trained.each({"ppca": ppca}).get("ppca", {})
+    beside = trained.each({"ppca": ppca}).get("ppca", {}) if found else {}  # of no use beside bits or counts
+    return vae.measure(trained) | found | beside
 
 
 EXPERIMENT = runner.of_method(
