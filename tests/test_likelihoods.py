@@ -104,6 +104,14 @@ every_name = pytest.mark.parametrize("name", LIKELIHOODS)
 # --- functions -------------------------------------------------------------------------------------------------------
 
 
+def test_the_parameter_of_a_learned_variance_is_found_from_it():
+    for variance in (1e-5, 0.03, 1.0, 1e4):
+        np.testing.assert_allclose(floored(Gaussian.raw_logvar(variance)), variance, rtol=1e-12)
+    for variance in (np.exp(-12.0), 0.0, np.inf, np.nan):
+        with pytest.raises(InputError, match=r"is not to be learned; above 6\.14e-06 it is"):
+            Gaussian.raw_logvar(variance)
+
+
 def test_bernoulli_of_grey_pixels_is_the_cross_entropy_whose_floor_is_the_entropy():
     with jax.enable_x64(True):
         got = bernoulli_nll(jnp.asarray(scipy.special.logit(PIXELS)), jnp.asarray(PIXELS))

@@ -3,6 +3,7 @@
 Nothing here draws a picture or trains an autoencoder; classifiers on codes are trained here.
 """
 
+from aejax.evaluation.ais import AIS, ais
 from aejax.evaluation.apply import call, embed, over_batches, reconstruct, reconstruction_sse
 from aejax.evaluation.codes import MMDTest, active_units, code_mmd, moment_gaps
 from aejax.evaluation.contraction import contraction_curve, effective_rank, pair_contraction, spectra
@@ -13,10 +14,12 @@ from aejax.evaluation.probes import knn, linear_probe
 from aejax.evaluation.sparsity import dead_units, filter_sharpness, lifetime_sparsity, population_sparsity
 
 __all__ = [
+    "AIS",
     "NLL",
     "FineTuned",
     "MMDTest",
     "active_units",
+    "ais",
     "call",
     "check_splits",
     "classifier_error",
