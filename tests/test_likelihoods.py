@@ -388,3 +388,9 @@ def test_variances_that_are_refused(variance, message):
 def test_there_is_no_sampling_from_an_optimal_variance():
     with pytest.raises(InputError, match=r"variance is that of a batch of x.*Gaussian\(variance="):
         Gaussian("optimal").sample(jax.random.key(0), jnp.zeros((1, 2)))
+    x = np.array([[1.0, -2.0]])
+    fixed = Gaussian(variance=np.square(x).mean())  # the mean squared error of a component
+    assert fixed.sample(jax.random.key(0), jnp.zeros((1, 2))).shape == (1, 2)
+    np.testing.assert_allclose(
+        fixed.nll(jnp.zeros((1, 2)), x), Gaussian("optimal").nll(jnp.zeros((1, 2)), x), rtol=1e-6
+    )

@@ -19,7 +19,7 @@ from aejax.data import Dataset
 from aejax.runner.config import check, to_dict
 from aejax.runner.environment import provenance
 from aejax.runner.experiment import Experiment
-from aejax.runner.folder import RunFolder, open_folder, read_json, write_json
+from aejax.runner.folder import RunFolder, elsewhere, open_folder, read_json, write_json
 from aejax.runner.inputs import load_data
 from aejax.runner.loading import load
 from aejax.runner.options import Launch, refuse_origin
@@ -110,7 +110,7 @@ def _check(runs: Runs, path: Path, launch: Launch, after: Callable[[str], str | 
         check(config)
         before, saved = after(name), read_json(path / name / "config.json")
         if before is not None and saved is not None and saved["config"]["num_epochs"] != config.num_epochs:
-            raise InputError(f"{path / name} began where a shorter {before} ended. Give another --workdir.")
+            raise InputError(f"{path / name} began where a shorter {before} ended. Give {elsewhere(launch.resume)}.")
 
 
 def by_row(metrics: dict[str, dict[str, float]]) -> Metrics:

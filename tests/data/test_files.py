@@ -137,6 +137,23 @@ def test_arrays_that_cannot_be_used(tmp_path, arrays, message):
     assert len(str(error.value)) < 300 + len(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("arrays", "mended"),
+    [
+        ({"images": GOOD, "labels": np.arange(10)}, {"x": GOOD, "y": np.arange(10)}),
+        ({"x": BAD_ROWS}, {"x": np.nan_to_num(BAD_ROWS)}),
+        ({"x": BAD_ROWS}, {"x": np.delete(BAD_ROWS, 7, axis=0)}),  # the row that the message names
+        ({"x": GOOD + np.uint8(9), "x_test": np.full((3, 4), 9, np.uint8)},
+         {"x": (GOOD + 9).astype(np.uint8), "x_test": np.full((3, 4), 9, np.uint8)}),
+        ({"x": GOOD, "y": np.arange(10) / 2}, {"x": GOOD, "y": np.arange(10)}),
+    ],
+)  # fmt: skip
+def test_arrays_that_are_mended_as_the_refusal_says_are_read(tmp_path, arrays, mended):
+    with pytest.raises(InputError):
+        data.load(save(tmp_path, **arrays))
+    assert np.isfinite(data.load(save(tmp_path, **mended)).train.x).all()
+
+
 @pytest.mark.parametrize("shape", [(30, 1), (30,)])
 def test_a_column_of_labels_is_taken_as_labels(tmp_path, shape):
     y = np.arange(30) % 3
@@ -168,6 +185,7 @@ def test_a_missing_file_has_its_neighbours_named(tmp_path):
     save(tmp_path, x=GOOD)
     with pytest.raises(InputError, match=r"There is no file .*face.npz. Did you mean 'faces.npz'\?"):
         data.load(str(tmp_path / "face.npz"))
+    data.load(str(tmp_path / "faces.npz"))
     with pytest.raises(InputError, match=r"There is no file .*nowhere/face.npz. Its folder holds no .npy or .npz"):
         data.load(str(tmp_path / "nowhere" / "face.npz"))
 
@@ -175,8 +193,10 @@ def test_a_missing_file_has_its_neighbours_named(tmp_path):
 def test_a_file_of_another_kind(tmp_path):
     path = tmp_path / "faces.csv"
     path.write_text("1,2\n")
-    with pytest.raises(InputError, match=r"faces.csv is neither .npy nor .npz; .*numpy.save"):
+    with pytest.raises(InputError, match=r"faces.csv is neither .npy nor .npz; .*numpy.save or numpy.savez\(x=...\)"):
         data.load(str(path))
+    np.save(tmp_path / "faces.npy", GOOD)
+    assert len(data.load(str(tmp_path / "faces.npy")).train.x) == len(data.load(save(tmp_path, x=GOOD)).train.x) == 8
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
@@ -195,8 +215,12 @@ def test_unreadable_files(tmp_path, suffix):
     whole = path.read_bytes()
     for length in (5, 60, 200, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(InputError, match=r"cannot be read .*may be cut short"):
+        with pytest.raises(
+            InputError, match=r"cannot be read .*may be cut short.*; write it again with numpy.savez?\.$"
+        ):
             data.load(str(path))
+    np.save(path, GOOD) if suffix == ".npy" else np.savez(path, x=GOOD)
+    assert len(data.load(str(path)).train.x) == 8
 
 
 def test_a_flipped_bit_in_an_archive_is_noticed(tmp_path):

@@ -67,12 +67,8 @@ def builder_class(name, kind):
 def written(tmp_path_factory):
     """A folder with four small sets, as TFDS prepares them."""
     folder = tmp_path_factory.mktemp("tfds")
-    for name, kind in [
-        ("ToyFaces", "labelled"),
-        ("ToyBare", "unlabelled"),
-        ("ToyRagged", "ragged"),
-        ("ToyText", "text"),
-    ]:
+    kinds = {"ToyFaces": "labelled", "ToyBare": "unlabelled", "ToyRagged": "ragged", "ToyText": "text"}
+    for name, kind in kinds.items():
         builder_class(name, kind)(data_dir=str(folder), file_format="array_record").download_and_prepare()
     return folder
 
@@ -235,6 +231,16 @@ def test_sets_that_cannot_be_used_end_at_once(sets, name, message):
     assert time.perf_counter() - start < 20  # tfds would retry its network for 200 s
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("mnits", "mnist"), ("MNIST", "mnist"), ("emnist/leters", "emnist/letters"), ("mnist/letters", "mnist")],
+)
+def test_the_set_that_was_meant_is_known(name, meant):
+    with pytest.raises(InputError, match=f"Did you mean '{meant.rpartition('/')[2]}'|Use {meant}\\."):
+        prepared.check_known(name)
+    prepared.check_known(meant)
+
+
 def test_other_configurations_are_named(sets):
     shutil.copytree(sets / "toy_faces" / "1.2.3", sets / "emnist" / "letters" / "3.1.0")
     with pytest.raises(InputError, match=r"'emnist' is not prepared in .*tfds \(there is emnist/letters\)\."):
@@ -295,11 +301,15 @@ def test_a_set_without_training_split(sets):
         data.load("toy_faces")
 
 
-def test_prepare_then_load(sets, monkeypatch, capsys):
+def test_prepare_then_load(sets, tmp_path, monkeypatch, capsys):
+    """Of a damaged set, by the words of its refusal."""
     builder_class("ToyFaces", "labelled")
-    shutil.rmtree(sets / "toy_faces")
+    (sets / "toy_faces" / "1.2.3" / "features.json").unlink()
+    with pytest.raises(InputError, match="Move that folder away, then: python -m") as error:
+        data.load("toy_faces")
+    (sets / "toy_faces" / "1.2.3").rename(tmp_path / "away")
     monkeypatch.setattr(extras, "need", lambda *_, **__: None)
-    assert command.main(["prepare", "toy_faces"]) == 0
+    assert command.main(str(error.value).rpartition("python -m aejax.data ")[2].split()) == 0
     assert f"toy_faces is prepared, in {sets / 'toy_faces' / '1.2.3'}" in capsys.readouterr().out
     assert_toy_faces(data.load("toy_faces"))
     assert command.main(["prepare", "toy_faces"]) == 0
