@@ -25,6 +25,8 @@ class Arrays(NamedTuple):
     y: np.ndarray | None  # [N] integers
     x_test: np.ndarray | None
     y_test: np.ndarray | None
+    x_valid: np.ndarray | None = None  # a validation split of its own
+    y_valid: np.ndarray | None = None
 
 
 def check(x: Any, likelihood: str | Likelihood, *, name: str = "x") -> None:

@@ -47,6 +47,9 @@ class Study(NamedTuple):
     beside: Callable[[Any, Dataset, Once], Metrics] = lambda config, dataset, once: {}  # further rows, which come first
     after: Callable[[str], str | None] = lambda name: None  # the run from whose parameters a run begins
     formerly: tuple[str, ...] = ()  # names that it had, which older folders hold
+    of_folders: Callable[[Any, Path, Once], Metrics] = (
+        lambda config, path, once: {}
+    )  # more of the rows, from their runs
 
 
 def seeded(rows: dict[str, tuple[Experiment, Any]], seed: int, num_seeds: int) -> Runs:
@@ -147,6 +150,8 @@ def body(study: Study) -> Callable[[Any, Launch, "Bars"], Callable[[], None]]:
             trained = by_row(run_all(runs, folder, launch, bars, after=study.after))
             dataset = load_data(next(iter(runs.values()))[1])
             bars.say("measuring and drawing")
+            for row, more in study.of_folders(config, folder.path, once).items():
+                trained[row] |= more
             metrics = study.beside(config, dataset, once) | trained
             folder.figures.mkdir(exist_ok=True)
             for name, figure in study.draw(config, folder.path, dataset).items():

@@ -17,6 +17,14 @@ METRICS: dict[str, Unit] = {
         "deviation of its outputs from those of the best one on corrupted training images, over the deviation of "
         "the latter; root mean squares without the mean",
     ),
+    "test_l1_nats, test_l5_nats, test_l50_nats, test_l500_nats": Unit(
+        "nats per image",
+        "negative importance-weighted bounds `-L_k`, from the draws of `test_nll_nats`; the first is the negative ELBO",
+    ),
+    "nll_std_error": Unit("nats per image", "Monte Carlo error of `test_nll_nats`, for the images at hand"),
+    "best_epoch": Unit("count", "the epoch whose bound on the validation split is lowest"),
+    "best_test_nll_nats": Unit("nats per image", "`test_nll_nats` of that epoch"),
+    "best_active_units": Unit("count", "`active_units` of that epoch"),
     "probe_error": Unit(
         "share of test images",
         "1 less `probe_accuracy`; of sparse codes, a softmax on codes of mean square 1, its epoch chosen on the "

@@ -54,6 +54,27 @@ def test_labels_and_a_test_set_of_its_own(tmp_path):
         assert part.y.dtype == np.int32
 
 
+def test_a_validation_set_of_its_own_is_taken_whole_or_not_at_all(tmp_path):
+    valid = {"x_valid": numbered(30, 3)[20:], "y_valid": np.arange(20, 30)}
+    path = save(tmp_path, x=numbered(20, 3), y=np.arange(20), x_test=numbered(4, 3), **valid)
+    for validation in (0.0, 0.1, 0.5):
+        loaded = data.load(path, validation=validation)
+        assert sorted(numbers(loaded.train)) == list(range(20))
+        assert numbers(loaded.test) == [0, 1, 2, 3]
+        if validation:
+            assert numbers(loaded.validation) == loaded.validation.y.tolist() == list(range(20, 30))
+        else:
+            assert loaded.validation is None
+    untested = data.load(save(tmp_path, x=numbered(20, 3), **valid))
+    assert [len(untested.train.x), len(untested.validation.x), len(untested.test.x)] == [18, 10, 2]
+
+
+def test_uint8_of_the_validation_set_decides_the_scale_too(tmp_path):
+    dark, bright = np.ones((10, 2), np.uint8), np.full((10, 2), 255, np.uint8)
+    loaded = data.load(save(tmp_path, x=dark, x_test=dark, x_valid=bright))
+    np.testing.assert_array_equal(loaded.train.x, np.float32(1 / 255))
+
+
 def test_a_file_sorted_by_label_does_not_leave_one_class_for_validation(tmp_path):
     path = save(tmp_path, x=numbered(200, 3), y=np.repeat([0, 1], 100), x_test=numbered(4, 3))
     loaded = data.load(path)
@@ -127,6 +148,8 @@ BAD_ROWS = np.where(np.arange(10)[:, None] == 7, np.nan, GOOD)
         ({"x": GOOD, "x_test": np.zeros((3, 5))}, r"x_test of faces.npz .*shape \(5,\); those of x are \(4,\)"),
         ({"x": GOOD, "x_test": np.zeros((3, 4), np.uint8)}, r"x_test of faces.npz is uint8 and x is float32"),
         ({"x": GOOD, "y_test": np.zeros(3, int)}, r"holds y_test without x_test"),
+        ({"x": GOOD, "y_valid": np.zeros(3, int)}, r"holds y_valid without x_valid"),
+        ({"x": GOOD, "x_valid": np.zeros((3, 5))}, r"x_valid of faces.npz .*shape \(5,\); those of x are \(4,\)"),
         ({"x": GOOD[:2]}, r"faces.npz has 2 examples, too few to divide into 3 splits"),
         ({"x": GOOD[:1], "x_test": GOOD}, r"faces.npz has 1 examples, too few to divide into 2 splits"),
     ],

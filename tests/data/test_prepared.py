@@ -34,6 +34,7 @@ def builder_class(name, kind):
     from PIL import Image
 
     features = {
+        "validated": {"image": tfds.features.Image(shape=(4, 5, 3)), "label": tfds.features.ClassLabel(num_classes=99)},
         "labelled": {"image": tfds.features.Image(shape=(4, 5, 3)), "label": tfds.features.ClassLabel(num_classes=99)},
         "unlabelled": {"image": tfds.features.Image(shape=(4, 5, 3))},
         "ragged": {"image": tfds.features.Image(shape=(None, None, 3))},
@@ -51,6 +52,8 @@ def builder_class(name, kind):
 
     def split_generators(self, _):
         train = {"train": examples(range(30))}
+        if kind == "validated":
+            return {**train, "test": examples(range(30, 37)), "validation": examples(range(37, 40))}
         return train if kind == "unlabelled" else {**train, "test": examples(range(30, 37))}
 
     members = {
@@ -65,10 +68,10 @@ def builder_class(name, kind):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A folder with four small sets, as TFDS prepares them."""
+    """A folder with five small sets, as TFDS prepares them."""
     folder = tmp_path_factory.mktemp("tfds")
     kinds = {"ToyFaces": "labelled", "ToyBare": "unlabelled", "ToyRagged": "ragged", "ToyText": "text"}
-    for name, kind in kinds.items():
+    for name, kind in {**kinds, "ToyValidated": "validated"}.items():
         builder_class(name, kind)(data_dir=str(folder), file_format="array_record").download_and_prepare()
     return folder
 
@@ -114,6 +117,14 @@ def test_a_prepared_set_is_read_and_cached(sets, tmp_path, monkeypatch):
     again = data.load("toy_faces")
     np.testing.assert_array_equal(first.train.x, again.train.x)
     np.testing.assert_array_equal(first.test.y, again.test.y)
+
+
+def test_a_validation_split_of_a_set_is_its_own(sets):
+    loaded = data.load("toy_validated")
+    assert sorted(loaded.train.y) == list(range(30))
+    assert sorted(loaded.test.y) == list(range(30, 37))
+    assert sorted(loaded.validation.y) == [37, 38, 39]
+    np.testing.assert_array_equal(np.round(loaded.validation.x[0] * 255), picture(loaded.validation.y[0]))
 
 
 def test_a_set_with_neither_labels_nor_test_split(sets):

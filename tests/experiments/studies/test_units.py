@@ -10,6 +10,7 @@ from aejax.methods import METHODS
 from aejax.runner import units
 from aejax.runner.inputs import seen
 from experiments.studies import (
+    bounds,
     contractive,
     conv_ae,
     deep_ae,
@@ -34,6 +35,7 @@ STUDIES = {
     pretraining: {"hidden_dims": (), "latent_dim": 4, "finetune": pretraining.FineTune(num_epochs=1, batch_size=20)},
     contractive: {"methods": ("ae", "ae_wd", "scae", "cae_h", "rcae"), "latent_dim": 4,
                   "finetune": contractive.FineTune(num_epochs=1, batch_size=20)},
+    bounds: {"rows": ("vae_2", "dreg_2"), "hidden_dims": (8,), "latent_dim": 2, "nll_samples": 600},
     deep_ae: {"hidden_dims": (8,), "latent_dim": 2},
     conv_ae: {},
 }  # fmt: skip
