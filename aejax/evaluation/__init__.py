@@ -1,5 +1,6 @@
 """What a model is worth: reconstruction, probes, likelihood, contraction, and the codes against their prior."""
 
+from aejax.evaluation import bits_back
 from aejax.evaluation.apply import call, embed, over_batches, reconstruct, reconstruction_sse
 from aejax.evaluation.codes import MMDTest, active_units, code_mmd, moment_gaps
 from aejax.evaluation.contraction import contraction_curve, effective_rank, pair_contraction, spectra
@@ -14,6 +15,7 @@ __all__ = [
     "FineTuned",
     "MMDTest",
     "active_units",
+    "bits_back",
     "call",
     "check_splits",
     "classifier_error",
