@@ -28,8 +28,8 @@ from experiments import vae
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_BITS = 12  # of each latent dimension
-_OTHER_BITS = (8, 10, 14)
+_BITS = 10  # of each latent dimension
+_OTHER_BITS = (8, 12, 14)
 _SAMPLES = 16  # codes of each image in the bound
 
 
@@ -41,7 +41,7 @@ class Config:
     """Widths of the hidden layers of the encoder; the decoder mirrors them."""
     latent_dim: int = 40
     """Size of the code."""
-    num_epochs: int = 100
+    num_epochs: int = 40
     """Passes over the training examples."""
     batch_size: int = 100
     """Examples per step, over all devices."""

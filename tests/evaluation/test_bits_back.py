@@ -167,6 +167,17 @@ def test_pixels_that_the_model_has_for_impossible_cost_24_bits_each():
     assert message.net_bits == pytest.approx(16 * 24, abs=2)
 
 
+@pytest.mark.parametrize("logvar", [-1e4, -80.0, 80.0, 1e4])
+def test_posteriors_of_no_width_and_of_any(x, logvar):
+    """A posterior within one bin gives no bits back; one far wider than the prior is in the first and the last bin."""
+    params = jax.tree.map(jnp.zeros_like, aejax.init_params(MODEL, KEY, x[:1]))
+    params["encoder"]["dense_1"]["bias"] = jnp.concatenate([jnp.full(8, 0.3), jnp.full(8, logvar)])
+    message = bits_back.encode(MODEL, params, x[:20], latent_bits=6)
+    np.testing.assert_array_equal(bits_back.decode(MODEL, params, message), x[:20])
+    returned = 0 if logvar < 0 else 1  # which of the two it is
+    assert message.bits_per_image == pytest.approx(64 + 8 * (6 - returned), abs=0.1)
+
+
 def test_one_image_and_seeds(trained, x):
     first, other = (bits_back.encode(MODEL, trained, x[3:4], seed=seed) for seed in (0, 2**64 - 1))
     for message in (first, other):

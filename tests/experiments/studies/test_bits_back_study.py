@@ -62,8 +62,8 @@ def test_a_small_study(tmp_path, capsys):
     own = metrics["bits_back"]
     assert len(set(own["bits_per_pixel"])) == 2
     np.testing.assert_allclose(own["bits_per_pixel"], np.array(own["message_nats"]) / np.log(2) / 16)
-    np.testing.assert_allclose(own["overhead_12"], np.array(own["message_nats"]) / own["test_bound_nats"] - 1)
-    assert np.abs(own["overhead_12"]).max() < 0.04  # 300 images of one code each
+    np.testing.assert_allclose(own["overhead_10"], np.array(own["message_nats"]) / own["test_bound_nats"] - 1)
+    assert np.abs(own["overhead_10"]).max() < 0.04  # 300 images of one code each
     header_and_rest = 8 * 29 + own["initial_bits"][0] + 64
     assert (np.array(own["file_bits_per_pixel"]) - own["bits_per_pixel"]).max() * 300 * 16 <= header_and_rest
     assert metrics["png"]["bits_per_pixel"][0] > metrics["png_sheet"]["bits_per_pixel"][0] > own["bits_per_pixel"][0]
