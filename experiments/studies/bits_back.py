@@ -4,6 +4,10 @@ Townsend, Bird & Barber (2019) code the test images of binarised MNIST with a VA
 `aejax.evaluation.bits_back` does. Here x > 0.5 makes the images binary, which leaves binary ones as they are. Claimed
 is: all images come back bit for bit, and the message is within 1 % of the negative bound of the same model on the same
 images. The parameters are not in the message, and the first bits of the stack count in the row of the whole file only.
+
+On Larochelle's fixed binarised MNIST, 10,000 test images, 3 seeds: 0.1935 +- 0.0004 bits per pixel, 0.044 +- 0.045 %
+over the bound; bz2 0.249, lossless WebP 0.321 as one sheet (2026-11-26, docs/bits_back.md; 4 to 8 minutes a seed on 2
+busy cores).
 """
 
 import bz2

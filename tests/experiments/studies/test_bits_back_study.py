@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from aejax.runner import launch, study
-from experiments.studies import bits_back
+from experiments.studies import bits_back, publish
 
 
 def test_a_sheet_is_rows_of_images():
@@ -21,6 +21,20 @@ def test_a_sheet_is_rows_of_images():
     np.testing.assert_array_equal(found[2:4, :6], np.concatenate(images[3:], axis=1))
     assert not found[2:, 6:].any()
     assert not found[4:].any()
+
+
+def test_the_published_table_is_that_of_its_summary():
+    summary = json.loads((publish.DOCS / "bits_back.json").read_text())
+    start, end = publish.marks("bits_back")
+    page = (publish.DOCS / "bits_back.md").read_text()
+    assert page.split(start)[1].split(end)[0] == bits_back.table(summary)
+    assert np.abs(summary["metrics"]["bits_back"]["overhead_10"]).max() < 0.01
+
+
+def test_the_example_of_the_page_reads_what_it_wrote(capsys):
+    example = (publish.DOCS / "bits_back.md").read_text().split("```python\n")[1].split("```")[0]
+    exec(compile(example.replace("num_epochs=30", "num_epochs=2"), "bits_back.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("True ")
 
 
 def test_other_coders_are_counted_from_files_that_hold_the_images(tmp_path):
