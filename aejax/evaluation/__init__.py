@@ -3,6 +3,7 @@
 Nothing here draws a picture or trains an autoencoder; classifiers on codes are trained here.
 """
 
+from aejax.evaluation import bits_back
 from aejax.evaluation.ais import AIS, ais
 from aejax.evaluation.apply import call, embed, over_batches, reconstruct, reconstruction_sse
 from aejax.evaluation.codes import MMDTest, active_units, code_mmd, moment_gaps
@@ -20,6 +21,7 @@ __all__ = [
     "MMDTest",
     "active_units",
     "ais",
+    "bits_back",
     "call",
     "check_splits",
     "classifier_error",

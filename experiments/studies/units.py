@@ -120,4 +120,14 @@ METRICS: dict[str, Unit] = {
         "nats per image",
         "a squared error as Gaussian likelihood, with variance 1 and with `deviation` squared",
     ),
+    "message_nats": Unit("nats per image", "bits back: length of the message, without the bits that it begins with"),
+    "bits_per_pixel": Unit("bits per pixel", "the same; of other coders, their files"),
+    "bound_bits_per_pixel": Unit("bits per pixel", "`test_bound_nats` of the same model, of 16 codes of each image"),
+    "file_bits_per_pixel": Unit("bits per pixel", "bits back: the file, with the first bits of the stack and a header"),
+    "overhead_8, overhead_10, overhead_12, overhead_14": Unit(
+        "none",
+        "bits back: length of the message over the bound, less 1, with so many bits for each latent dimension",
+    ),
+    "initial_bits": Unit("bits", "random ones that the stack begins with, and ends with when all is read"),
+    "write_seconds, read_seconds": Unit("seconds", "of all test images, with the compilation"),
 }

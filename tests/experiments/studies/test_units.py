@@ -10,6 +10,7 @@ from aejax.methods import METHODS
 from aejax.runner import units
 from aejax.runner.inputs import seen
 from experiments.studies import (
+    bits_back,
     bounds,
     contractive,
     conv_ae,
@@ -38,6 +39,7 @@ STUDIES = {
     bounds: {"rows": ("vae_2", "dreg_2"), "hidden_dims": (8,), "latent_dim": 2, "nll_samples": 600},
     deep_ae: {"hidden_dims": (8,), "latent_dim": 2},
     conv_ae: {},
+    bits_back: {"hidden_dims": (8,), "latent_dim": 2},
 }  # fmt: skip
 
 
@@ -94,7 +96,7 @@ def test_whatever_a_study_reports_is_in_the_table_of_units(module, faces, monkey
         ready = runner.prepare(experiment, own)
         trained = runner.Trained(own, ready.model, ready.algorithm, ready.state, ready.dataset, [], KEY, KEY, {})
         names |= set(experiment.measure(trained))
-    if module in (deep_ae, conv_ae, manifold):
+    if module in (deep_ae, conv_ae, manifold, bits_back):
         dataset = runner.load_data(own)
         names |= {name for row in module.beside(config, dataset, None).values() for name in row}
     assert len(names) > 5
