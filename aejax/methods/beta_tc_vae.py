@@ -121,9 +121,10 @@ def beta_tc_vae_loss(
 ) -> tuple[jax.Array, Metrics]:
     """The negative bound, the three parts of its KL weighted by `alpha`, `beta` and `gamma`, in nats per example.
 
-    Each part is estimated from the one code of each example, and from a batch in place of all data: no estimate is
-    unbiased, since each has the logarithm of a mean. With weights of 1 the mixtures cancel, and the loss is that of
-    `vae`, its KL estimated from the sample.
+    Each part is estimated from the one code of each example, and from a batch in place of all data. The logarithm of
+    such a mean is too low, that of the whole code most: mutual information comes out too high, total correlation too
+    low, and may be negative. With weights of 1 the mixtures cancel, and the loss is that of `vae`, its KL estimated
+    from the sample.
 
     Args:
       params: `{"encoder": ..., "decoder": ..., "num_examples": ...}`, the last N of the training data.
