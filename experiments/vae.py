@@ -37,12 +37,12 @@ class Config(runner.Config):
     """Real-valued knobs."""
 
 
-def build_model(config: Any, spec: Spec, module: type[method.VAE] = method.VAE) -> Any:
+def build_model(config: Any, spec: Spec, module: type[method.VAE] = method.VAE, **fields: Any) -> Any:
     for name in ("nll_samples", "warmup_epochs"):
         value = getattr(config, name, 0)
         if value < 0:
             raise InputError(f"--{name.replace('_', '-')} is {value}; it has to be 0 or more.")
-    return runner.build_model(config, spec, module)
+    return runner.build_model(config, spec, module, **fields)
 
 
 def build_algorithm(config: Config, model: Any, tx: Optimizers, axis_name: str | None) -> Any:

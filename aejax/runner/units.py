@@ -63,7 +63,10 @@ TERMS: dict[str, Unit] = {
         "marginalised DAE: what the noise adds to `recon_nats`, by its second moments",
     ),
     "error": Unit("between 0 and 1", "share of labels that the classifier gets wrong, training batch"),
-    "accuracy": Unit("between 0 and 1", "share of codes and prior draws that the discriminator tells apart"),
+    "accuracy": Unit(
+        "between 0 and 1",
+        "share of codes and prior draws (FactorVAE: permuted codes) that the discriminator tells apart",
+    ),
 }
 
 # Methods bring their own:
