@@ -44,8 +44,9 @@ def annealed_vae_loss(
     """`recon + gamma |KL - capacity|`, in nats per example; the KL is the mean over the batch.
 
     Once gamma exceeds what a further nat of KL lowers the reconstruction by, the optimum has a KL of exactly C: gamma
-    is a penalty, not a price. Far beyond that, it leaves the reconstruction little of each step. The paper writes the absolute value for an example; as a mean inside it, as in
-    disentanglement_lib, some examples may take more nats than others.
+    is a penalty, not a price. Far beyond that, it leaves the reconstruction little of each step. The paper writes the
+    absolute value for an example; as a mean inside it, as in disentanglement_lib, some examples may take more nats
+    than others.
 
     Args:
       params, batch, key, model: as in `vae_loss`.
