@@ -58,10 +58,10 @@ def test_the_parts_make_the_image_again_whatever_its_layout():
 
 
 def test_what_is_no_part_is_refused():
-    with pytest.raises(InputError, match="Unknown region 'lower left'. Did you mean 'lower_left'"):
+    with pytest.raises(InputError, match=r"Unknown region 'lower left'\. Did you mean 'lower_left'"):
         parts.region((4, 4), "lower left")
     for names in ((), ("left", "right")):
-        with pytest.raises(InputError, match="are (nothing|all) of an image"):
+        with pytest.raises(InputError, match=r"are (nothing|all) of an image"):
             parts.region((4, 4), *names)
     with pytest.raises(InputError, match="images have a shape"):
         parts.region((16,), "left")
