@@ -96,7 +96,8 @@ class Row(NamedTuple):
 @partial(jax.jit, static_argnames="net")
 def nn_loss(params: Any, batch: Batch, key: jax.Array, *, net: nn.Module) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The cross-entropy of x `[B, U]` under logits that `net` makes of y `[B, S]`, in nats per example."""
-    recon = likelihoods.get("bernoulli").nll(net.apply({"params": params["net"]}, batch.y), batch.x).mean()
+    logits: Any = net.apply({"params": params["net"]}, batch.y)
+    recon = likelihoods.get("bernoulli").nll(logits, batch.x).mean()
     return recon, {"recon_nats": recon}
 
 
@@ -170,9 +171,12 @@ def piece(
     found = training.evaluate(row.algorithm, row.algorithm.init(params), test, measure_key)
     metrics = {"pixels": unseen, "nn_nats": found["nn/recon_nats"], "nn_epochs": epochs}
     first = jax.tree.map(lambda v: v[:SHOWN], test)
-    guess = jax.nn.sigmoid(net.apply({"params": params["net"]}, first.y))
-    images = {"seen": parts.join(np.full_like(first.x, 0.5), first.y, seen), "image": parts.join(*first, seen)}
-    images["NN"] = parts.join(guess, first.y, seen)
+    logits: Any = net.apply({"params": params["net"]}, first.y)
+    images = {
+        "seen": parts.join(np.full_like(first.x, 0.5), first.y, seen),
+        "image": parts.join(first.x, first.y, seen),
+    }
+    images["NN"] = parts.join(jax.nn.sigmoid(logits), first.y, seen)
 
     model, row = cvae_row(unseen, config.hidden_dims, config.latent_dim, config.lr)
     params, epochs = train(row, data, held_out, config, seed, lambda text: say(f"CVAE, {text}"))
@@ -217,6 +221,7 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     folder = open_folder("conditional", config, launch.workdir, resume=launch.resume)
     if not folder.is_finished:
         dataset = load(config)
+        assert dataset.image_shape
         folder.start()
         folder.figures.mkdir(exist_ok=True)
         metrics: dict[str, dict[str, list[float]]] = {}
@@ -224,15 +229,16 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
             for count in dict.fromkeys(config.quadrants):
                 name = f"quadrants_{count}-{seed}"
                 file: Path = folder.path / f"{name}.json"
-                found = read_json(file)
-                if found is None or found["num_epochs"] != config.num_epochs:
+                kept = read_json(file)
+                if kept is None or kept["num_epochs"] != config.num_epochs:
                     found, images = piece(config, dataset, count, seed, partial(_say, bars, name))
                     title = f"{dataset.name}, {count} of 4 quadrants seen"
                     figure = plots.image_rows(images, dataset.image_shape, title=title)
                     plots.save(figure, folder.figures / f"{name}.png")
-                    write_json(file, found | {"num_epochs": config.num_epochs})
+                    kept = {"num_epochs": config.num_epochs, "metrics": found}
+                    write_json(file, kept)
                 row = metrics.setdefault(str(count), {})
-                for metric, value in found.items():
+                for metric, value in kept["metrics"].items():
                     row.setdefault(metric, []).append(value)
         summary = {"experiment": "conditional", **to_dict(config), **provenance(), "metrics": metrics}
         write_json(folder.path / "summary.json", summary)
