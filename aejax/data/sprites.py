@@ -17,7 +17,7 @@ SIDE = 24  # pixels
 _HALF_SIDES = (2.5, 3.4, 4.3, 5.2)  # of the square, pixels, by scale; the other shapes have its area
 _WINDOW = SIDE - (SIZES["x"] - 1)  # pixels that a shape has, whatever its factors, wherever it stands
 _SAMPLES = 8  # along each side of a pixel, which is lit where the shape covers half of them
-_HEART_AREA = 3.662  # inside (u^2 + v^2 - 1)^3 = u^2 v^3
+_HEART_AREA, _HEART_CENTRE = 3.662, 0.29  # inside (u^2 + v^2 - 1)^3 = u^2 v^3, and its mean of v, by quadrature
 
 
 @cache
@@ -32,7 +32,7 @@ def sprites() -> tuple[np.ndarray, np.ndarray]:
     Example:
       >>> x, factors = sprites()
       >>> factors[-1].tolist(), int(x[-1].sum())
-      ([2, 3, 11, 7, 7], 108)
+      ([2, 3, 11, 7, 7], 109)
     """
     factors = np.stack(np.meshgrid(*map(np.arange, SIZES.values()), indexing="ij"), axis=-1).reshape(-1, len(SIZES))
     x = np.zeros((*SIZES.values(), SIDE, SIDE), np.uint8)
@@ -62,6 +62,6 @@ def _draw(shape: str, half_side: float, orientation: int) -> np.ndarray:
         inside = np.square(u) * np.pi / 8 + np.square(v) * np.pi / 2 <= 1
     else:
         size = np.sqrt(4 / _HEART_AREA)
-        u, v = u / size, v / size + 0.1  # about its middle
+        u, v = u / size, v / size + _HEART_CENTRE
         inside = (np.square(u) + np.square(v) - 1) ** 3 <= np.square(u) * v**3
     return inside.reshape(_WINDOW, _SAMPLES, _WINDOW, _SAMPLES).mean(axis=(1, 3)) >= 0.5
