@@ -8,11 +8,12 @@ RUN = $(VENV)/bin/python
 demo: $(VENV)/.ready  ## train every method on the digits: one table, one sheet of pictures
 	$(RUN) -m experiments compare
 
-test: $(VENV)/.ready  ## the tests: ten to twenty minutes on two cores
+test: $(VENV)/.ready  ## the tests: about ten minutes on two cores
 	$(RUN) -m pytest -n 2 --dist loadfile
 
-slow: test  ## the long tests too, compiled as users compile; those on MNIST need TFDS_DATA_DIR
-	AEJAX_TEST_OPTIMISED=1 $(RUN) -m pytest -n 2 --dist loadfile -m slow
+slow: test  ## the long tests too; those on MNIST need TFDS_DATA_DIR
+	$(RUN) -m pytest -n 2 --dist loadfile -m "slow and not optimised"
+	AEJAX_TEST_OPTIMISED=1 $(RUN) -m pytest -n 2 --dist loadfile -m optimised
 
 lint: $(VENV)/.ready  ## style and types
 	$(RUN) -m ruff check .

@@ -1,5 +1,6 @@
 """Strict settings for the whole suite: eight simulated devices, no silent rank promotion, warnings are errors."""
 
+import gc
 import os
 import re
 import tempfile
@@ -25,6 +26,8 @@ _BUDGET = 60  # CPU seconds, of cores that others slow down; nearly all tests ta
 
 jax.config.update("jax_num_cpu_devices", 8)  # before anything touches a device
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_traceback_in_locations_limit", 0)  # a twentieth of the time of a test goes into where code is
+gc.set_threshold(100_000, 20, 50)  # and another into looking for garbage among traces
 
 
 def pytest_configure(config):

@@ -60,7 +60,7 @@ class Recipe:
         x, wanted = np.asarray(x), ", ".join(map(str, self.shape))
         if x.shape[1:] != self.shape:
             fits = x.size and x.size % math.prod(self.shape) == 0
-            advice = f" Use {name}.reshape(-1, {wanted})." if fits else ""
+            advice = f" Use x.reshape(-1, {wanted})." if fits else ""
             raise InputError(f"{name} has shape {x.shape}; [N, {wanted}] is needed, as it was learnt.{advice}")
         if x.dtype == np.uint8 and self.dtype != "uint8":
             raise InputError(f"{name} has dtype uint8, and what was learnt {self.dtype}; scale it as that was.")

@@ -27,25 +27,30 @@ from aejax.schedules import Ramp
 class Config(runner.Config):
     warmup_epochs: int = later(0)
     """Epochs in which beta rises in a straight line from 0 (validation has its final value); 0 for none."""
+    num_samples: int = later(1)
+    """Draws of the code for each image and step."""
+    closed_kl: bool = later(True)
+    """Whether the KL is taken in closed form where there is one; else it is estimated from those draws."""
     nll_samples: int = 100
     """Importance samples per test image for test_nll_nats; 0 leaves it out. Papers use 5000."""
     hparams: method.HParams = method.HParams()
     """Real-valued knobs."""
 
 
-def build_model(config: Any, spec: Spec, module: type[method.VAE] = method.VAE) -> Any:
+def build_model(config: Any, spec: Spec, module: type[method.VAE] = method.VAE, **fields: Any) -> Any:
     for name in ("nll_samples", "warmup_epochs"):
         value = getattr(config, name, 0)
         if value < 0:
             raise InputError(f"--{name.replace('_', '-')} is {value}; it has to be 0 or more.")
-    return runner.build_model(config, spec, module)
+    return runner.build_model(config, spec, module, **fields)
 
 
 def build_algorithm(config: Config, model: Any, tx: Optimizers, axis_name: str | None) -> Any:
     hparams: Any = config.hparams
     if config.warmup_epochs:
         hparams = hparams._replace(beta=Ramp(0.0, hparams.beta, config.warmup_epochs * tx.steps_per_epoch))
-    return method.vae(model, hparams, tx, axis_name=axis_name)
+    draws = {"num_samples": config.num_samples, "closed_kl": config.closed_kl}
+    return method.vae(model, hparams, tx, axis_name=axis_name, **draws)
 
 
 def measure(trained: Trained) -> dict[str, float]:

@@ -29,6 +29,7 @@ MISSING = {
     "evaluation.trustworthiness(CODES, CODES, k=1)": ("sklearn", "sklearn"),
     "evaluation.continuity(CODES, CODES, k=1)": ("sklearn", "sklearn"),
     "evaluation.neighborhood_hit(CODES, LABELS, k=1)": ("sklearn", "sklearn"),
+    "evaluation.bits_back.encode(aejax.VAE.dense(4, 2), {}, CODES)": ("constriction", "compress"),
     "runner.run(EXPERIMENT, runner.Config())": ("sklearn", "runner"),
     "runner.main(EXPERIMENT, None, [])": ("tyro", "runner"),
 }

@@ -197,6 +197,15 @@ def test_what_a_loss_returns_is_checked():
         algo.init({})
     with pytest.raises(InputError, match=r"The state is a dict without step and params; use algo.init\(params\)"):
         training.train(algo, {"w": jnp.ones(())}, np.zeros(8, np.float32), KEY, batch_size=2, num_epochs=1)
+    begin = lambda algo, **options: training.train(
+        algo, algo.init({"w": jnp.ones(())}), np.zeros(8, np.float32), KEY, batch_size=2, num_epochs=1, **options
+    )
+    begin(algo)
+    players, mapped = {"p": Player(still, ("w",), optax.sgd(1.0))}, {"axis_name": "devices"}
+    for way, wrong, right in (("jit", mapped, {}), ("pmap", {}, mapped), ("shard_map", {}, mapped)):
+        with pytest.raises(InputError, match=r"built with no axis_name|built with axis_name='devices'"):
+            begin(play(players, [["p"]], **wrong), parallel=way)
+        begin(play(players, [["p"]], **right), parallel=way)
 
 
 def test_train_evaluate_and_sweep_ask_the_algorithm_about_the_data():

@@ -135,6 +135,8 @@ def test_going_back_is_refused(two_steps, tmp_path):
     with pytest.raises(InputError, match="Step 7 comes before step 9"):
         save_steps(tmp_path / "run", {7: 0.0})
     assert content_of(tmp_path / "run") == before
+    save_steps(tmp_path / "run", {10: 0.0})  # which goes on from there
+    assert restored_step(tmp_path / "run") == 10
 
 
 def test_reading_changes_nothing_on_the_disk(two_steps, tmp_path):
@@ -230,6 +232,8 @@ def test_another_model_is_refused(two_steps):
         Checkpoints(two_steps).restore(jax.tree.map(lambda v: v.astype(jnp.float16) if v.ndim == 0 else v, state))
     with pytest.raises(InputError, match=r"no checkpoint of step 7; it has \[5, 9\]"):
         Checkpoints(two_steps).restore(state, step=7)
+    for step in (5, 9):  # those that it names, with the configuration that made them
+        assert int(Checkpoints(two_steps).restore(state, step=step)[0].step) == step
 
 
 def test_a_folder_may_be_moved(two_steps, tmp_path):

@@ -91,7 +91,10 @@ def snapshots():
     return _Snapshots()
 
 
-@pytest.mark.parametrize("again", [False, True], ids=["new step", "the same step"])
+@pytest.mark.parametrize(
+    "again",
+    [pytest.param(False, id="new step"), pytest.param(True, id="the same step", marks=pytest.mark.slow)],
+)
 def test_a_kill_at_any_moment_of_a_save_leaves_a_state_that_was_saved(snapshots, tmp_path, again):
     save_steps(tmp_path / "run", {1: 1.0, 2: 5.0, 3: 4.0, 4: 3.0})
     with Checkpoints(tmp_path / "run", every_seconds=0) as checkpoints:

@@ -150,7 +150,7 @@ def test_a_method_says_which_of_its_losses_couple_examples(name):
         assert is_coupled(own) or not entry.coupled or isinstance(entry, Rule), (player, own)
 
 
-@every_method
+@every_trait
 def test_an_evaluation_does_not_depend_on_its_batches(name):
     """Exactly, or where the key is used within the error of Monte Carlo, also between two kinds of keys."""
     algo, state, whole = make_algo(name), initial(name), make_data(name)
@@ -206,7 +206,7 @@ def test_order_matters_between_phases_and_not_within_one(name):
 # --- many runs at once -----------------------------------------------------------------------------------------------
 
 
-@every_method
+@every_trait
 def test_a_lane_of_seeds_and_hyper_parameters_is_the_single_run(name):
     """Lanes for two further seeds, and one for each knob, traced; each knob has an effect, but for the inert."""
     default, batch = knobs(name), make_batch(name)
@@ -291,6 +291,7 @@ def trained(algo, name, state, num_epochs, kind="dense", **options):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 @pytest.mark.skipif(not os.environ.get("AEJAX_TEST_OPTIMISED"), reason="AEJAX_TEST_OPTIMISED=1: else a bit may differ")
 @every_method
 def test_chunks_and_scan_and_a_loop_of_jitted_steps_are_the_same_bit_for_bit(name):
@@ -318,7 +319,7 @@ def test_chunks_and_scan_and_a_loop_of_jitted_steps_are_the_same_bit_for_bit(nam
     assert_same_bits(jax.tree.map(lambda *values: np.stack(values), *metrics), chunk_metrics)
 
 
-@every_method
+@every_trait
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(name):
     algo = trained_algo(name)
     whole, metrics = trained(algo, name, algo.init(make_params(name)), 3)

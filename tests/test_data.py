@@ -170,9 +170,20 @@ def test_python_data_are_checked_and_the_advice_ends_well(place, x, likelihood, 
     data.check_examples(Batch(advice(place(x))), likelihood)
 
 
-def test_a_constant_cannot_be_rescaled():
-    with pytest.raises(InputError, match=r"from 300 to 300; .* \[0, 1\]. Use the gaussian likelihood"):
-        data.check(np.full((2, 2), 300.0), "bernoulli")
+@pytest.mark.parametrize(
+    ("x", "likelihood", "advice"),
+    [
+        (np.full((2, 2), 300.0), "bernoulli", r"\[0, 1\]. Use the gaussian likelihood\.$"),  # cannot be rescaled
+        (np.float32(BYTES) / 80, "bernoulli", r"x.min\(\)\), or use the gaussian likelihood\.$"),
+        (BYTES, "bernoulli", r"x / 255, or use the gaussian likelihood and x.astype\(np.float32\)\.$"),
+        (BYTES.astype(np.int64) - 9, "poisson", r"or use the gaussian likelihood and x.astype\(np.float32\)\.$"),
+        (np.float32(BYTES) / 2, "poisson", r"np.round\(x\), or use the gaussian likelihood\.$"),
+    ],
+)
+def test_the_gaussian_likelihood_takes_whatever_is_told_to_use_it(x, likelihood, advice):
+    with pytest.raises(InputError, match=advice):
+        data.check_examples(x, likelihood)
+    data.check_examples(x.astype(np.float32) if "astype" in advice else x, "gaussian")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -219,6 +230,8 @@ def test_data_larger_than_memory_are_refused(monkeypatch):
     monkeypatch.setattr(aejax.data.arrays, "memory_bytes", lambda: 2**30)
     with pytest.raises(InputError, match=r"x takes 1\.0 GiB as float32, and is held twice.* has 1\.0 GiB. Use fewer"):
         data.check(np.broadcast_to(np.float32(0), (2**11, 2**17)), "gaussian")
+    data.check(np.broadcast_to(np.float32(0), (2**3, 2**17)), "gaussian")
+    data.check(np.broadcast_to(np.float32(0), (2**11, 2**9)), "gaussian")
 
 
 def test_importing_data_brings_nothing_heavy():

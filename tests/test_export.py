@@ -91,6 +91,7 @@ def test_every_method_is_exported(name, kind, tmp_path):
     np.testing.assert_allclose(program.call(*given), whole, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_slices_that_are_asked_for_are_exported_too(tmp_path):
     model, _ = model_of("conv")
     x = np.random.default_rng(0).random((20, 9, 8, 1), np.float32)

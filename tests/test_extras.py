@@ -35,7 +35,8 @@ def distribution(module: str) -> str:
 
 @pytest.fixture
 def core_alone(monkeypatch):
-    for module in ("sklearn", "tensorflow_datasets", "importlib_resources", "PIL", "matplotlib", "tyro", "tensorflow"):
+    absent = ("sklearn", "tensorflow_datasets", "importlib_resources", "PIL", "matplotlib", "tyro", "tensorflow")
+    for module in (*absent, "constriction"):
         monkeypatch.setitem(sys.modules, module, None)
 
 
@@ -62,7 +63,7 @@ def test_every_advice_in_the_library_names_an_extra_that_brings_the_module():
 def test_the_core_is_what_training_takes_and_the_extras_bring_one_another():
     assert {Requirement(each).name for each in PROJECT["dependencies"]} == {"jax", "flax", "optax", "chex", "numpy"}
     everything = brings("all")
-    for extra in ("data", "runner", "sklearn", "export"):
+    for extra in ("data", "runner", "sklearn", "export", "compress"):
         assert brings(extra) <= everything
     assert everything <= brings("test")
     assert brings("data") <= brings("runner") & brings("prepare")

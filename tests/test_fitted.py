@@ -177,9 +177,10 @@ def test_what_was_saved_comes_back_with_its_bits(options, images, tmp_path):
     assert same_bits(go_on(back)[-1].state, go_on(first)[-1].state)
     with pytest.raises(InputError, match="holds something; give the name of a new folder"):
         first.save(tmp_path / "a" / "model")
+    first.save(tmp_path / "a" / "new")
 
 
-def test_what_cannot_be_saved_is_refused_before_anything_is_written(fitted, images, tmp_path):
+def test_what_cannot_be_saved_is_refused_before_anything_is_written(fitted, images, tmp_path, monkeypatch):
     def local(x):
         return nn.tanh(x)
 
@@ -195,6 +196,12 @@ def test_what_cannot_be_saved_is_refused_before_anything_is_written(fitted, imag
             Fitted.load(tmp_path / "model")
     with pytest.raises(InputError, match="gone cannot be imported here; start Python where the module nets is"):
         from_json({"function": "nets:gone"})
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "own_layers.py").write_text("def bend(x):\n    return x\n")
+    with pytest.raises(InputError, match="start Python where the module own_layers is"):
+        from_json({"function": "own_layers:bend"})
+    monkeypatch.syspath_prepend(tmp_path / "elsewhere")  # as Python does with the folder that it starts in
+    assert from_json({"function": "own_layers:bend"})(3) == 3
     with pytest.raises(InputError, match="has no form in JSON"):
         to_json(np.ones(2))
 
@@ -280,6 +287,35 @@ def test_refuses_later_what_it_was_not_trained_on_and_the_advice_helps(fitted, i
     plain = dataclasses.replace(fitted, model=made.model(), recipe=made)
     with pytest.raises(InputError, match=r"^ae has no prior to draw codes from; learn one that has, such as 'vae'\.$"):
         plain.sample(3)
+    assert fitted.recipe.method == "vae"
+    assert len(fitted.sample(3)) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "mended"),
+    [
+        (
+            {"validation": np.ones((4, 64))},
+            r"x of validation .* Use x\.reshape\(-1, 8, 8\)\.$",
+            lambda x: x.reshape(-1, 8, 8),
+        ),
+        ({"validation": np.full((4, 8, 8), 9, np.uint8)}, "scale it as that was", lambda x: x / np.float32(255)),
+    ],
+)
+def test_validation_data_are_mended_as_the_refusal_says(change, message, mended, images, monkeypatch):
+    monkeypatch.setattr(training, "count_steps", lambda *_: pytest.fail("all was accepted"))
+    with pytest.raises(InputError, match=message):
+        learn("vae", images, **{**SMALL, **change})
+    with pytest.raises(pytest.fail.Exception, match="all was accepted"):
+        learn("vae", images, **{**SMALL, "validation": mended(change["validation"])})
+
+
+def test_a_recipe_of_images_takes_what_it_asks_for():
+    x, of = np.ones((4, 9), np.float32), lambda x: recipe.of("ae", x, None, "conv", 2, None, {})
+    with pytest.raises(InputError, match=r"takes images, \[N, H, W\] or \[N, H, W, C\]: x.reshape"):
+        of(x)
+    for shape in ((-1, 3, 3), (-1, 3, 3, 1)):
+        assert of(x.reshape(*shape)).net_shape == (3, 3, 1)
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,14 @@ every_name = pytest.mark.parametrize("name", LIKELIHOODS)
 # --- functions -------------------------------------------------------------------------------------------------------
 
 
+def test_the_parameter_of_a_learned_variance_is_found_from_it():
+    for variance in (1e-5, 0.03, 1.0, 1e4):
+        np.testing.assert_allclose(floored(Gaussian.raw_logvar(variance)), variance, rtol=1e-12)
+    for variance in (np.exp(-12.0), 0.0, np.inf, np.nan):
+        with pytest.raises(InputError, match=r"is not to be learned; above 6\.14e-06 it is"):
+            Gaussian.raw_logvar(variance)
+
+
 def test_bernoulli_of_grey_pixels_is_the_cross_entropy_whose_floor_is_the_entropy():
     with jax.enable_x64(True):
         got = bernoulli_nll(jnp.asarray(scipy.special.logit(PIXELS)), jnp.asarray(PIXELS))
@@ -380,3 +388,9 @@ def test_variances_that_are_refused(variance, message):
 def test_there_is_no_sampling_from_an_optimal_variance():
     with pytest.raises(InputError, match=r"variance is that of a batch of x.*Gaussian\(variance="):
         Gaussian("optimal").sample(jax.random.key(0), jnp.zeros((1, 2)))
+    x = np.array([[1.0, -2.0]])
+    fixed = Gaussian(variance=np.square(x).mean())  # the mean squared error of a component
+    assert fixed.sample(jax.random.key(0), jnp.zeros((1, 2))).shape == (1, 2)
+    np.testing.assert_allclose(
+        fixed.nll(jnp.zeros((1, 2)), x), Gaussian("optimal").nll(jnp.zeros((1, 2)), x), rtol=1e-6
+    )

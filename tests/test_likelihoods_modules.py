@@ -1,5 +1,7 @@
 """Likelihoods as fields of a module: parameters of their own, the width of the decoder, and what is refused."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,8 +62,14 @@ def test_decoders_that_are_built_return_what_the_likelihood_wants(likelihood):
 )
 def test_a_decoder_of_the_wrong_width_is_told_the_right_one(likelihood, width, message):
     model = AE(encoder=MLP((2,)), decoder=MLP((width,)), latent_dim=2, likelihood=likelihood)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as error:
         init_params(model, jax.random.key(0), jnp.zeros((1, 4)))
+    wanted = re.search(
+        r" wants (?:\((\d+),\)|(\d+) numbers for each component: a last axis that is as many times as long)",
+        str(error.value),
+    )
+    right = MLP((int(wanted[1] or 4 * int(wanted[2])),))
+    jax.eval_shape(lambda: init_params(model.clone(decoder=right), jax.random.key(0), jnp.zeros((1, 4))))
 
 
 def test_tied_weights_cannot_return_several_numbers():
@@ -69,6 +77,7 @@ def test_tied_weights_cannot_return_several_numbers():
     for cls in (AE, StackedAE):
         with pytest.raises(InputError, match=r"per_pixel'\) wants \(8,\) .* shape \(4,\); .* Use tied=False"):
             cls.dense(4, 2, tied=True, likelihood="gaussian_per_pixel")
+    assert AE.dense(4, 2, tied=False, likelihood="gaussian_per_pixel").decoder.features[-1] == 8
     assert StackedAE.dense(4, 2, tied=False, likelihood="gaussian_per_pixel").decoder[0].features == (8,)
 
 

@@ -1,5 +1,7 @@
 """Meshes, placements, and two processes that are one."""
 
+import os
+import re
 import socket
 import subprocess
 import sys
@@ -36,6 +38,15 @@ def test_a_mesh_of_given_devices():
 def test_devices_that_do_not_exist_are_refused(devices):
     with pytest.raises(InputError, match=rf"{devices} devices were asked for and 8 of kind \w+ exist"):
         parallel.make_mesh(devices)
+
+
+def test_more_devices_are_simulated_as_the_refusal_says():
+    with pytest.raises(InputError, match="On CPU, set JAX_NUM_CPU_DEVICES to simulate more"):
+        parallel.make_mesh(9)
+    code = "import jax; print(jax.device_count())"  # of which there have to be nine
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "9"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "9\n"
 
 
 def test_where_the_parts_lie():
@@ -90,6 +101,8 @@ def test_what_is_gathered_is_all_rows_in_order_and_has_the_gradient_of_one_devic
 def test_a_batch_that_devices_do_not_divide_names_the_two_nearest(batch_size, num_devices, fits):
     with pytest.raises(InputError, match=f"batch_size={batch_size} is not divided by {num_devices} devices.*{fits}"):
         parallel.check_batch(batch_size, num_devices)
+    for size in re.findall(r"\d+", fits):
+        parallel.check_batch(int(size), num_devices)
 
 
 def test_a_batch_that_devices_divide_passes():

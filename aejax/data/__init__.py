@@ -15,7 +15,7 @@ import numpy as np
 
 from aejax import extras
 from aejax.checks import InputError, expanded
-from aejax.data import factors, files, prepared
+from aejax.data import factors, files, gathered, prepared
 from aejax.data.arrays import Arrays, as_float32, check, check_examples
 from aejax.data.factors import Factored, load_factors
 
@@ -40,7 +40,7 @@ class Dataset(NamedTuple):
 
     name: str  # 'digits', the TFDS name, or the stem of the file
     train: Batch  # x [N, H, W, C] or [N, D] float32, y [N] int32 or None
-    validation: Batch | None  # the last rows of the training split; None where none were asked for
+    validation: Batch | None  # the set's own, or the last rows of the training split; None where none were asked for
     test: Batch
     image_shape: tuple[int, int, int] | None  # (H, W, C), to draw one x; None for vectors
 
@@ -49,16 +49,18 @@ def load(name: str, *, validation: float = 0.1, seed: int = 0) -> Dataset:
     """Loads a set and splits it; the same arguments give the same splits, always.
 
     A set without a test split gets one: 10 %, drawn by the seed. The last `validation` of the training split are the
-    validation split. The rows of files are permuted by the seed first, since files are often sorted by label; TFDS
-    shuffles when it prepares, and that order is kept.
+    validation split, of a set that has none of its own. The rows of files are permuted by the seed first, since files
+    are often sorted by label; TFDS shuffles when it prepares, and that order is kept.
 
     Args:
-      name: `digits` (1,797 real 8x8 images, pixels in [0, 1]); `sprites` or `cmu_faces`, as in `load_factors`, where y
-        is the first factor; a TFDS image set by name, such as `mnist` or `emnist/letters`, prepared in
-        `$TFDS_DATA_DIR`; or a path to `.npy` (x) or `.npz` (`x`, optional `y`, `x_test`, `y_test`), where x is
-        `[N, D]`, `[N, H, W]` or `[N, H, W, C]`. Values of type uint8 are divided by 255 (unless all are 0 or 1); bool,
-        float and other integers are taken as they are.
-      validation: fraction of the training split, in [0, 1).
+      name: `digits` (1,797 real 8x8 images, pixels in [0, 1]); a TFDS image set by name, such as `mnist` or
+        `emnist/letters`, prepared in `$TFDS_DATA_DIR`; `binarized_mnist` or `omniglot28`, in `$AEJAX_DATA` (the first
+        from TFDS too); `sprites` or `cmu_faces`, as in `load_factors`, where y is the first factor; or a path to `.npy`
+        (x) or `.npz` (`x`, optional `y`, `x_test`, `y_test`, `x_valid`, `y_valid`), where x is `[N, D]`, `[N, H, W]` or
+        `[N, H, W, C]`. Values of type uint8 are divided by 255 (unless all are 0 or 1); bool, float and other integers
+        are taken as they are.
+      validation: fraction of the training split, in [0, 1); of a set with a validation split of its own that is taken
+        whole, or not at all where this is 0.
       seed: of the permutation.
 
     Returns:
@@ -78,9 +80,10 @@ def load(name: str, *, validation: float = 0.1, seed: int = 0) -> Dataset:
         raise InputError(f"seed={seed}; it has to be zero or more.")
     arrays = _read(name)
     stem = Path(name).stem if files.is_file_name(name) else name
-    num_train, num_validation = _sizes(len(arrays.x), arrays.x_test is None, validation, name)
+    has_own = arrays.x_valid is not None
+    num_train, num_validation = _sizes(len(arrays.x), arrays.x_test is None, 0.0 if has_own else validation, name)
     rows: list[Any] = [slice(num_train), slice(num_train, None)]  # views: nothing is copied
-    if files.is_file_name(name) or arrays.x_test is None:
+    if files.is_file_name(name) or gathered.find(name) or arrays.x_test is None:
         order = np.random.default_rng(seed).permutation(len(arrays.x))
         rows = np.split(order, [num_train, num_train + num_validation])
     binary = _is_binary(arrays)
@@ -92,10 +95,11 @@ def load(name: str, *, validation: float = 0.1, seed: int = 0) -> Dataset:
         test = batch(arrays.x, arrays.y, rows[2])
     else:
         test = batch(arrays.x_test, arrays.y_test, slice(None))
+    held_out = (arrays.x_valid, arrays.y_valid, slice(None)) if has_own else (arrays.x, arrays.y, rows[1])
     return Dataset(
         stem,
         batch(arrays.x, arrays.y, rows[0]),
-        batch(arrays.x, arrays.y, rows[1]) if validation else None,
+        batch(*held_out) if validation else None,
         test,
         arrays.x.shape[1:] if arrays.x.ndim == 4 else None,
     )
@@ -179,6 +183,10 @@ def _read(name: str) -> Arrays:
         return factors.read(name)
     if expanded(name).is_file():
         raise InputError(f"{name} is neither .npy nor .npz; save its examples with numpy.save or numpy.savez(x=...).")
+    if path := gathered.find(name):
+        return gathered.read(path)
+    if name in gathered.READERS and prepared.find(name) is None:
+        raise gathered.missing(name)
     return prepared.read(name)
 
 
@@ -194,7 +202,8 @@ def _digits() -> Arrays:
 
 
 def _is_binary(arrays: Arrays) -> bool:
-    return all(x is None or (x.dtype == np.uint8 and x.max() <= 1) for x in (arrays.x, arrays.x_test))
+    parts = (arrays.x, arrays.x_test, arrays.x_valid)
+    return all(x is None or (x.dtype == np.uint8 and x.max() <= 1) for x in parts)
 
 
 def _sizes(size: int, needs_test: bool, validation: float, name: str) -> tuple[int, int]:

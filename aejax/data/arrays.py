@@ -25,6 +25,8 @@ class Arrays(NamedTuple):
     y: np.ndarray | None  # [N] integers
     x_test: np.ndarray | None
     y_test: np.ndarray | None
+    x_valid: np.ndarray | None = None  # a validation split of its own
+    y_valid: np.ndarray | None = None
 
 
 def check(x: Any, likelihood: str | Likelihood, *, name: str = "x") -> None:
@@ -120,7 +122,7 @@ def check_values(x: Any, likelihood: str | Likelihood, name: str) -> float:
         advice = "np.round(x)" if steps == 1 else f"np.round(x * {steps}) / {steps}"
         raise InputError(
             f"{name} holds values from {low:g} to {high:g}, and some between the steps; {called} needs {wanted}."
-            f" Round them, {advice}, or use the gaussian likelihood."
+            f" Round them, {advice}, or {_gaussian(x.dtype)}."
         )
     return high
 
@@ -129,13 +131,18 @@ def _rescaling(dtype: Any, low: float, high: float, support: Support) -> str:
     """What to do with values that are out of range."""
     top = 255 if support.step is None else round(1 / support.step)
     if support.step == 1:
-        return "Give the counts as they were before any scaling, or use the gaussian likelihood."
+        return f"Give the counts as they were before any scaling, or {_gaussian(dtype)}."
     if low >= 0 and 1 < high <= top and (dtype.kind in "ui" or high > top / 2):
-        return f"Rescale with x / {top}, or use the gaussian likelihood."
+        return f"Rescale with x / {top}, or {_gaussian(dtype)}."
     if not 0 < high - low <= _FLOAT32_MAX:
-        return "Use the gaussian likelihood."
+        return f"U{_gaussian(dtype)[1:]}."
     first = "" if dtype in (np.float32, np.float64) else "x = x.astype(np.float32), then "  # others overflow
-    return f"Rescale with {first}(x - x.min()) / (x.max() - x.min()), or use the gaussian likelihood."
+    return f"Rescale with {first}(x - x.min()) / (x.max() - x.min()), or {_gaussian(dtype)}."
+
+
+def _gaussian(dtype: Any) -> str:
+    """The way out that leaves the values as they are; models take floats alone."""
+    return "use the gaussian likelihood" + ("" if jnp.issubdtype(dtype, jnp.floating) else " and x.astype(np.float32)")
 
 
 def _extent(x: Any) -> tuple[float, float]:

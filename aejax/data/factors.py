@@ -1,7 +1,6 @@
 """Sets whose images are made of known factors: the sprites, and faces that lie in `$AEJAX_DATA`."""
 
 import os
-import zipfile
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,6 +9,8 @@ import numpy as np
 from aejax.checks import InputError, expanded, nearest
 from aejax.data import sprites
 from aejax.data.arrays import Arrays, as_float32
+from aejax.data.files import UNREADABLE
+from aejax.data.gathered import absent, damaged
 
 
 class Factored(NamedTuple):
@@ -43,7 +44,7 @@ def load_factors(name: str) -> Factored:
       ((9216, 24, 24, 1), ('shape', 'scale', 'orientation', 'x', 'y'))
     """
     if name not in FACTORED:
-        raise InputError(f"{name!r} is no set with known factors. {nearest(name, FACTORED, what='ones')}")
+        raise InputError(f"{name!r} is no set with known factors. {nearest(name, FACTORED, what='sets')}")
     x, factors, names = FACTORED[name]()
     return Factored(name, as_float32(x, binary=x.max() <= 1), factors, names)
 
@@ -62,19 +63,15 @@ def _sprites() -> _Found:
 
 
 def _cmu_faces() -> _Found:
-    folder = os.environ.get("AEJAX_DATA")
-    path = expanded(folder or ".") / "cmu_faces" / "cmu_faces_60x64.npz"
+    folder, file = os.environ.get("AEJAX_DATA"), "cmu_faces_60x64.npz"
+    path = expanded(folder or ".") / "cmu_faces" / file
     if not folder or not path.is_file():
-        where = f"not in {folder}" if folder else "looked for in the folder AEJAX_DATA, which is not set"
-        raise InputError(
-            f"The data set 'cmu_faces' is {where}. Put cmu_faces/{path.name} there: x of 'CMU Face Images' (UCI), 60x64"
-            " uint8, factors and factor_names."
-        )
+        raise absent("cmu_faces", file, "x of 'CMU Face Images' (UCI), 60x64 uint8, factors and factor_names")
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             x, factors, names = (arrays[name] for name in ("x", "factors", "factor_names"))
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read ({error}). Copy it again from where it came.") from error
+    except (KeyError, *UNREADABLE) as error:
+        raise damaged(path, error) from error
     return x[..., None], factors.astype(np.int32), tuple(map(str, names))
 
 

@@ -11,7 +11,7 @@ from aejax.checks import InputError, nearest
 from aejax.data.arrays import Arrays, check_finite, check_kind, check_memory
 
 SUFFIXES = (".npy", ".npz")
-_UNREADABLE = (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError)
+UNREADABLE = (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError)
 
 
 def is_file_name(name: str) -> bool:
@@ -35,7 +35,7 @@ def read(path: Path) -> Arrays:
         arrays = _read_npy(path) if path.suffix.lower() == ".npy" else _read_npz(path)
     except InputError:
         raise
-    except _UNREADABLE as e:
+    except UNREADABLE as e:
         raise InputError(
             f"{path} cannot be read ({e}). It may be cut short, or not be a {path.suffix} file; write it again with"
             f" numpy.{'save' if path.suffix.lower() == '.npy' else 'savez'}."
@@ -77,15 +77,16 @@ def _read_array(stream: IO[bytes], what: str) -> np.ndarray:
 
 
 def _check(arrays: dict[str, np.ndarray], file: str) -> Arrays:
-    if "y_test" in arrays and "x_test" not in arrays:
-        raise InputError(f"{file} holds y_test without x_test.")
-    x, y, x_test, y_test = arrays["x"], arrays.get("y"), arrays.get("x_test"), arrays.get("y_test")
-    return Arrays(
-        x=_examples(x, f"x of {file}"),
-        y=None if y is None else _labels(y, len(x), f"y of {file}"),
-        x_test=None if x_test is None else _examples(x_test, f"x_test of {file}", like=x),
-        y_test=None if x_test is None or y_test is None else _labels(y_test, len(x_test), f"y_test of {file}"),
-    )
+    x, found = arrays["x"], {}
+    for split in ("", "_test", "_valid"):
+        part, labels = arrays.get(f"x{split}"), arrays.get(f"y{split}")
+        if part is None and labels is not None:
+            raise InputError(f"{file} holds y{split} without x{split}.")
+        if part is not None:
+            found[f"x{split}"] = _examples(part, f"x{split} of {file}", like=x if split else None)
+        if part is not None and labels is not None:
+            found[f"y{split}"] = _labels(labels, len(part), f"y{split} of {file}")
+    return Arrays(**{"y": None, "x_test": None, "y_test": None, **found})  # type: ignore[arg-type]
 
 
 def _examples(x: np.ndarray, what: str, like: np.ndarray | None = None) -> np.ndarray:

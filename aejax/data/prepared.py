@@ -45,9 +45,11 @@ def read(name: str) -> Arrays:
     if "train" not in splits:
         raise InputError(f"{name} has no train split; it has {', '.join(splits)}. Use another set.")
     cache = cache_dir() / "-".join([*folder.relative_to(data_dir()).parts, fingerprint])
-    x, y = _cached(cache, "train", lambda: _decode(name, folder, "train"))
-    x_test, y_test = _cached(cache, "test", lambda: _decode(name, folder, "test")) if "test" in splits else (None, None)
-    return Arrays(x, y, x_test, y_test)
+
+    def part(split: str) -> tuple[np.ndarray | None, np.ndarray | None]:
+        return _cached(cache, split, lambda: _decode(name, folder, split)) if split in splits else (None, None)
+
+    return Arrays(*part("train"), *part("test"), *part("validation"))  # type: ignore[arg-type]
 
 
 def data_dir() -> Path:
@@ -177,7 +179,7 @@ def _cached(folder: Path, split: str, decode: Callable[[], Decoded]) -> Decoded:
             whole.replace(path)
     except OSError as e:
         warnings.warn(
-            f"Decoded images could not be cached, and are decoded at every run: {e}", stacklevel=5
+            f"Decoded images could not be cached, and are decoded at every run: {e}", stacklevel=6
         )  # load's caller
     return x, y
 

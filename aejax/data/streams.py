@@ -88,8 +88,8 @@ def streams(data: Any, batch_size: Any) -> Streams:
         raise
     except ValueError:
         raise InputError(
-            f"batch_size={batch_size} is not made as the data are: {jax.tree.structure(data)}. Give an integer,"
-            " or the same tuple with an integer for each stream."
+            f"batch_size={batch_size} is not made as the data are: {jax.tree.structure(data)}. Give the same tuple with"
+            " an integer for each stream, or one integer where all have one length."
         ) from None
     if not all(is_count(size) for size in batch_sizes):
         raise InputError(f"batch_size={batch_size}; at least 1 is needed, a whole number.")

@@ -1,5 +1,10 @@
-"""What a model is worth: reconstruction, probes, likelihood, contraction, and the codes against their prior."""
+"""What a model is worth: reconstruction, probes, likelihood, contraction, and the codes against their prior.
 
+Nothing here draws a picture or trains an autoencoder; classifiers on codes are trained here.
+"""
+
+from aejax.evaluation import bits_back
+from aejax.evaluation.ais import AIS, ais
 from aejax.evaluation.apply import call, embed, over_batches, reconstruct, reconstruction_sse
 from aejax.evaluation.codes import MMDTest, active_units, code_mmd, moment_gaps
 from aejax.evaluation.contraction import contraction_curve, effective_rank, pair_contraction, spectra
@@ -12,12 +17,15 @@ from aejax.evaluation.probes import knn, linear_probe
 from aejax.evaluation.sparsity import dead_units, filter_sharpness, lifetime_sparsity, population_sparsity
 
 __all__ = [
+    "AIS",
     "DCI",
     "NLL",
     "FineTuned",
     "MMDTest",
     "active_units",
+    "ais",
     "beta_vae_score",
+    "bits_back",
     "call",
     "check_splits",
     "classifier_error",

@@ -1,4 +1,7 @@
-"""Jacobians of encoders and decoders: norms, exact and by sampling, spectra, and the geometry that they induce."""
+"""Jacobians of encoders and decoders: norms, exact and by sampling, spectra, and the geometry that they induce.
+
+No weight, no optimiser and no method: a penalty is a term of the loss that takes it from here.
+"""
 
 from aejax.jacobian.exact import (
     MODES,

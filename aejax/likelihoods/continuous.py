@@ -175,7 +175,7 @@ class Gaussian(Likelihood):
         return joined(output, parameter) if self.variance == "learned" else output
 
     def nll_components(self, output: Array, x: Array) -> Array:
-        mean, logvar = self._moments(output)
+        mean, logvar = self.moments(output)
         if logvar is None:
             chex.assert_equal_shape([mean, x])
             error = jnp.mean(jnp.square(widen(x) - mean))
@@ -183,11 +183,11 @@ class Gaussian(Likelihood):
         return _gaussian(mean, x, logvar)
 
     def mean(self, output: Array) -> Array:
-        return self._moments(output)[0]
+        return self.moments(output)[0]
 
     def sample(self, key: Array, output: Array) -> Array:
         """A draw of x; `InputError` for the optimal variance, which only x itself could tell."""
-        mean, logvar = self._moments(output)
+        mean, logvar = self.moments(output)
         if logvar is None:
             raise InputError(
                 "The optimal variance is that of a batch of x, and there is none to sample from. Fix it:"
@@ -195,9 +195,28 @@ class Gaussian(Likelihood):
             )
         return mean + jnp.exp(0.5 * jnp.asarray(logvar, mean.dtype)) * jax.random.normal(key, mean.shape, mean.dtype)
 
-    def _moments(self, output: Array) -> tuple[Array, Array | float | None]:
+    def moments(self, output: Array) -> tuple[Array, Array | float | None]:
+        """Mean and log-variance of each component: the shape of x, and likewise, a number, or None for `optimal`."""
         if self.variance in ("learned", "per_pixel"):
             both = blocks(self, output, 2)
             mean, logvar = both[..., 0, :], both[..., 1, :]
             return mean, _LOG_VARIANCE_FLOOR + 2 * jax.nn.softplus((logvar - _LOG_VARIANCE_FLOOR) / 2)
         return widen(output), None if isinstance(self.variance, str) else math.log(self.variance)
+
+    @staticmethod
+    def raw_logvar(variance: float) -> float:
+        """What a learned log-variance has to be, before the floor is put under it, for that variance to come out.
+
+        Raises:
+          InputError: a variance that is not above the floor, `exp(-12)`.
+
+        Example:
+          >>> _, logvar = Gaussian("learned").moments(jnp.array([[0.0, Gaussian.raw_logvar(0.25)]]))
+          >>> round(float(jnp.exp(logvar)[0, 0]), 5)
+          0.25
+        """
+        if not math.exp(_LOG_VARIANCE_FLOOR) < variance < math.inf:
+            raise InputError(
+                f"A variance of {variance:.3g} is not to be learned; above {math.exp(_LOG_VARIANCE_FLOOR):.3g} it is."
+            )
+        return _LOG_VARIANCE_FLOOR + 2 * math.log(math.expm1((math.log(variance) - _LOG_VARIANCE_FLOOR) / 2))

@@ -1,7 +1,8 @@
 """One paper, one file. The registry is what the contract tests and the experiments go through.
 
 A file ends with `METHOD = Method(...)`, under the name of the file; `__all__` says what of it stands at `aejax`. Its
-knobs are its `HParams`: `aejax.methods.vae.HParams`, or `METHODS["vae"].hparams`.
+knobs are its `HParams`: `aejax.methods.vae.HParams`, or `METHODS["vae"].hparams`. No loop, no data set and no picture
+is here; what several papers share lies below, in `divergences`, `likelihoods`, `priors` and the like.
 """
 
 import pkgutil

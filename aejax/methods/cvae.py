@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from aejax.data import Batch
 from aejax.factory import Method, one_player
-from aejax.methods.vae import VAE, HParams, vae_loss
+from aejax.methods.vae import VAE, HParams, check_samples, vae_loss
 from aejax.nets import Labelled
 
 __all__ = ["CVAE", "cvae"]
@@ -49,6 +49,7 @@ cvae = one_player(
     HParams,
     player="elbo",
     learns_prior=True,
+    check=check_samples,
     notes="The bound is on log p(x|y), equation 4 of the paper, with `N(0, I)` for its prior network.",
 )
 

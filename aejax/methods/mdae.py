@@ -222,7 +222,7 @@ def linear_denoising_sse(params: Any, moments: Moments) -> float:
 
 
 def _curvature(model: AE) -> Callable[[Array], Array]:
-    check_plain(model)
+    check_plain(model, any_likelihood=False)
     likelihood = likelihoods.get(model.likelihood)
     if likelihood not in _ROOT_CURVATURE:
         known = " and ".join(map(str, _ROOT_CURVATURE))

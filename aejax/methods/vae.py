@@ -2,7 +2,7 @@
 
 Kingma & Welling, "Auto-Encoding Variational Bayes", ICLR 2014; `beta` after Higgins et al., ICLR 2017. The posterior
 is a diagonal Gaussian, the prior that of the model, by default N(0, I), and the bound is estimated from one sample for
-each example.
+each example, or from several.
 """
 
 from functools import partial
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from aejax import likelihoods, posteriors, priors
 from aejax.algorithm import Metrics
+from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.factory import Method, NonNegative, Positive, one_player
 from aejax.nets import Autoencoder, inputs
@@ -78,9 +79,27 @@ def terms(model: Autoencoder, params: Any, batch: Batch, key: jax.Array, *, clos
     return Terms(recon, kl, likelihoods.sse(x_hat, x), z, posterior)
 
 
-@partial(jax.jit, static_argnames=("model",))
+def draws(
+    model: Autoencoder, params: Any, batch: Batch, key: jax.Array, num_samples: int, *, closed: bool = True
+) -> Terms:
+    """`terms` of L independent draws for each example, all with the draws in front, `[L, B, ...]`.
+
+    The encoder runs once. Arguments are those of `terms`, and `num_samples`, which is L.
+    """
+    each = partial(terms, model, params, batch, closed=closed)
+    return jax.vmap(each)(jax.random.split(key, num_samples))
+
+
+@partial(jax.jit, static_argnames=("model", "num_samples", "closed_kl"))
 def vae_loss(
-    params: Any, batch: Batch, key: jax.Array, *, model: Autoencoder, beta: float | jax.Array = 1.0
+    params: Any,
+    batch: Batch,
+    key: jax.Array,
+    *,
+    model: Autoencoder,
+    beta: float | jax.Array = 1.0,
+    num_samples: int = 1,
+    closed_kl: bool = True,
 ) -> tuple[jax.Array, Metrics]:
     """The negative evidence lower bound, its KL term weighted by beta, in nats per example.
 
@@ -90,20 +109,32 @@ def vae_loss(
       key: consumed.
       model: static.
       beta: weight of the KL term.
+      num_samples: L, draws from the posterior of each example; static. The decoder sees L B codes, the encoder B
+        examples.
+      closed_kl: whether the KL is taken in closed form where there is one, and so without noise; else, and elsewhere,
+        it is estimated from the same draws. Static.
 
     Returns:
-      `mean(recon + beta * kl)` over the batch, and the means `recon_nats`, `kl_nats` (unweighted; in closed form for
-      N(0, I), elsewhere estimated from the one sample), `bound_nats` (the negative bound itself, whatever beta:
-      `recon_nats + kl_nats`) and `sse` (of the decoded sample).
+      `mean(recon + beta * kl)` over the batch and the draws, and the means `recon_nats`, `kl_nats` (unweighted),
+      `bound_nats` (the negative bound itself, whatever beta: `recon_nats + kl_nats`) and `sse` (of the decoded draws).
 
-    Reference: equation 10, with L = 1 and the KL in closed form; equation 8 where there is none.
+    Reference: equation 10 with the KL in closed form, equation 8 without; L is the paper's.
     """
-    each = terms(model, params, batch, key)
+    if num_samples == 1:
+        each = terms(model, params, batch, key, closed=closed_kl)
+    else:
+        each = draws(model, params, batch, key, num_samples, closed=closed_kl)
     recon, kl = each.recon.mean(), each.kl.mean()
     return recon + beta * kl, {"recon_nats": recon, "kl_nats": kl, "bound_nats": recon + kl, "sse": each.sse.mean()}
 
 
-vae = one_player("vae", vae_loss, VAE, HParams, player="elbo", learns_prior=True)
+def check_samples(model: Autoencoder, hparams: Any, *, num_samples: int, **others: Any) -> None:
+    """Refuses fewer than one draw."""
+    if num_samples < 1:
+        raise InputError(f"num_samples is {num_samples}; it has to be at least 1.")
+
+
+vae = one_player("vae", vae_loss, VAE, HParams, player="elbo", learns_prior=True, check=check_samples)
 
 METHOD = Method(
     VAE,

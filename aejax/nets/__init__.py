@@ -1,4 +1,7 @@
-"""Networks: dense and convolutional encoders, decoders and discriminators, the same parameters on every backend."""
+"""Networks: dense and convolutional encoders, decoders and discriminators, the same parameters on every backend.
+
+No loss, no noise and no method: a network knows arrays.
+"""
 
 from aejax.nets.autoencoder import Autoencoder, check_labels, check_plain, inputs, shaped
 from aejax.nets.checks import check_module, check_rows, is_ours

@@ -223,12 +223,18 @@ def _overrides(model: Autoencoder) -> list[str]:
     return [name for name in ("nll", "generate") if getattr(type(model), name) is not getattr(Autoencoder, name)]
 
 
-def check_plain(model: Autoencoder) -> None:
-    """Refuses a model with `nll` or `generate` of its own, for losses that go by the components of the likelihood."""
+def check_plain(model: Autoencoder, *, any_likelihood: bool = True) -> None:
+    """Refuses a model with `nll` or `generate` of its own, for losses that go by the components of the likelihood.
+
+    Args:
+      model: any `Autoencoder`.
+      any_likelihood: whether the loss takes any likelihood, so that one of the user's own is a way out.
+    """
     if own := _overrides(model):
+        instead = "give the model a likelihood of your own, or " if any_likelihood else ""
         raise InputError(
             f"{type(model).__name__} overrides {' and '.join(own)}, and this loss goes by the components of the"
-            " likelihood: give the model a likelihood of your own, or use a method that asks for the nll, such as ae."
+            f" likelihood: {instead}use a method that asks for the nll, such as ae."
         )
 
 

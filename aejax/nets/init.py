@@ -163,9 +163,10 @@ def _check_shapes(model: Autoencoder, variables: Any, row: tuple[Any, ...]) -> N
     z = jax.eval_shape(lambda: model.apply(variables, *row, method="embed"))
     x_hat = jax.eval_shape(lambda: model.apply(variables, *row, method="reconstruct"))
     if z.ndim > 2 and z.shape[1:-1] == shape[:-1]:
+        conv = f", or use {name}.conv({shape}, {model.latent_dim})" if len(shape) == 3 else ""
         raise InputError(
             f"The encoder maps examples of shape {shape} to {z.shape[1:]}, along the last axis alone: a dense network"
-            f" takes vectors. Flatten x to [B, {math.prod(shape)}] (aejax.data.flatten), or use {name}.conv."
+            f" takes vectors. Flatten x: x.reshape(-1, {math.prod(shape)}) (a Dataset: aejax.data.flatten){conv}."
         )
     if z.shape != (1, model.latent_dim):
         raise InputError(

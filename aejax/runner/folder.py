@@ -157,11 +157,16 @@ def open_folder(
         if not folder.is_finished and not resume:
             raise InputError(f"{path} holds an unfinished run of this configuration. Add --resume to go on with it.")
     elif entries:
-        raise InputError(f"{path} is not empty and holds no run ({', '.join(entries[:4])}). Give another --workdir.")
+        raise InputError(f"{path} is not empty and holds no run ({', '.join(entries[:4])}). Give {elsewhere(resume)}.")
     if not folder.is_finished and not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"{path} cannot be written. Give another --workdir.")
+        raise InputError(f"{path} cannot be written. Give {elsewhere(resume)}.")
     folder.digest = _check_data(folder, saved, getattr(config, "dataset", None), resume)
     return folder
+
+
+def elsewhere(resume: bool) -> str:
+    """What to give where a folder is taken: there is nothing to resume in another one."""
+    return "another --workdir" + (", without --resume" if resume else "")
 
 
 def default_path(name: str, config: Any, origin: str | Path | None = None) -> Path:
@@ -176,29 +181,30 @@ def _check_same(folder: RunFolder, resume: bool) -> dict[str, Any]:
     path, experiment, wanted = folder.path, folder.experiment, json.loads(json.dumps(folder.config))
     saved = read_json(path / "config.json")
     if not isinstance(saved, dict) or not {"experiment", "config"} <= saved.keys():
-        raise InputError(f"{path}/config.json is damaged, or of something else. Give another --workdir.")
+        raise InputError(f"{path}/config.json is damaged, or of something else. Give {elsewhere(resume)}.")
     if saved["experiment"] not in (experiment, *folder.formerly):
-        raise InputError(f"{path} holds a run of {saved['experiment']}, not of {experiment}. Give another --workdir.")
+        other = saved["experiment"]
+        raise InputError(f"{path} holds a run of {other}, not of {experiment}. Give {elsewhere(resume)}.")
     config = saved["config"]
     differs = sorted(name for name in {*config, *wanted} if config.get(name) != wanted.get(name))
-    grows = resume and differs == ["num_epochs"] and wanted["num_epochs"] > config["num_epochs"]
-    if differs and not grows:
+    longer = differs == ["num_epochs"] and wanted["num_epochs"] > config["num_epochs"]
+    if differs and not (longer and resume):
         what = ", ".join(f"{name} {config.get(name)} there and {wanted.get(name)} here" for name in differs)
-        grow = " It may grow with --resume." if differs == ["num_epochs"] else ""
+        grow = " It may grow with --resume." if longer else ""
         values = {name: (config.get(name), wanted.get(name)) for name in differs}
-        raise AnotherRun(f"{path} holds another run: {what}.{grow} Give another --workdir.", path, values)
-    _check_origin(path, saved.get("from"), folder.origin)
+        raise AnotherRun(f"{path} holds another run: {what}.{grow} Give {elsewhere(resume)}.", path, values)
+    _check_origin(path, saved.get("from"), folder.origin, resume)
     return saved
 
 
-def _check_origin(path: Path, there: dict[str, Any] | None, here: dict[str, Any] | None) -> None:
+def _check_origin(path: Path, there: dict[str, Any] | None, here: dict[str, Any] | None, resume: bool) -> None:
     if (there and there["digest"]) == (here and here["digest"]):
         return
     began = "fresh parameters" if there is None else f"the parameters of step {there['step']} of {there['folder']}"
     wanted = "fresh ones" if here is None else f"those of step {here['step']} of {here['folder']}"
     message = f"{path} holds a run that began with {began}, not with {wanted}."
     do = "Leave --from out" if there is None else f"Add --from {there['folder']}" if here is None else ""
-    raise InputError(f"{message} {do + ', or give' if do else 'Give'} another --workdir.")
+    raise InputError(f"{message} {do + ', or give' if do else 'Give'} {elsewhere(resume)}.")
 
 
 def _check_data(folder: RunFolder, saved: dict[str, Any] | None, dataset: str | None, resume: bool) -> str | None:
@@ -224,8 +230,8 @@ def _check_data(folder: RunFolder, saved: dict[str, Any] | None, dataset: str | 
             )
     elif saved["data_digest"] != digest:
         raise InputError(
-            f"{folder.path} holds a run on other data: {dataset} has changed since it began. Give another --workdir, or"
-            " put the old data back."
+            f"{folder.path} holds a run on other data: {dataset} has changed since it began. Put the old data back, or"
+            f" give {elsewhere(resume)}."
         )
     return digest
 

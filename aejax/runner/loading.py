@@ -37,7 +37,8 @@ def load(
     if saved is None:
         raise InputError(f"{folder} holds no run: config.json is missing or damaged.")
     if "runs" in saved:
-        raise InputError(f"{folder} holds the runs {', '.join(saved['runs'])}; open one of them, as in {folder}/vae.")
+        first, *_ = runs = saved["runs"]
+        raise InputError(f"{folder} holds the runs {', '.join(runs)}; open one of them, as in {folder}/{first}.")
     experiment = experiment or find(saved)
     config = from_dict(experiment.config, saved["config"])
     spec = Spec(tuple(saved["data_shape"]), saved.get("num_classes"))

@@ -83,7 +83,7 @@ class FolderObserver:
         if progress is None and self.origin is not None and self.origin.model is None:
             raise InputError(
                 f"{self.folder.path} has no intact checkpoint, and {self.origin.folder} no longer has the parameters"
-                " that it began with. Give another --workdir."
+                " that it began with. Bring those back, or give another --workdir and --from, without --resume."
             )
         rows = [] if progress is None else progress.extra["rows"]
         self.folder.start(data_shape=ready.spec.shape, num_classes=ready.spec.num_classes, num_steps=num_steps)

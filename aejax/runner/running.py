@@ -67,7 +67,7 @@ def run(
     """Trains and measures. Prints nothing, writes nothing.
 
     Args:
-      experiment: what to run; the experiment modules bind it.
+      experiment: what to run, such as `experiments.vae.EXPERIMENT`.
       config: an instance of its `Config`.
       observer: sees progress; may save it, and may stop the run.
       state: goes on from this state in place of fresh parameters.

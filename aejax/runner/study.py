@@ -19,7 +19,7 @@ from aejax.data import Dataset
 from aejax.runner.config import check, to_dict
 from aejax.runner.environment import provenance
 from aejax.runner.experiment import Experiment
-from aejax.runner.folder import RunFolder, open_folder, read_json, write_json
+from aejax.runner.folder import RunFolder, elsewhere, open_folder, read_json, write_json
 from aejax.runner.inputs import load_data
 from aejax.runner.loading import load
 from aejax.runner.options import Launch, refuse_origin
@@ -47,6 +47,9 @@ class Study(NamedTuple):
     beside: Callable[[Any, Dataset, Once], Metrics] = lambda config, dataset, once: {}  # further rows, which come first
     after: Callable[[str], str | None] = lambda name: None  # the run from whose parameters a run begins
     formerly: tuple[str, ...] = ()  # names that it had, which older folders hold
+    of_folders: Callable[[Any, Path, Once], Metrics] = (
+        lambda config, path, once: {}
+    )  # more of the rows, from their runs
 
 
 def seeded(rows: dict[str, tuple[Experiment, Any]], seed: int, num_seeds: int) -> Runs:
@@ -110,7 +113,7 @@ def _check(runs: Runs, path: Path, launch: Launch, after: Callable[[str], str | 
         check(config)
         before, saved = after(name), read_json(path / name / "config.json")
         if before is not None and saved is not None and saved["config"]["num_epochs"] != config.num_epochs:
-            raise InputError(f"{path / name} began where a shorter {before} ended. Give another --workdir.")
+            raise InputError(f"{path / name} began where a shorter {before} ended. Give {elsewhere(launch.resume)}.")
 
 
 def by_row(metrics: dict[str, dict[str, float]]) -> Metrics:
@@ -147,6 +150,8 @@ def body(study: Study) -> Callable[[Any, Launch, "Bars"], Callable[[], None]]:
             trained = by_row(run_all(runs, folder, launch, bars, after=study.after))
             dataset = load_data(next(iter(runs.values()))[1])
             bars.say("measuring and drawing")
+            for row, more in study.of_folders(config, folder.path, once).items():
+                trained[row] |= more
             metrics = study.beside(config, dataset, once) | trained
             folder.figures.mkdir(exist_ok=True)
             for name, figure in study.draw(config, folder.path, dataset).items():

@@ -33,7 +33,7 @@ TERMS: dict[str, Unit] = {
     "kl_nats": Unit("nats per example", "KL divergence from the posterior to the prior"),
     "bound_nats": Unit(
         "nats per example",
-        "`recon_nats + kl_nats`, the negative evidence lower bound, whatever beta is",
+        "the negative bound itself, whatever its weights: `recon_nats + kl_nats`, the negative ELBO; IWAE: `-L_k`",
     ),
     "sse": Unit("squared data units per example", "squared error of the reconstruction, summed over pixels"),
     "jacobian_sq": Unit("(code units / data units)^2", "squared Frobenius norm of the encoder's Jacobian"),
@@ -63,7 +63,10 @@ TERMS: dict[str, Unit] = {
         "marginalised DAE: what the noise adds to `recon_nats`, by its second moments",
     ),
     "error": Unit("between 0 and 1", "share of labels that the classifier gets wrong, training batch"),
-    "accuracy": Unit("between 0 and 1", "share of codes and prior draws that the discriminator tells apart"),
+    "accuracy": Unit(
+        "between 0 and 1",
+        "share of codes and prior draws (FactorVAE: permuted codes) that the discriminator tells apart",
+    ),
 }
 
 # Methods bring their own:
@@ -114,7 +117,11 @@ METRICS: dict[str, Unit] = {
         "the same after the DAE; of linear denoisers the expectation over the noise, exact",
         "the same after the autoencoder has denoised them",
     ),
-    "test_bound_nats": Unit("nats per image", "negative evidence lower bound, one sample an image", "nats per image"),
+    "test_bound_nats": Unit(
+        "nats per image",
+        "the negative bound that was trained, with as many draws of the code: one, unless said",
+        "nats per image",
+    ),
     "test_nll_nats": Unit(
         "nats per image",
         "negative log-likelihood by importance sampling",

@@ -1,4 +1,4 @@
-"""Puts a finished study into the documentation: its summary, its table in docs/classical.md, and chosen figures.
+"""Puts a finished study into the documentation: its summary, its table in the page that has its marks, chosen figures.
 
 `python -m experiments publish runs/deep_ae-mnist-1a2b3c4d --figures reconstructions` writes docs/deep_ae.json and
 docs/deep_ae_reconstructions.png, and the table between the marks of deep_ae.
@@ -30,7 +30,8 @@ def publish(folder: Path, figures: tuple[str, ...] = (), docs: Path = DOCS) -> N
         raise InputError(f"{folder} holds no finished study: summary.json is missing.")
     name = summary["experiment"]
     _check(summary, read_json(docs / f"{name}.json"))
-    page, (start, end) = docs / "classical.md", marks(name)
+    start, end = marks(name)
+    page = next((page for page in sorted(docs.glob("*.md")) if start in page.read_text()), docs / "classical.md")
     text = page.read_text()
     if start not in text or end not in text:
         raise InputError(f"{page} has no place for {name}: the lines {start.strip()} and {end.strip()}.")

@@ -17,6 +17,14 @@ METRICS: dict[str, Unit] = {
         "deviation of its outputs from those of the best one on corrupted training images, over the deviation of "
         "the latter; root mean squares without the mean",
     ),
+    "test_l1_nats, test_l5_nats, test_l50_nats, test_l500_nats": Unit(
+        "nats per image",
+        "negative importance-weighted bounds `-L_k`, from the draws of `test_nll_nats`; the first is the negative ELBO",
+    ),
+    "nll_std_error": Unit("nats per image", "Monte Carlo error of `test_nll_nats`, for the images at hand"),
+    "best_epoch": Unit("count", "the epoch whose bound on the validation split is lowest"),
+    "best_test_nll_nats": Unit("nats per image", "`test_nll_nats` of that epoch"),
+    "best_active_units": Unit("count", "`active_units` of that epoch"),
     "probe_error": Unit(
         "share of test images",
         "1 less `probe_accuracy`; of sparse codes, a softmax on codes of mean square 1, its epoch chosen on the "
@@ -112,4 +120,14 @@ METRICS: dict[str, Unit] = {
         "nats per image",
         "a squared error as Gaussian likelihood, with variance 1 and with `deviation` squared",
     ),
+    "message_nats": Unit("nats per image", "bits back: length of the message, without the bits that it begins with"),
+    "bits_per_pixel": Unit("bits per pixel", "the same; of other coders, their files"),
+    "bound_bits_per_pixel": Unit("bits per pixel", "`test_bound_nats` of the same model, of 16 codes of each image"),
+    "file_bits_per_pixel": Unit("bits per pixel", "bits back: the file, with the first bits of the stack and a header"),
+    "overhead_8, overhead_10, overhead_12, overhead_14": Unit(
+        "none",
+        "bits back: length of the message over the bound, less 1, with so many bits for each latent dimension",
+    ),
+    "initial_bits": Unit("bits", "random ones that the stack begins with, and ends with when all is read"),
+    "write_seconds, read_seconds": Unit("seconds", "of all test images, with the compilation"),
 }

@@ -54,6 +54,27 @@ def test_labels_and_a_test_set_of_its_own(tmp_path):
         assert part.y.dtype == np.int32
 
 
+def test_a_validation_set_of_its_own_is_taken_whole_or_not_at_all(tmp_path):
+    valid = {"x_valid": numbered(30, 3)[20:], "y_valid": np.arange(20, 30)}
+    path = save(tmp_path, x=numbered(20, 3), y=np.arange(20), x_test=numbered(4, 3), **valid)
+    for validation in (0.0, 0.1, 0.5):
+        loaded = data.load(path, validation=validation)
+        assert sorted(numbers(loaded.train)) == list(range(20))
+        assert numbers(loaded.test) == [0, 1, 2, 3]
+        if validation:
+            assert numbers(loaded.validation) == loaded.validation.y.tolist() == list(range(20, 30))
+        else:
+            assert loaded.validation is None
+    untested = data.load(save(tmp_path, x=numbered(20, 3), **valid))
+    assert [len(untested.train.x), len(untested.validation.x), len(untested.test.x)] == [18, 10, 2]
+
+
+def test_uint8_of_the_validation_set_decides_the_scale_too(tmp_path):
+    dark, bright = np.ones((10, 2), np.uint8), np.full((10, 2), 255, np.uint8)
+    loaded = data.load(save(tmp_path, x=dark, x_test=dark, x_valid=bright))
+    np.testing.assert_array_equal(loaded.train.x, np.float32(1 / 255))
+
+
 def test_a_file_sorted_by_label_does_not_leave_one_class_for_validation(tmp_path):
     path = save(tmp_path, x=numbered(200, 3), y=np.repeat([0, 1], 100), x_test=numbered(4, 3))
     loaded = data.load(path)
@@ -127,6 +148,8 @@ BAD_ROWS = np.where(np.arange(10)[:, None] == 7, np.nan, GOOD)
         ({"x": GOOD, "x_test": np.zeros((3, 5))}, r"x_test of faces.npz .*shape \(5,\); those of x are \(4,\)"),
         ({"x": GOOD, "x_test": np.zeros((3, 4), np.uint8)}, r"x_test of faces.npz is uint8 and x is float32"),
         ({"x": GOOD, "y_test": np.zeros(3, int)}, r"holds y_test without x_test"),
+        ({"x": GOOD, "y_valid": np.zeros(3, int)}, r"holds y_valid without x_valid"),
+        ({"x": GOOD, "x_valid": np.zeros((3, 5))}, r"x_valid of faces.npz .*shape \(5,\); those of x are \(4,\)"),
         ({"x": GOOD[:2]}, r"faces.npz has 2 examples, too few to divide into 3 splits"),
         ({"x": GOOD[:1], "x_test": GOOD}, r"faces.npz has 1 examples, too few to divide into 2 splits"),
     ],
@@ -135,6 +158,23 @@ def test_arrays_that_cannot_be_used(tmp_path, arrays, message):
     with pytest.raises(InputError, match=message) as error:
         data.load(save(tmp_path, **arrays))
     assert len(str(error.value)) < 300 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "mended"),
+    [
+        ({"images": GOOD, "labels": np.arange(10)}, {"x": GOOD, "y": np.arange(10)}),
+        ({"x": BAD_ROWS}, {"x": np.nan_to_num(BAD_ROWS)}),
+        ({"x": BAD_ROWS}, {"x": np.delete(BAD_ROWS, 7, axis=0)}),  # the row that the message names
+        ({"x": GOOD + np.uint8(9), "x_test": np.full((3, 4), 9, np.uint8)},
+         {"x": (GOOD + 9).astype(np.uint8), "x_test": np.full((3, 4), 9, np.uint8)}),
+        ({"x": GOOD, "y": np.arange(10) / 2}, {"x": GOOD, "y": np.arange(10)}),
+    ],
+)  # fmt: skip
+def test_arrays_that_are_mended_as_the_refusal_says_are_read(tmp_path, arrays, mended):
+    with pytest.raises(InputError):
+        data.load(save(tmp_path, **arrays))
+    assert np.isfinite(data.load(save(tmp_path, **mended)).train.x).all()
 
 
 @pytest.mark.parametrize("shape", [(30, 1), (30,)])
@@ -168,6 +208,7 @@ def test_a_missing_file_has_its_neighbours_named(tmp_path):
     save(tmp_path, x=GOOD)
     with pytest.raises(InputError, match=r"There is no file .*face.npz. Did you mean 'faces.npz'\?"):
         data.load(str(tmp_path / "face.npz"))
+    data.load(str(tmp_path / "faces.npz"))
     with pytest.raises(InputError, match=r"There is no file .*nowhere/face.npz. Its folder holds no .npy or .npz"):
         data.load(str(tmp_path / "nowhere" / "face.npz"))
 
@@ -175,8 +216,10 @@ def test_a_missing_file_has_its_neighbours_named(tmp_path):
 def test_a_file_of_another_kind(tmp_path):
     path = tmp_path / "faces.csv"
     path.write_text("1,2\n")
-    with pytest.raises(InputError, match=r"faces.csv is neither .npy nor .npz; .*numpy.save"):
+    with pytest.raises(InputError, match=r"faces.csv is neither .npy nor .npz; .*numpy.save or numpy.savez\(x=...\)"):
         data.load(str(path))
+    np.save(tmp_path / "faces.npy", GOOD)
+    assert len(data.load(str(tmp_path / "faces.npy")).train.x) == len(data.load(save(tmp_path, x=GOOD)).train.x) == 8
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
@@ -195,8 +238,12 @@ def test_unreadable_files(tmp_path, suffix):
     whole = path.read_bytes()
     for length in (5, 60, 200, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(InputError, match=r"cannot be read .*may be cut short"):
+        with pytest.raises(
+            InputError, match=r"cannot be read .*may be cut short.*; write it again with numpy.savez?\.$"
+        ):
             data.load(str(path))
+    np.save(path, GOOD) if suffix == ".npy" else np.savez(path, x=GOOD)
+    assert len(data.load(str(path)).train.x) == 8
 
 
 def test_a_flipped_bit_in_an_archive_is_noticed(tmp_path):

@@ -34,6 +34,7 @@ def builder_class(name, kind):
     from PIL import Image
 
     features = {
+        "validated": {"image": tfds.features.Image(shape=(4, 5, 3)), "label": tfds.features.ClassLabel(num_classes=99)},
         "labelled": {"image": tfds.features.Image(shape=(4, 5, 3)), "label": tfds.features.ClassLabel(num_classes=99)},
         "unlabelled": {"image": tfds.features.Image(shape=(4, 5, 3))},
         "ragged": {"image": tfds.features.Image(shape=(None, None, 3))},
@@ -51,6 +52,8 @@ def builder_class(name, kind):
 
     def split_generators(self, _):
         train = {"train": examples(range(30))}
+        if kind == "validated":
+            return {**train, "test": examples(range(30, 37)), "validation": examples(range(37, 40))}
         return train if kind == "unlabelled" else {**train, "test": examples(range(30, 37))}
 
     members = {
@@ -65,14 +68,10 @@ def builder_class(name, kind):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A folder with four small sets, as TFDS prepares them."""
+    """A folder with five small sets, as TFDS prepares them."""
     folder = tmp_path_factory.mktemp("tfds")
-    for name, kind in [
-        ("ToyFaces", "labelled"),
-        ("ToyBare", "unlabelled"),
-        ("ToyRagged", "ragged"),
-        ("ToyText", "text"),
-    ]:
+    kinds = {"ToyFaces": "labelled", "ToyBare": "unlabelled", "ToyRagged": "ragged", "ToyText": "text"}
+    for name, kind in {**kinds, "ToyValidated": "validated"}.items():
         builder_class(name, kind)(data_dir=str(folder), file_format="array_record").download_and_prepare()
     return folder
 
@@ -118,6 +117,14 @@ def test_a_prepared_set_is_read_and_cached(sets, tmp_path, monkeypatch):
     again = data.load("toy_faces")
     np.testing.assert_array_equal(first.train.x, again.train.x)
     np.testing.assert_array_equal(first.test.y, again.test.y)
+
+
+def test_a_validation_split_of_a_set_is_its_own(sets):
+    loaded = data.load("toy_validated")
+    assert sorted(loaded.train.y) == list(range(30))
+    assert sorted(loaded.test.y) == list(range(30, 37))
+    assert sorted(loaded.validation.y) == [37, 38, 39]
+    np.testing.assert_array_equal(np.round(loaded.validation.x[0] * 255), picture(loaded.validation.y[0]))
 
 
 def test_a_set_with_neither_labels_nor_test_split(sets):
@@ -235,6 +242,16 @@ def test_sets_that_cannot_be_used_end_at_once(sets, name, message):
     assert time.perf_counter() - start < 20  # tfds would retry its network for 200 s
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("mnits", "mnist"), ("MNIST", "mnist"), ("emnist/leters", "emnist/letters"), ("mnist/letters", "mnist")],
+)
+def test_the_set_that_was_meant_is_known(name, meant):
+    with pytest.raises(InputError, match=f"Did you mean '{meant.rpartition('/')[2]}'|Use {meant}\\."):
+        prepared.check_known(name)
+    prepared.check_known(meant)
+
+
 def test_other_configurations_are_named(sets):
     shutil.copytree(sets / "toy_faces" / "1.2.3", sets / "emnist" / "letters" / "3.1.0")
     with pytest.raises(InputError, match=r"'emnist' is not prepared in .*tfds \(there is emnist/letters\)\."):
@@ -295,11 +312,15 @@ def test_a_set_without_training_split(sets):
         data.load("toy_faces")
 
 
-def test_prepare_then_load(sets, monkeypatch, capsys):
+def test_prepare_then_load(sets, tmp_path, monkeypatch, capsys):
+    """Of a damaged set, by the words of its refusal."""
     builder_class("ToyFaces", "labelled")
-    shutil.rmtree(sets / "toy_faces")
+    (sets / "toy_faces" / "1.2.3" / "features.json").unlink()
+    with pytest.raises(InputError, match="Move that folder away, then: python -m") as error:
+        data.load("toy_faces")
+    (sets / "toy_faces" / "1.2.3").rename(tmp_path / "away")
     monkeypatch.setattr(extras, "need", lambda *_, **__: None)
-    assert command.main(["prepare", "toy_faces"]) == 0
+    assert command.main(str(error.value).rpartition("python -m aejax.data ")[2].split()) == 0
     assert f"toy_faces is prepared, in {sets / 'toy_faces' / '1.2.3'}" in capsys.readouterr().out
     assert_toy_faces(data.load("toy_faces"))
     assert command.main(["prepare", "toy_faces"]) == 0

@@ -132,7 +132,7 @@ def test_evaluation_sees_each_example_of_the_longest_once_and_the_others_over_an
     [
         (DATA, 4, "need one length in common.*give each a batch size"),
         (DATA, Two(0, 4), r"few=0.*at least 1"),
-        (DATA, (4, 4), "is not made as the data are.*Give an integer"),
+        (DATA, (4, 4), "is not made as the data are.*Give the same tuple"),
         (DATA, Two(9, 65), "exceeds the 8 and 64 examples"),
         (Two(np.empty(0), np.empty(3)), Two(1, 1), "hold no examples"),
         (DATA, Two(8, 12), "12 is not divided by 8 devices; 8 and 16 would be"),
@@ -142,6 +142,19 @@ def test_what_cannot_be_streamed_is_refused(data, batch_size, message):
     algo, state = game()
     with pytest.raises(InputError, match=message):
         training.train(algo, state, data, KEY, batch_size=batch_size, num_epochs=1, devices=DEVICES)
+
+
+def test_batch_sizes_that_are_given_as_advised_are_taken():
+    alike = Two(np.empty(8), np.empty(8))
+    for data, refused, advised in (
+        (DATA, (4, 4), Two(4, 4)),  # the same tuple with an integer for each stream
+        (alike, (4, 4), Two(4, 4)),
+        (alike, (4, 4), 4),  # one integer where all have one length
+        (DATA, 4, Two(4, 4)),  # a batch size for each, in a tuple like that of the data
+    ):
+        with pytest.raises(InputError):
+            streams(data, refused)
+        assert set(streams(data, advised).batch_sizes) == {4}
 
 
 class Three(NamedTuple):

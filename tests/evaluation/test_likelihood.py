@@ -12,6 +12,7 @@ from scipy.stats import multivariate_normal
 
 from aejax.checks import InputError
 from aejax.evaluation import nll
+from aejax.likelihoods import Gaussian
 from aejax.methods.ae import AE
 from aejax.methods.vae import VAE
 from aejax.posteriors import DiagonalGaussian, noise
@@ -192,3 +193,21 @@ def test_refuses_what_cannot_be_estimated():
         nll(ae, params, x, jax.random.key(0))
     with pytest.raises(InputError, match="This VAE has no prior"):
         nll(model.clone(prior=None), params, x, jax.random.key(0))
+
+
+class Guided(AE):
+    """An AE whose code has a density, as the refusal of a plain one says."""
+
+    def encode(self, x, *condition):
+        mean, logvar = jnp.split(self.encoder(x), 2, axis=-1)
+        return DiagonalGaussian(mean, logvar)
+
+
+def test_what_the_refusals_of_a_likelihood_advise_has_one():
+    model, params, x, _, _ = _model()
+    guided = Guided(nn.Dense(2 * Z), nn.Dense(D), latent_dim=Z, likelihood="gaussian", prior="normal")
+    with pytest.raises(InputError, match=r"measure with a fixed one, Gaussian\(variance\)"):
+        nll(model.clone(likelihood="gaussian_optimal"), params, x, jax.random.key(0))
+    fixed = model.clone(likelihood=Gaussian(1.0))
+    found = [nll(advised, params, x, jax.random.key(0), num_samples=3).nll_nats for advised in (guided, fixed)]
+    assert found[0] == pytest.approx(found[1])

@@ -64,7 +64,7 @@ def _check(module, shape, method=None, modes=("auto",)):
             assert np.linalg.norm(a - b) <= 1e-12 * np.linalg.norm(b)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(
     widths=st.lists(st.integers(1, 12), min_size=1, max_size=4),
     data_dim=st.integers(1, 12),

@@ -176,7 +176,7 @@ def test_convolutional_encoders():
 
 
 @pytest.mark.parametrize("which", [jacobian.embedding_sq, jacobian.reconstruction_sq])
-@pytest.mark.parametrize("hidden_dims", [(), (6,)])
+@pytest.mark.parametrize("hidden_dims", [pytest.param((), marks=pytest.mark.slow), (6,)])
 def test_inside_every_transform(which, hidden_dims):
     model = CAE.dense(8, 4, hidden_dims=hidden_dims)
     x = jax.random.uniform(jax.random.key(0), (8, 8))
@@ -382,7 +382,10 @@ def test_half_precision_is_summed_in_single(mode):
 
 
 @pytest.mark.parametrize("mode", jacobian.MODES)
-@pytest.mark.parametrize("encoder", [MLP((30, 6), nn.tanh, nn.sigmoid), MLP((20, 3, 20, 40), nn.sigmoid)])
+@pytest.mark.parametrize(
+    "encoder",
+    [MLP((30, 6), nn.tanh, nn.sigmoid), pytest.param(MLP((20, 3, 20, 40), nn.sigmoid), marks=pytest.mark.slow)],
+)
 def test_computing_in_half_precision(encoder, mode):
     """Eight bits of a product are right to 2^-9 each; a norm of hundreds of entries, to 1 % with room to spare."""
     x = jax.random.uniform(jax.random.key(0), (8, 40))

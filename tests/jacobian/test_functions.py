@@ -68,6 +68,12 @@ def test_the_advice_ends_well(mode):
     assert float(norm(lambda v: 2.0 * v, jnp.arange(4).astype(float))) == 16
 
 
+def test_several_arrays_are_joined_and_constants_stand_behind_them():
+    vector, apart = jax.flatten_util.ravel_pytree({"a": X, "b": 2 * X})
+    scaled = lambda v, scale: scale * (apart(v)["a"] + apart(v)["b"])
+    np.testing.assert_allclose(jacobian.frobenius_sq(scaled, vector, jnp.float32(3)), 72, rtol=1e-6)
+
+
 class Two(nn.Module):
     @nn.compact
     def __call__(self, x):

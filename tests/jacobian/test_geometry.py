@@ -191,3 +191,4 @@ def test_what_makes_no_sense_is_refused():
         shortest_path(jnp.sin, jnp.ones(2), jnp.ones(2), num_points=2)
     with pytest.raises(InputError, match="3 coordinates decode to 1 numbers"):
         magnification(lambda z: z[:1], jnp.ones(3))
+    assert float(log_volume(lambda z: 2 * z[:1], jnp.ones(3))) == pytest.approx(np.log(2))  # which it is told to ask

@@ -28,7 +28,13 @@ def test_rows_and_columns_a_few_at_a_time(mode):
 
 
 @pytest.mark.parametrize(
-    ("kind", "mode"), [("dense", "forward"), ("dense", "reverse"), ("dense", "auto"), ("conv", "auto")]
+    ("kind", "mode"),
+    [
+        ("dense", "forward"),
+        ("dense", "reverse"),
+        ("dense", "auto"),
+        pytest.param("conv", "auto", marks=pytest.mark.slow),
+    ],
 )
 def test_a_batch_honours_its_limit(kind, mode):
     if kind == "dense":
@@ -79,10 +85,15 @@ class Sorted(nn.Module):
 @pytest.mark.parametrize(
     ("net", "shape", "mode", "parts"),
     [
-        (Pooled(), (8, 8, 1), "reverse", 1),
-        (Pooled(), (8, 8, 1), "auto", 1),
-        (Residual(), (32,), "auto", 2),
-        (Recurrent(), (32,), "auto", 2),
+        pytest.param(Pooled(), (8, 8, 1), "reverse", 1, marks=pytest.mark.slow),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (Pooled(), (8, 8, 1), "auto", 1),
+                (Residual(), (32,), "auto", 2),
+                (Recurrent(), (32,), "auto", 2),
+            )
+        ),
         (Sorted(), (32,), "auto", 2),
     ],
 )

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from aejax.checks import InputError
+from aejax.jacobian.exact import frobenius_sq
 from aejax.jacobian.stochastic import PROBES, hutchinson_sq, hutchpp_sq
 
 NUM_INPUTS, NUM_HIDDEN, NUM_OUTPUTS = 6, 7, 5
@@ -196,6 +197,10 @@ def test_what_cannot_be_estimated_is_refused():
         hutchinson_sq(f, x, key, num_probes=0)
     with pytest.raises(InputError, match="4 orthogonal probes do not fit into 3 dimensions"):
         hutchinson_sq(f, x, key, num_probes=4, probe="orthogonal")
+    fewer = hutchinson_sq(f, x, key, num_probes=3, probe="orthogonal").value
+    np.testing.assert_allclose([fewer, frobenius_sq(f, x)], 3 * np.cos(1) ** 2, rtol=1e-5)
     for num_probes in (3, 16):
-        with pytest.raises(InputError, match="from 4 to 15"):
+        with pytest.raises(InputError, match=r"from 4 to 15, .* The exact norm costs 3: frobenius_sq"):
             hutchpp_sq(f, x, key, num_probes=num_probes)
+    for num_probes in (4, 15):
+        jax.eval_shape(lambda n=num_probes: hutchpp_sq(f, x, key, num_probes=n))

@@ -16,12 +16,14 @@ from aejax.methods.ae import AE, ae, ae_loss
 from aejax.methods.cae import cae_loss
 from aejax.methods.cae_h import cae_h_loss
 from aejax.methods.dae import dae_loss
+from aejax.methods.iwae import iwae_loss
 from aejax.methods.k_sparse import KSparseAE
 from aejax.methods.mdae import mdae_loss
 from aejax.methods.rcae import rcae_loss
 from aejax.methods.scae import scae_loss
 from aejax.methods.sparse_ae import SparseAE, sparse_ae_loss
 from aejax.methods.stacked import StackedAE, stacked
+from aejax.methods.vae import VAE
 from aejax.methods.vq_vae import VQVAE, vq_vae
 from aejax.methods.wae_mmd import WAE, wae_mmd_loss
 from aejax.nets import Labelled, init_params
@@ -35,6 +37,7 @@ LOSSES = {
     "cae": (AE, {}, cae_loss), "cae_hutchinson": (AE, {}, partial(cae_loss, jacobian="hutchinson")),
     "cae_h": (AE, {}, cae_h_loss), "scae": (AE, {}, scae_loss), "k_sparse": (KSparseAE, {"k": 2}, ae_loss),
     "sparse_ae": (SparseAE, {}, partial(sparse_ae_loss, weight_decay=0.0)), "wae_mmd": (WAE, {}, wae_mmd_loss),
+    "iwae": (VAE, {}, iwae_loss), "iwae_dreg": (VAE, {}, partial(iwae_loss, estimator="dreg")),
     "aae_disc": (AAE, {}, partial(aae_disc_loss, prior=StandardNormal(4))), "aae_gen": (AAE, {}, aae_gen_loss),
 }  # fmt: skip
 

@@ -1,54 +1,25 @@
-"""The VAE against its linear case, where posterior, likelihood and bound have closed forms.
-
-Tipping & Bishop (1999): with x ~ N(W z + mu, I), z ~ N(0, I), the posterior is N(M^-1 W' (x - mu), M^-1), M = W'W + I.
-Where the columns of W are orthogonal M is diagonal, a linear encoder is exact, and the bound is the likelihood.
-"""
+"""The VAE against its linear case, where posterior, likelihood and bound have closed forms."""
 
 import jax
 import jax.numpy as jnp
+import linear_gaussian
 import numpy as np
 import optax
 import pytest
 import scipy.stats
+from linear_gaussian import LINEAR, D, Z, away, draws, ppca, z_scores
 
 from aejax import training
 from aejax.checks import InputError
 from aejax.data import Batch
+from aejax.methods.cvae import CVAE, cvae
 from aejax.methods.vae import VAE, HParams, terms, vae, vae_loss
 from aejax.nets import init_params
 
-D, Z, N = 6, 2, 64
-LINEAR = VAE.dense(D, Z, hidden_dims=(), likelihood="gaussian")
 
-
-def ppca(x: np.ndarray, latent_dim: int) -> tuple[dict, float]:
-    """Maximum-likelihood pPCA of unit noise as parameters of a linear VAE, and its mean negative log-likelihood."""
-    mu, covariance = x.mean(0), np.cov(x.T, bias=True)
-    values, vectors = np.linalg.eigh(covariance)
-    w = vectors[:, -latent_dim:] * np.sqrt(np.maximum(values[-latent_dim:] - 1, 0))
-    m = np.diag(w.T @ w) + 1
-    nll = -scipy.stats.multivariate_normal(mu, w @ w.T + np.eye(len(mu))).logpdf(x).mean()
-    encoder = {
-        "kernel": np.concatenate([w / m, np.zeros_like(w)], axis=1),
-        "bias": np.concatenate([-mu @ w / m, -np.log(m)]),
-    }
-    params = {"encoder": {"dense_0": encoder}, "decoder": {"dense_0": {"kernel": w.T, "bias": mu}}}
-    return jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), params), nll
-
-
-@pytest.fixture(scope="module")
-def problem():
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(N, Z)) @ rng.normal(0, 1.5, (Z, D)) + rng.normal(size=(N, D)) + rng.normal(size=(1, D))
-    params, nll = ppca(x, Z)
-    return Batch(jnp.asarray(x, jnp.float32)), params, nll
-
-
-def away(params, scale=0.3):
-    """Parameters at a random place near the given ones, log-variances that depend on x included."""
-    leaves, tree = jax.tree.flatten(params)
-    rng = np.random.default_rng(1)
-    return tree.unflatten([leaf + jnp.asarray(scale * rng.normal(size=leaf.shape), jnp.float32) for leaf in leaves])
+@pytest.fixture(scope="module", name="problem")
+def _problem():
+    return linear_gaussian.problem()
 
 
 def expected_loss(params, x, beta=1.0):
@@ -59,15 +30,6 @@ def expected_loss(params, x, beta=1.0):
     misfit = jnp.sum((x - mean @ dec["kernel"] - dec["bias"][None]) ** 2, 1) + var @ jnp.sum(dec["kernel"] ** 2, 1)
     kl = 0.5 * jnp.sum(mean**2 + var - 1 - jnp.log(var), 1)
     return jnp.mean(0.5 * misfit + 0.5 * D * jnp.log(2 * jnp.pi) + beta * kl)
-
-
-def draws(function, num, seed):
-    return jax.jit(jax.vmap(function))(jax.random.split(jax.random.key(seed), num))
-
-
-def z_scores(values, expected):
-    values = np.asarray(values, np.float64)
-    return (values.mean(0) - expected) / (values.std(0, ddof=1) / np.sqrt(len(values)))
 
 
 def test_the_bound_of_a_linear_vae_at_the_closed_form_optimum_is_the_exact_likelihood(problem):
@@ -202,7 +164,53 @@ def test_loss_and_gradient_are_finite_at_extreme_variances(logvar, likelihood):
     assert loss > 1.4 * (np.exp(logvar) - 1 - logvar)
 
 
+def test_several_draws_are_the_mean_of_as_many_losses(problem):
+    batch, optimum, _ = problem
+    params, key = away(optimum), jax.random.key(5)
+    loss, metrics = vae_loss(params, batch, key, model=LINEAR, beta=2.0, num_samples=3)
+    alone = [vae_loss(params, batch, own, model=LINEAR, beta=2.0) for own in jax.random.split(key, 3)]
+    assert len({float(each) for each, _ in alone}) == 3
+    np.testing.assert_allclose(loss, np.mean([each for each, _ in alone]), rtol=1e-6)
+    for name, value in metrics.items():
+        np.testing.assert_allclose(value, np.mean([terms[name] for _, terms in alone]), rtol=1e-6)
+
+
+def test_the_sampled_kl_has_the_closed_form_for_its_mean(problem):
+    batch, optimum, _ = problem
+    params = away(optimum)
+    found = draws(lambda key: vae_loss(params, batch, key, model=LINEAR, closed_kl=False)[1], 4000, seed=6)
+    _, exact = vae_loss(params, batch, jax.random.key(7), model=LINEAR)
+    assert np.std(found["kl_nats"]) > 0.01
+    assert abs(z_scores(found["kl_nats"], float(exact["kl_nats"]))) < 4
+    assert abs(z_scores(found["bound_nats"], float(expected_loss(params, batch.x)))) < 4
+
+
+@pytest.mark.parametrize(("num_samples", "closed_kl"), [(3, True), (1, False), (3, False)])
+def test_its_gradient_is_unbiased_with_several_draws_and_a_sampled_kl(problem, num_samples, closed_kl):
+    batch, optimum, _ = problem
+    params, beta = away(optimum), 2.0
+    options = {"model": LINEAR, "beta": beta, "num_samples": num_samples, "closed_kl": closed_kl}
+    sampled = draws(lambda key: jax.grad(lambda p: vae_loss(p, batch, key, **options)[0])(params), 4000, seed=8)
+    exact = jax.grad(expected_loss)(params, batch.x, beta)
+    scores = jax.tree.leaves(jax.tree.map(z_scores, sampled, exact))
+    assert max(np.abs(leaf).max() for leaf in scores) < 4.5
+
+
+def test_more_draws_have_less_noise(problem):
+    """Three draws have a third of the variance."""
+    batch, optimum, _ = problem
+    params = away(optimum)
+    var = [
+        np.var(draws(lambda key, n=n: vae_loss(params, batch, key, model=LINEAR, num_samples=n)[0], 4000, seed=9))
+        for n in (1, 3)
+    ]
+    np.testing.assert_allclose(var[0] / var[1], 3, rtol=0.15)  # five standard errors
+
+
 def test_bad_knobs_are_refused():
+    for method, model in ((vae, LINEAR), (cvae, CVAE.dense(D, Z))):
+        with pytest.raises(InputError, match="num_samples is 0; it has to be at least 1"):
+            method(model, num_samples=0)
     with pytest.raises(InputError, match="lr"):
         vae(LINEAR, HParams(lr=0.0))
     with pytest.raises(InputError, match="beta"):

@@ -164,6 +164,48 @@ def test_the_other_networks_of_a_model_are_looked_at_too(model, message):
         init_params(model, KEY, data)
 
 
+class Flattened(nn.Module):
+    """What `Squashed` is told: the first axis is the batch."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(2)(x.reshape(len(x), -1))
+
+
+class Within(nn.Module):
+    """What `Coupled` is told: attention and a mean within an example, along the axes behind the first."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x):
+        h = nn.Dense(8)(x).reshape(len(x), 4, 2)
+        h = jax.nn.softmax(h @ h.mT, axis=-1) @ h
+        return nn.Dense(self.width)((h - h.mean(axis=1, keepdims=True)).reshape(len(x), -1))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        make(Flattened()),
+        make(Within(2), Within(8)),
+        M2.dense(8, 2),  # for want of a classifier
+        M2.conv((2, 4, 1), 2),
+        M2.dense(8, 2).clone(classifier=MLP((256, 10))),  # or with one, that returns (10,)
+        BEGAN.dense(8, 2).clone(generator=MLP((256, 8))),
+        AAE.dense(8, 2, discriminator=MLP((256, 1))),
+        make(nn.Sequential((MLP((4,)), MLP((2,))))),  # a tuple, not a list
+    ],
+    ids=["rows", "within", "dense", "conv", "classifier", "generator", "discriminator", "tuple"],
+)
+def test_the_networks_that_refusals_advise_are_taken(model):
+    x = X.reshape(6, 2, 4, 1) if model == M2.conv((2, 4, 1), 2) else X
+    data = Batch(x, np.arange(6)) if model.takes_labels else x
+    params = jax.eval_shape(lambda: init_params(model, KEY, data))
+    if isinstance(model.encoder, Flattened | Within):  # the others are of this library, and compared elsewhere
+        check_rows(model, jax.tree.map(lambda leaf: np.full(leaf.shape, 0.1, leaf.dtype), params), x)
+
+
 class Committee(AE):
     """Networks in an order of their own, a stack of critics among them."""
 

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import sys
+from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
@@ -38,7 +39,8 @@ class Kept(nnx.Module):
     def __init__(self, what: str, *, rngs: nnx.Rngs):
         self.layer = nnx.Linear(6, 2, rngs=rngs)
         self.drop = nnx.Dropout(0.5, rngs=rngs) if what == "dropout" else nnx.Dropout(0.5, deterministic=True)
-        self.norm = nnx.BatchNorm(6, rngs=rngs) if what == "norm" else None
+        norms = {"norm": nnx.BatchNorm, "layer norm": nnx.LayerNorm, "group norm": partial(nnx.GroupNorm, num_groups=2)}
+        self.norm = norms[what](6, rngs=rngs) if what in norms else None
         self.order = (jnp if what == "array" else np).arange(6)[::-1]
 
     def __call__(self, x):
@@ -48,13 +50,15 @@ class Kept(nnx.Module):
 class EquinoxKept(eqx.Module):
     layer: eqx.nn.Linear
     drop: eqx.nn.Dropout
-    norm: eqx.nn.BatchNorm | None
+    norm: eqx.Module | None
     order: np.ndarray
 
     def __init__(self, what: str, *, key: jax.Array):
         self.layer = eqx.nn.Linear(6, 2, key=key)
         self.drop = eqx.nn.Dropout(0.5, inference=what != "dropout")
-        self.norm = eqx.nn.BatchNorm(6, "batch", mode="ema") if what == "norm" else None
+        norms = {"norm": partial(eqx.nn.BatchNorm, 6, "batch", mode="ema"), "layer norm": partial(eqx.nn.LayerNorm, 6),
+                 "group norm": partial(eqx.nn.GroupNorm, 2, 6)}  # fmt: skip
+        self.norm = norms[what]() if what in norms else None
         self.order = (jnp if what == "array" else np).arange(6)[::-1]
 
     def __call__(self, x):
@@ -223,6 +227,13 @@ def test_what_is_kept_beside_parameters_is_refused(library, what, message):
 
 
 @each
+@pytest.mark.parametrize("what", ["layer norm", "group norm"])
+def test_norms_within_an_example_are_taken_as_the_refusal_says(library, what):
+    params = library.door(library.kept, what).init(KEY, X)["params"]["net"]
+    assert set(params) == {"layer", "norm"}
+
+
+@each
 def test_a_constant_is_no_parameter(library):
     net = library.door(library.kept, "nothing")  # which is what the refusals advise
     variables = net.init(KEY, X)
@@ -262,6 +273,9 @@ def test_what_else_is_refused(monkeypatch):
         InputError, match=r"of another network.*\['layers.0.bias', 'layers.0.kernel'.*'layers.1.kernel'"
     ):
         from_nnx(NNXNet, 6, 3, 2).apply({"params": {"net": {"w": jnp.ones(3)}}}, X)
+    jax.eval_shape(from_nnx(NNXNet, 6, 3, 2).init, KEY, X)  # an instance with arguments: its class with them
+    made = cae.CAE(from_nnx(NNXNet, 6, 3, 2), from_equinox(eqx.nn.Linear, 2, 6), 2)  # by the doors that are named
+    jax.eval_shape(lambda: init_params(made, KEY, X[:1]))
     monkeypatch.setitem(sys.modules, "equinox", None)
     with pytest.raises(InputError, match="Equinox is not installed: pip install equinox"):
         from_equinox(NNXNet, 6, 2)

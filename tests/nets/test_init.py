@@ -1,6 +1,7 @@
 """First parameters: those of Flax, what is refused before there are any, and the output at the mean of the data."""
 
 import math
+import re
 
 import equinox as eqx
 import flax.linen as nn
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from aejax.checks import InputError
-from aejax.data import Batch
+from aejax.data import Batch, Dataset, flatten
 from aejax.methods.ae import AE
 from aejax.nets import MLP, from_equinox, init_params, start_bias
 
@@ -86,7 +87,7 @@ def test_models_that_are_refused(model, message):
         (X[:0], r"x has shape \(0, 4\).*at least one example"),
         (X[0], r"x has shape \(4,\); \[B, ...\] is needed"),
         ([[0.0] * 4], r"x is a list; an array \[B, ...\] is needed"),
-        (np.zeros((1, 2, 2)), r"examples of shape \(2, 2\) to \(2, 2\).*Flatten x to \[B, 4\].*or use AE.conv"),
+        (np.zeros((1, 2, 2)), r"examples of shape \(2, 2\) to \(2, 2\).*Flatten x: x.reshape\(-1, 4\) .*flatten\)\.$"),
     ],
 )
 def test_data_that_are_refused(x, message):
@@ -94,8 +95,42 @@ def test_data_that_are_refused(x, message):
         init_params(make(), KEY, x)
 
 
-def test_dropout_that_is_off_passes():
-    init_params(make(Dropped(True)), KEY, X)  # which is what the refusal advises
+class Layered(nn.Module):
+    norm: nn.Module
+
+    @nn.compact
+    def __call__(self, x):
+        return self.norm(nn.Dense(2)(x))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        make(Dropped(True)),
+        make(nn.Dense(2)),  # without the dropout
+        make(Layered(nn.LayerNorm())),
+        make(Layered(nn.GroupNorm(num_groups=1))),
+        make(MLP((2,))),
+        AE.dense(4, 2),  # the size of the data comes first
+        make(decoder=MLP((256, 4))),
+    ],
+    ids=["dropout is off", "no dropout", "LayerNorm", "GroupNorm", "numbers", "sizes", "a module"],
+)
+def test_what_the_refusals_of_models_advise_is_taken(model):
+    init_params(model, KEY, np.stack([X[0], X[0] + 1]))
+
+
+def test_images_for_a_dense_network_are_flattened_or_seen_by_convolutions():
+    x = np.random.default_rng(0).random((2, 2, 2, 1), np.float32)
+    with pytest.raises(
+        InputError, match=r"Flatten x: x.reshape\(-1, 4\) .* or use AE\.conv\(\(2, 2, 1\), 2\)"
+    ) as error:
+        init_params(AE(MLP((2,)), MLP((4,)), 2), KEY, x)
+    init_params(make(), KEY, eval(re.search(r"x\.reshape\(.*?\)", str(error.value))[0], {"x": x}))
+    images = eval(str(error.value).partition("or use ")[2].rstrip("."), {"AE": AE})
+    jax.eval_shape(lambda: init_params(images, KEY, x))
+    batch = Batch(x)
+    init_params(make(), KEY, flatten(Dataset("two", batch, None, batch, (2, 2, 1))).train)
 
 
 class HandWritten(nn.Module):
@@ -170,3 +205,5 @@ def test_starts_that_are_refused():
     for model in (no_bias, squashed):
         with pytest.raises(InputError, match=r"No parameter of the decoder is the bias of its output.*give the last"):
             init_params(model, KEY, VECTORS, output_bias=True)
+        jax.eval_shape(lambda model=model: init_params(model, KEY, VECTORS))  # the start is left as it is
+    init_params(make(decoder=nn.Sequential((squashed.decoder, nn.Dense(4)))), KEY, VECTORS, output_bias=True)

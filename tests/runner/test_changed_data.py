@@ -47,7 +47,9 @@ def test_every_change_has_another_digest(change):
 
 
 @pytest.mark.parametrize(
-    "flags", [(), ("--resume",), ("--num-epochs", 2, "--resume")], ids=lambda flags: " ".join(map(str, flags))
+    "flags",
+    [("--resume",), *(pytest.param(flags, marks=pytest.mark.slow) for flags in ((), ("--num-epochs", 2, "--resume")))],
+    ids=lambda flags: " ".join(map(str, flags)),
 )
 def test_a_folder_of_other_data_is_refused_and_the_advice_is_good(call, flags):
     assert call(*SMALL).code == 0
@@ -55,7 +57,8 @@ def test_a_folder_of_other_data_is_refused_and_the_advice_is_good(call, flags):
     np.savez("sensor.npz", **arrays(**CHANGES["one value"]))
     outcome = call(*SMALL, *flags)
     assert (outcome.code, outcome.out, contents(Path("run"))) == (2, "", before)
-    assert "run holds a run on other data: sensor.npz has changed since it began. Give another --workdir" in outcome.err
+    assert "run holds a run on other data: sensor.npz has changed since it began. Put the old data back" in outcome.err
+    assert outcome.err.endswith(f"or give another --workdir{', without --resume' * ('--resume' in flags)}.\n")
     assert call(*SMALL, "--workdir", "other").code == 0
     np.savez("sensor.npz", **arrays())  # put back
     assert call(*SMALL, *flags).code == 0

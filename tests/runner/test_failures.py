@@ -55,12 +55,13 @@ def test_a_study_names_what_its_runs_left_out_and_stops_where_one_failed():
     shown = io.StringIO()
 
     def run_all(experiment, path):
-        folder = open_folder("some", config, path, resume=False)
-        return study.run_all({"row-0": (experiment, config)}, folder, launch.Launch(workdir=path),
-                             Bars(Console(file=shown, width=200)))  # fmt: skip
+        folder = open_folder("some", config, path, resume=path.exists())
+        bars = Bars(Console(file=shown, width=200))
+        return study.run_all({"row-0": (experiment, config)}, folder, launch.Launch(workdir=path), bars)
 
     with pytest.raises(InputError, match=r"metrics of row-0 failed. With --resume it is measured again"):
         run_all(EXPERIMENT._replace(measure=broken), Path("first"))
+    assert "test_sse" in run_all(EXPERIMENT, Path("first"))["row-0"]  # with what was broken mended
     assert run_all(EXPERIMENT._replace(draw=refused), Path("second"))["row-0"].keys() == {"test_sse", "seconds"}
     assert "row-0, figures: left out: The data do not allow it." in shown.getvalue()
 

@@ -107,6 +107,37 @@ def test_labels_that_are_missing_or_unknown_are_refused_before_the_first_step(ca
     assert runner.prepare(ae.EXPERIMENT, config, shapes_only=True).num_steps > 0  # others do not mind
 
 
+@pytest.mark.parametrize(
+    ("arrays", "says", "mended"),
+    [
+        ({"x": X}, "Bring a .npz file with x and y", {"x": X, "y": Y}),
+        ({"x": X, "y": Y, "x_test": X}, r"\(and y_test beside x_test\)", {"x": X, "y": Y, "x_test": X, "y_test": Y}),
+        ({"x": X}, "or use a labelled set such as digits", None),
+        (
+            {"x": X, "y": Y, "x_test": X, "y_test": Y + 1},
+            "keep only examples of classes that are trained on",
+            {"x": X, "y": Y, "x_test": X[Y < 2], "y_test": (Y + 1)[Y < 2]},
+        ),
+        ({"x": X, "y": Y - 1}, "Number the classes from 0", {"x": X, "y": Y}),
+        (
+            {"x": X, "y": 9999 * Y},
+            r"go up to 19998, and are of 3 kinds; .*: np.unique\(y, return_inverse=True\)\[1\]\.$",
+            {"x": X, "y": np.unique(9999 * Y, return_inverse=True)[1]},
+        ),
+    ],
+)
+def test_labels_that_are_mended_as_the_refusal_says_are_taken(arrays, says, mended):
+    config = dataclasses.replace(CONFIG, dataset="faces.npz", batch_size=100)
+    np.savez("faces.npz", **arrays)
+    with pytest.raises(InputError, match=says):
+        runner.prepare(CONDITIONED, config, shapes_only=True)
+    if mended is None:
+        config = dataclasses.replace(config, dataset="digits")
+    else:
+        np.savez("faces.npz", **mended)
+    assert runner.prepare(CONDITIONED, config, shapes_only=True).num_steps > 0
+
+
 def test_a_folder_from_before_the_number_of_classes_opens(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "old")
     file = tmp_path / "old" / "config.json"
@@ -147,7 +178,7 @@ TWO = runner.of_method(
 SMALL = ae.Config(hidden_dims=(8,), batch_size=485, num_epochs=2)  # 3 steps of the unlabelled stream
 
 
-@pytest.mark.parametrize("binarize", ["none", "stochastic"])
+@pytest.mark.parametrize("binarize", [pytest.param("none", marks=pytest.mark.slow), "stochastic"])
 def test_a_feed_of_two_streams_is_trained_on(binarize):
     result = runner.run(TWO, dataclasses.replace(SMALL, binarize=binarize))
     (row,) = result.history

@@ -3,6 +3,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from small_run import contents
@@ -66,8 +67,10 @@ def test_a_new_folder_is_not_made_by_opening_it(tmp_path, resume):
 
 def test_resuming_what_never_was_names_the_runs_beside_it(tmp_path):
     begin(tmp_path / "vae-beta4")
-    with pytest.raises(InputError, match=r"Did you mean '.*vae-beta4'"):
-        open_folder("vae", CONFIG, tmp_path / "vae-beta5", resume=True)
+    with pytest.raises(InputError, match=r"Did you mean '.*vae-beta4'") as error:
+        open_folder("ae", CONFIG, tmp_path / "vae-beta5", resume=True)
+    meant = str(error.value).rpartition("Did you mean '")[2].removesuffix("'?")
+    assert open_folder("ae", CONFIG, Path(meant), resume=True).summary is None
 
 
 def test_an_unfinished_run_needs_resume(tmp_path):
@@ -98,6 +101,28 @@ def test_only_epochs_may_grow_and_only_with_resume(tmp_path):
         open_folder("ae", dataclasses.replace(CONFIG, num_epochs=199), tmp_path, resume=True)
     with pytest.raises(InputError, match="num_epochs 200 there and 201 here, seed 0 there and 1 here"):
         open_folder("ae", dataclasses.replace(longer, seed=1), tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(
+    "holds", ["another run", "fewer epochs", "another experiment", "a thesis", "damage", "an origin"]
+)
+def test_where_a_folder_is_taken_another_one_is_begun(tmp_path, holds, resume):
+    """Without --resume, for there is nothing to resume in it."""
+    path = tmp_path / "taken"
+    if holds == "a thesis":
+        path.mkdir()
+        (path / "thesis.tex").write_text("Chapter 1")
+    else:
+        changed = {"another run": {"seed": 1}, "fewer epochs": {"num_epochs": 201}}.get(holds, {})
+        finish(begin(path, dataclasses.replace(CONFIG, **changed), "dae" if holds == "another experiment" else "ae"))
+    if holds == "damage":
+        (path / "config.json").write_text("{")
+    origin = {"folder": "old", "step": 3, "digest": "d"} if holds == "an origin" else None
+    with pytest.raises(InputError, match=f"another --workdir{', without --resume' * resume}\\.$") as error:
+        open_folder("ae", CONFIG, path, resume=resume, origin=origin)
+    assert "may grow" not in str(error.value)  # which fewer epochs would not
+    assert open_folder("ae", CONFIG, tmp_path / "another", resume=False, origin=origin).summary is None
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):

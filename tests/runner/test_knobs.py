@@ -35,7 +35,9 @@ def outlier(tmp_path):
     return "outlier.npy"
 
 
-@pytest.mark.parametrize("case", ["a rate too high for SGD", "a pixel of 1e12 under Adam"])
+@pytest.mark.parametrize(
+    "case", ["a rate too high for SGD", pytest.param("a pixel of 1e12 under Adam", marks=pytest.mark.slow)]
+)
 def test_the_advice_of_a_run_that_diverged_ends_well(call, outlier, case):
     if case.endswith("SGD"):
         experiment, flags = DESCENT, ["--likelihood", "gaussian", "--hparams.lr", 5, "--schedule", "cosine"]
@@ -73,6 +75,7 @@ VAE = vae.EXPERIMENT._replace(
 WARM = ("--warmup-epochs", 3, "--hparams.beta", 2, "--batch-size", 485)  # 3 steps an epoch
 
 
+@pytest.mark.slow
 def test_beta_rises_over_the_epochs_asked_for_and_a_longer_run_is_the_continuation(call):
     for path, epochs in (("whole", (6,)), ("grown", (2, 6))):
         for i, num_epochs in enumerate(epochs):

@@ -104,6 +104,7 @@ def test_codes_drawn_from_the_prior_pass_and_narrower_ones_do_not():
 def test_flags_of_dense_networks_are_refused_with_convolutions(change):
     with pytest.raises(InputError, match="leave it out with --net conv"):
         ae.EXPERIMENT.build_model(ae.Config(net="conv", **change), Spec((8, 8, 1)))
+    ae.EXPERIMENT.build_model(ae.Config(net="conv"), Spec((8, 8, 1)))
 
 
 @pytest.mark.parametrize(("n", "d"), [(40, 12), (12, 40), (5, 300)])

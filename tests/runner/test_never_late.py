@@ -110,7 +110,8 @@ FLAGS = {"--hidden-dims": 3, "--latent-dim": 2, "--batch-size": 4, "--num-epochs
     ("name", "files", "flags", "code"),
     [
         ("vae", {"size": 14}, {}, 0),  # one test example, and twelve others
-        ("vae", {"shape": (8, 8), "size": 20}, {}, 0),  # images of which one pair can be walked between
+        # Images of which one pair can be walked between.
+        pytest.param("vae", {"shape": (8, 8), "size": 20}, {}, 0, marks=pytest.mark.slow),
         pytest.param("ae", {"shape": (1, 50, 1)}, {"--net": "conv"}, 0, marks=pytest.mark.slow),
         ("ae", {"labels": "one kind"}, {}, 0),
         ("ae", {"shape": (4, 4, 6)}, {}, 0),

@@ -8,7 +8,7 @@ import pytest
 PAGE = Path(__file__).parents[2] / "docs" / "observer.md"
 
 
-@pytest.mark.parametrize("rate", [1e-3, 0.3])
+@pytest.mark.parametrize("rate", [pytest.param(1e-3, marks=pytest.mark.slow), 0.3])
 def test_it_stops_where_the_loss_has_not_fallen_for_two_rows(capsys, rate):
     code = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL).group(1)
     small = f"vae.Config(hidden_dims=(8,), batch_size=485, num_epochs=500, hparams=vae.method.HParams(lr={rate}))"

@@ -75,7 +75,11 @@ SOONER = ("ae", "vae", "sparse")
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in SOONER else pytest.param(name, marks=pytest.mark.slow) for name in TRAINED]
+    "name",
+    [
+        name if name in SOONER else pytest.param(name, marks=[pytest.mark.slow, pytest.mark.optimised])
+        for name in TRAINED
+    ],
 )
 def test_the_code_of_today_trains_to_the_same_parameters(name, unpacked):
     """To the rounding of another compiler, which the first steps of Adam enlarge."""

@@ -114,9 +114,10 @@ def test_where_both_its_checkpoints_and_its_origin_are_lost_it_does_not_begin_af
     outcome = call("--workdir", RUN, "--from", "old", *FLAGS, "--resume")
     assert (outcome.code, contents(RUN)) == (2, before)
     assert outcome.err.endswith(
-        "error: run has no intact checkpoint, and old no longer has the parameters that it began with. Give another"
-        " --workdir.\n"
+        "error: run has no intact checkpoint, and old no longer has the parameters that it began with. Bring those"
+        " back, or give another --workdir and --from, without --resume.\n"
     )
+    assert call("--workdir", "another", "--from", finished, *FLAGS).code == 0
     shutil.move("moved", "old")
     assert call("--workdir", RUN, "--from", "old", *FLAGS, "--resume").code == 0
 
@@ -129,6 +130,7 @@ def test_a_folder_of_a_run_that_began_otherwise_is_refused(call, finished):
     assert outcome.code == 2
     assert "fresh holds a run that began with fresh parameters, not with those of step 300 of old." in outcome.err
     assert "Leave --from out, or give another --workdir." in outcome.err
+    assert "is finished already" in call("--workdir", "fresh", *FLAGS).out
     outcome = call("--workdir", RUN, *FLAGS)
     assert outcome.code == 2
     assert "run holds a run that began with the parameters of step 300 of old, not with fresh ones." in outcome.err
@@ -169,7 +171,7 @@ def test_another_rate_on_resume_is_told_how_to_go_on(call, form):
 def test_it_is_not_told_where_it_would_be_refused(call, finished):
     outcome = call("--workdir", finished, "--latent-dim", 3, "--resume")
     assert outcome.err.splitlines() == [
-        f"error: {finished} holds another run: latent_dim 2 there and 3 here. Give another --workdir."
+        f"error: {finished} holds another run: latent_dim 2 there and 3 here. Give another --workdir, without --resume."
     ]
     os.mkdir("begun")
     shutil.copy(finished / "config.json", "begun")

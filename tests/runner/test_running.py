@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
@@ -31,7 +32,7 @@ def equal(a, b):
 def test_parameters_of_another_model_are_refused_before_the_first_step(result, monkeypatch):
     monkeypatch.setattr(training, "train", lambda *args, **kwargs: pytest.fail("It trained."))
     wider = dataclasses.replace(CONFIG, hidden_dims=(9,))
-    said = r"parameters are those of another model: .*\['kernel'\] is \(64, 8\) there and \(64, 9\) here"
+    said = r"parameters are those of another model: .*\['kernel'\] is \(8, 64\) there and \(9, 64\) here"
     with pytest.raises(InputError, match=said):
         runner.run(EXPERIMENT, wider, params=result.state.params)
     with pytest.raises(InputError, match=said):
@@ -105,7 +106,7 @@ def test_run_goes_on_from_a_state(result):
     assert equal(rest.state, result.state)
 
 
-@pytest.mark.parametrize("way", ["jit", "pmap", "shard_map"])
+@pytest.mark.parametrize("way", ["jit", *(pytest.param(way, marks=pytest.mark.slow) for way in ("pmap", "shard_map"))])
 def test_several_devices_train_the_same_model(result, way):
     """To what Adam leaves of the rounding of another order of summation."""
     ours = runner.run(EXPERIMENT, CONFIG, devices=8, parallel=way)
@@ -153,13 +154,29 @@ def test_what_cannot_be_opened_is_refused(tmp_path, finished):
     with pytest.raises(InputError, match=r"nowhere holds no run: config.json is missing"):
         runner.load("nowhere")
     (tmp_path / "config.json").write_text(json.dumps({"experiment": "compare", "runs": ["ae", "vae"]}))
-    with pytest.raises(InputError, match="holds the runs ae, vae; open one of them"):
+    with pytest.raises(InputError, match=r"holds the runs ae, vae; open one of them, as in .*/ae") as error:
         runner.load(tmp_path)
+    shutil.copytree(finished, tmp_path / "ae")
+    runner.load(str(error.value).rpartition("as in ")[2].rstrip("."))
     (tmp_path / "config.json").write_text((finished / "config.json").read_text())
     with pytest.raises(InputError, match="holds no checkpoint yet"):
         runner.load(tmp_path)
     with pytest.raises(InputError, match="holds no checkpoint that was validated"):
         runner.load(tmp_path, best=True)
+
+
+def test_a_run_of_a_module_that_is_elsewhere_opens_in_both_ways_that_are_named(tmp_path, finished, monkeypatch):
+    shutil.copytree(finished, tmp_path / "run")
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())
+    (tmp_path / "run" / "config.json").write_text(json.dumps(saved | {"module": "own_experiment"}))
+    said = r"own_experiment.* Start Python where that module is, or give load\(folder, experiment=...\)"
+    with pytest.raises(InputError, match=said):
+        runner.load(tmp_path / "run")
+    runner.load(tmp_path / "run", experiment=EXPERIMENT)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "own_experiment.py").write_text("from small_run import EXPERIMENT\n")
+    monkeypatch.syspath_prepend(tmp_path / "there")  # as Python does with the folder that it starts in
+    runner.load(tmp_path / "run")
 
 
 @pytest.mark.parametrize("experiment", [ae, dae, cae, scae, cae_h, rcae, vae, aae], ids=lambda module: module.__name__)

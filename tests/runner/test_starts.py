@@ -124,6 +124,8 @@ $P --workdir cut | head -1 > /dev/null; echo $? $(ls cut | grep -c summary)
 $P --help | head -1 > /dev/null; echo $?
 {python} -m experiments | head -1 > /dev/null; echo $?
 JAX_PLATFORMS=cuda $P --workdir node 2> err; echo $? $(grep -c '^error: JAX cannot start' err) $(grep -c . err)
+export JAX_PLATFORMS=cuda
+JAX_PLATFORMS=cpu $P --workdir node > /dev/null; echo $?
 """
 
 
@@ -131,5 +133,5 @@ JAX_PLATFORMS=cuda $P --workdir node 2> err; echo $? $(grep -c '^error: JAX cann
 def test_in_a_shell():
     command = ["bash", "-c", SHELL.format(python=sys.executable)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["0 1", "0", "0", "2 1 1"]
+    assert done.stdout.splitlines() == ["0 1", "0", "0", "2 1 1", "0"]
     assert done.stderr == ""

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ from aejax.algorithm import Player, play
 from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.methods.ae import ae_loss
-from aejax.runner import launch, study
+from aejax.runner import launch, options, study
 from aejax.runner.console import Bars
 from aejax.runner.folder import open_folder
 from experiments import ae
@@ -189,6 +190,22 @@ def test_a_run_begins_where_another_one_ended(tmp_path):
     grown = {name: (each, dataclasses.replace(own, num_epochs=3)) for name, (each, own) in runs.items()}
     with pytest.raises(InputError, match="began where a shorter first-2 ended"):
         run_all(grown, tmp_path / "run", config=Config(num_epochs=3), after=after)
+    study._check(grown, tmp_path / "another", launch.Launch(workdir=tmp_path / "another"), after)
+
+
+@pytest.mark.parametrize(
+    ("refuse", "flags"),
+    [
+        (options.refuse_for_sweeps, {"devices": 2}),
+        (options.refuse_for_sweeps, {"parallel": "pmap"}),
+        (options.refuse_for_sweeps, {"tensorboard": True}),
+        (options.refuse_origin, {"origin": Path("old")}),
+    ],
+)
+def test_a_launch_passes_without_the_flags_that_are_to_be_left_out(refuse, flags):
+    with pytest.raises(InputError, match="leave "):
+        refuse(launch.Launch(**flags))
+    refuse(launch.Launch())
 
 
 @pytest.mark.parametrize(

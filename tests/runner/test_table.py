@@ -286,16 +286,28 @@ def test_curves_are_the_rows(show, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("flags", "message", "advised"),
     [
-        (["--curves", "c"], "--curves c: give a file with the ending .png, .pdf or .svg."),
-        (["--curves", "c.png", "--term", "val/recon/los"], "No run has a row with 'val/recon/los'. Did you mean"),
-        (["--term", "recon/loss"], "--term says what --curves FILE.png draws; give both, or leave it out."),
+        ("--curves c", "--curves c: give a file with the ending .png, .pdf or .svg.", "--curves c.svg"),
+        (
+            "--curves c.png --term val/recon/los",
+            "No run has a row with 'val/recon/los'. Did you mean 'val/recon/loss'",
+            "--curves c.png --term val/recon/loss",
+        ),
+        (
+            "--term recon/loss",
+            "--term says what --curves FILE.png draws; give both, or leave it out.",
+            "--term recon/loss --curves FILE.png",
+        ),
+        ("--sort test_see", "No run has 'test_see'. Did you mean 'test_sse'?", "--sort test_sse"),
     ],
 )
-def test_curves_that_cannot_be_drawn_are_refused(show, flags, message):
+def test_what_cannot_be_shown_is_refused_and_the_advice_is_good(show, flags, message, advised):
     make("runs/a")
-    assert message in show("runs", *flags, code=2).err
+    assert message in show("runs", *flags.split(), code=2).err
+    found = show("runs", *advised.split())
+    assert (found.err, "test_sse" in found.out) == ("", True)
+    assert all(Path(word).exists() for word in advised.split() if "." in word)
 
 
 def test_the_legend_of_many_runs_is_inside_the_picture():

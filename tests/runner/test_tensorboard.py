@@ -140,6 +140,7 @@ def test_a_run_that_logs_from_its_second_half_on_logs_the_first_too(call):
     check_logged(RUN)
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_a_file_that_can_be_read(tmp_path):
     path = tmp_path / "killed"
     flags = ["--hidden-dims", "8", "--batch-size", "512", "--num-epochs", "1000", "--tensorboard", "--workdir", path]

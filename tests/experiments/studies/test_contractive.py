@@ -57,6 +57,7 @@ def _sgd(lr):
     return optax.sgd(lr)
 
 
+@pytest.mark.slow
 def test_a_point_of_the_search_is_what_its_run_is_given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     own = {"latent_dim": 16, "num_epochs": 2, "batch_size": 500, "finetune": SMALL.finetune}

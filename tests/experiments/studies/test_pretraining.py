@@ -46,6 +46,7 @@ def test_a_stage_is_a_run_and_begins_after_the_one_below():
         assert own.corruption == ("masking" if name.startswith("sdae") else "none")
 
 
+@pytest.mark.slow
 def test_a_stage_moves_its_own_layer_only(finished):
     same = lambda a, b: all(np.array_equal(x, y) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True))
     for method in ("sae", "sdae"):
@@ -112,6 +113,7 @@ def test_every_row_keeps_the_rate_of_the_lowest_validation_error(monkeypatch):
     assert "at the rate 99, one of --finetune" in caught.value.__notes__[0]
 
 
+@pytest.mark.slow
 def test_the_study_ends_with_a_table_and_is_not_run_twice(finished, capsys):
     metrics = json.loads((finished / "summary.json").read_text())["metrics"]
     assert list(metrics) == ["none", "sdae_0", "sdae_1", "sae_0", "sae_1"]

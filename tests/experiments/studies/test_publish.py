@@ -34,6 +34,7 @@ def test_what_is_published_replaces_what_was_there(tmp_path):
     (run / "figures").mkdir(parents=True)
     docs.mkdir()
     start, end = publish.marks("deep_ae")
+    (docs / "another.md").write_text("no marks\n")
     (docs / "classical.md").write_text(f"before\n{start}old\n{end}after\n")
     (run / "figures" / "reconstructions.png").write_bytes(b"picture")
     with pytest.raises(InputError, match="no finished study"):
@@ -47,6 +48,10 @@ def test_what_is_published_replaces_what_was_there(tmp_path):
     assert (docs / "classical.md").read_text() == f"before\n{start}{deep_ae.table(SUMMARY)}{end}after\n"
     assert json.loads((docs / "deep_ae.json").read_text()) == SUMMARY
     assert (docs / "deep_ae_reconstructions.png").read_bytes() == b"picture"
+    (docs / "classical.md").rename(docs / "deep.md")  # a page of its own
+    (docs / "deep.md").write_text(f"{start}old\n{end}")
+    publish.publish(run, docs=docs)
+    assert (docs / "deep.md").read_text() == f"{start}{deep_ae.table(SUMMARY)}{end}"
     before = contents(docs)
     for changed, message in (
         ({"environment": {"commit": "1a2b3c4-dirty"}}, "the commit 1a2b3c4-dirty"),
@@ -58,6 +63,6 @@ def test_what_is_published_replaces_what_was_there(tmp_path):
             publish.publish(run, docs=docs)
     assert contents(docs) == before
     (run / "summary.json").write_text(json.dumps(SUMMARY))
-    (docs / "classical.md").write_text("nothing\n")
+    (docs / "deep.md").write_text("nothing\n")
     with pytest.raises(InputError, match="has no place for deep_ae"):
         publish.publish(run, docs=docs)

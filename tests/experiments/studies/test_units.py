@@ -10,6 +10,8 @@ from aejax.methods import METHODS
 from aejax.runner import units
 from aejax.runner.inputs import seen
 from experiments.studies import (
+    bits_back,
+    bounds,
     contractive,
     conv_ae,
     deep_ae,
@@ -34,8 +36,10 @@ STUDIES = {
     pretraining: {"hidden_dims": (), "latent_dim": 4, "finetune": pretraining.FineTune(num_epochs=1, batch_size=20)},
     contractive: {"methods": ("ae", "ae_wd", "scae", "cae_h", "rcae"), "latent_dim": 4,
                   "finetune": contractive.FineTune(num_epochs=1, batch_size=20)},
+    bounds: {"rows": ("vae_2", "dreg_2"), "hidden_dims": (8,), "latent_dim": 2, "nll_samples": 600},
     deep_ae: {"hidden_dims": (8,), "latent_dim": 2},
     conv_ae: {},
+    bits_back: {"hidden_dims": (8,), "latent_dim": 2},
 }  # fmt: skip
 
 
@@ -92,7 +96,7 @@ def test_whatever_a_study_reports_is_in_the_table_of_units(module, faces, monkey
         ready = runner.prepare(experiment, own)
         trained = runner.Trained(own, ready.model, ready.algorithm, ready.state, ready.dataset, [], KEY, KEY, {})
         names |= set(experiment.measure(trained))
-    if module in (deep_ae, conv_ae, manifold):
+    if module in (deep_ae, conv_ae, manifold, bits_back):
         dataset = runner.load_data(own)
         names |= {name for row in module.beside(config, dataset, None).values() for name in row}
     assert len(names) > 5

@@ -1,0 +1,74 @@
+"""Sets in the folder AEJAX_DATA, in the layouts in which they are handed around."""
+
+import numpy as np
+import pytest
+
+from aejax import data
+from aejax.checks import InputError
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with both sets, of few images: pixel i of image n of a split is lit where n has bit i."""
+    monkeypatch.setenv("AEJAX_DATA", str(tmp_path))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "none"))
+
+    def save(name, **arrays):
+        (tmp_path / name).mkdir()
+        np.savez(tmp_path / name / f"{name}.npz", **arrays)
+
+    bits = (np.arange(20)[:, None] >> np.arange(784) % 32) & 1
+    packed = np.packbits(bits.astype(np.uint8), axis=1)
+    save("binarized_mnist", train=packed[:12], valid=packed[12:15], test=packed[15:])
+    grey = np.arange(6, dtype=np.uint8)[:, None, None] * np.full((1, 28, 28), 51, np.uint8)
+    save("omniglot28", x_train=grey[:4], y_train=np.arange(4, dtype=np.uint16), x_test=grey[4:], y_test=np.arange(2))
+    return tmp_path
+
+
+def which(part):
+    """Which of the images a split holds."""
+    return (part.x.reshape(len(part.x), -1)[:, :10] @ (2 ** np.arange(10))).astype(int).tolist()
+
+
+def test_binarised_mnist_has_its_own_three_splits(folder):
+    loaded = data.load("binarized_mnist")
+    assert loaded.train.x.shape == (12, 28, 28, 1)
+    assert loaded.name == "binarized_mnist"
+    assert sorted(which(loaded.train)) == list(range(12))
+    assert which(loaded.train) != list(range(12))  # the file is sorted by class
+    assert which(loaded.validation) == [12, 13, 14]
+    assert which(loaded.test) == [15, 16, 17, 18, 19]
+    assert loaded.train.y is None
+    assert data.load("binarized_mnist", validation=0.0).validation is None
+
+
+def test_omniglot_is_scaled_and_has_no_classes(folder):
+    loaded = data.load("omniglot28", validation=0.25)
+    assert sorted(loaded.train.x.max(axis=(1, 2, 3)).tolist() + loaded.validation.x.max(axis=(1, 2, 3)).tolist()) == [
+        np.float32(i / 5) for i in range(4)
+    ]
+    np.testing.assert_array_equal(loaded.test.x[:, 3, 4, 0], np.float32([0.8, 1.0]))
+    assert loaded.train.y is loaded.test.y is None
+
+
+def test_other_content_has_another_digest(folder):
+    before = data.digest("omniglot28")
+    assert before != data.digest("binarized_mnist")
+    assert data.load("omniglot28").train.x.shape[1:] == (28, 28, 1)
+
+
+def test_what_is_not_there_says_where_it_belongs(folder, monkeypatch):
+    path = folder / "binarized_mnist" / "binarized_mnist.npz"
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(InputError, match=r"cannot be read .* Copy it again"):
+        data.load("binarized_mnist")
+    path.unlink()
+    np.savez(path, train=np.zeros((1, 98), np.uint8))
+    with pytest.raises(InputError, match=r"binarized_mnist.npz cannot be read .*valid"):
+        data.load("binarized_mnist")
+    path.unlink()
+    with pytest.raises(InputError, match=r"'binarized_mnist' is not in .*aejax.data prepare binarized_mnist"):
+        data.load("binarized_mnist")
+    monkeypatch.delenv("AEJAX_DATA")
+    with pytest.raises(InputError, match=r"looked for in the folder AEJAX_DATA, which is not set. Put omniglot28/omni"):
+        data.load("omniglot28")
