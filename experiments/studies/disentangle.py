@@ -185,15 +185,16 @@ def beside(config: Config, found: data.Factored) -> dict[str, dict[str, list[flo
 
 
 def draw(row: str, generate: Callable[[np.ndarray], Any], codes: np.ndarray, found: data.Factored) -> "Figure":
-    """One unit a line, from its lowest to its highest code, the others being those of one image; the widest first.
+    """One unit a line, from its lowest to its highest code; the others are those of one image of middling factors.
 
-    Behind the number of the unit stands the factor that it knows most of, and the share of its entropy.
+    The widest come first. Behind the number of a unit stands the factor that it knows most of, and the share of the
+    factor's entropy.
     """
     from aejax import plots
 
     information = evaluation.mutual_information(codes, found.factors)
     known = information / evaluation.mutual_information(found.factors, found.factors).diagonal()
-    middle = len(found.x) // 2 + 28  # of the sprites one that stands in the middle
+    middle = np.abs(found.factors - found.factors.max(axis=0) / 2).sum(axis=1).argmin()
     lines = {}
     for unit in np.argsort(-codes.var(axis=0)):
         z = np.tile(codes[middle], (9, 1))
