@@ -62,13 +62,13 @@ def beta_vae_score(
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
-    codes, factors = _check(codes, factors, num_train, num_test, batch_size=batch_size)
+    z, kinds = _check(codes, factors, num_train, num_test, batch_size=batch_size)
 
     def differences(sharing: "_Sharing", count: int, rng: np.random.Generator) -> np.ndarray:
-        first = rng.integers(len(codes), size=(count, batch_size))
-        return np.abs(codes[first] - codes[sharing.draw(first, rng)]).mean(axis=1)
+        first = rng.integers(len(z), size=(count, batch_size))
+        return np.abs(z[first] - z[sharing.draw(first, rng)]).mean(axis=1)
 
-    train, test = _points(differences, factors, key, (num_train, num_test), codes.shape[1], batch_size)
+    train, test = _points(differences, kinds, key, (num_train, num_test), z.shape[1], batch_size)
     classifier = LogisticRegression()
     with warnings.catch_warnings(), threadpool_limits(1):  # as in probes.linear_probe
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -104,20 +104,20 @@ def factor_vae_score(
     Reference: Kim & Mnih, Disentangling by factorising (2018), section 4. The variance over the set is that of all
     images; `disentanglement_lib` has 10,000 draws.
     """
-    codes, factors = _check(codes, factors, num_train, num_test, batch_size=batch_size)
+    z, kinds = _check(codes, factors, num_train, num_test, batch_size=batch_size)
     if batch_size == 1:
         raise InputError("batch_size=1; one image has no variance, and at least 2 are needed.")
-    deviations = codes.std(axis=0)
-    codes = codes[:, deviations >= COLLAPSED] / deviations[deviations >= COLLAPSED]
-    if not codes.shape[1]:
+    deviations = z.std(axis=0)
+    z = z[:, deviations >= COLLAPSED] / deviations[deviations >= COLLAPSED]
+    if not z.shape[1]:
         return 0.0
 
     def variances(sharing: "_Sharing", count: int, rng: np.random.Generator) -> np.ndarray:
-        like = np.broadcast_to(rng.integers(len(codes), size=(count, 1)), (count, batch_size))
-        return codes[sharing.draw(like, rng)].var(axis=1)
+        like = np.broadcast_to(rng.integers(len(z), size=(count, 1)), (count, batch_size))
+        return z[sharing.draw(like, rng)].var(axis=1)
 
-    parts = _points(variances, factors, key, (num_train, num_test), codes.shape[1], batch_size)
-    votes, found = np.zeros((2, codes.shape[1], factors.shape[1]), int)
+    parts = _points(variances, kinds, key, (num_train, num_test), z.shape[1], batch_size)
+    votes, found = np.zeros((2, z.shape[1], kinds.shape[1]), np.int64)
     for table, part in zip((votes, found), parts, strict=True):
         np.add.at(table, (part.x.argmin(axis=1), part.shared), 1)
     return float(found[np.arange(len(votes)), votes.argmax(axis=1)].sum() / num_test)
@@ -150,19 +150,19 @@ def disentanglement_scores(
     Raises:
       InputError: as the scores do.
     """
-    codes, factors = _check(codes, factors, num_train, num_test, batch_size=batch_size)
+    z, kinds = _check(codes, factors, num_train, num_test, batch_size=batch_size)
     check_count(num_for_trees=num_train if num_for_trees is None else num_for_trees)
     beta_key, factor_key, rows_key = jax.random.split(key, 3)
     sizes = {"batch_size": batch_size, "num_train": num_train, "num_test": num_test}
-    rows = _generator(rows_key).permutation(len(codes))
+    rows = _generator(rows_key).permutation(len(z))
     count = min(num_train, len(rows) * num_train // (num_train + num_test))
     few, train, test = rows[:count][:num_for_trees], rows[:count], rows[count : count + num_test]
-    trees = dci(codes[few], factors[few], codes[test], factors[test])
+    trees = dci(z[few], kinds[few], z[test], kinds[test])
     return {
-        "beta_vae_score": beta_vae_score(codes, factors, beta_key, **sizes),
-        "factor_vae_score": factor_vae_score(codes, factors, factor_key, **sizes),
-        "mig": mig(codes[rows[:num_train]], factors[rows[:num_train]]),
-        "sap": sap(codes[train], factors[train], codes[test], factors[test]),
+        "beta_vae_score": beta_vae_score(z, kinds, beta_key, **sizes),
+        "factor_vae_score": factor_vae_score(z, kinds, factor_key, **sizes),
+        "mig": mig(z[rows[:num_train]], kinds[rows[:num_train]]),
+        "sap": sap(z[train], kinds[train], z[test], kinds[test]),
         "dci_disentanglement": trees.disentanglement,
         "dci_completeness": trees.completeness,
         "dci_informativeness": trees.informativeness,

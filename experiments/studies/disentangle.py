@@ -52,7 +52,8 @@ SCORES = {
     "dci_informativeness": "informativeness",
 }
 TRAINED = ("active_units", "train_recon_nats", "train_kl_nats")
-FIELDS = {"factor_vae": {"discriminator": MLP((256, 256, 256, 1), nn.leaky_relu)}}  # of a code of few units
+# The discriminator of the paper has 5 million weights; codes have ten units here.
+FIELDS: dict[str, dict[str, Any]] = {"factor_vae": {"discriminator": MLP((256, 256, 256, 1), nn.leaky_relu)}}
 _DATA = 2**31 - 1  # the fold of a seed's key by which it is measured; `sweep` splits the key itself
 
 
@@ -139,7 +140,7 @@ def train(config: Config, name: str, rows: dict[str, Any], found: data.Factored)
     x = found.x.reshape(len(found.x), -1)
     model, build, init = functions(name, x.shape[1], config.latent_dim, config.hidden_dims)
     seeds = range(config.seed, config.seed + config.num_seeds)
-    sizes = {"batch_size": config.batch_size, "num_epochs": config.num_epochs}
+    sizes: dict[str, Any] = {"batch_size": config.batch_size, "num_epochs": config.num_epochs}
     return model, sweep(build, init, data.Batch(x), hparams=list(rows.values()), seeds=seeds, **sizes)
 
 
