@@ -30,6 +30,9 @@ MISSING = {
     "evaluation.continuity(CODES, CODES, k=1)": ("sklearn", "sklearn"),
     "evaluation.neighborhood_hit(CODES, LABELS, k=1)": ("sklearn", "sklearn"),
     "evaluation.bits_back.encode(aejax.VAE.dense(4, 2), {}, CODES)": ("constriction", "compress"),
+    "evaluation.beta_vae_score(CODES, LABELS, None)": ("sklearn", "sklearn"),
+    "evaluation.dci(CODES, LABELS, CODES, LABELS)": ("sklearn", "sklearn"),
+    "evaluation.sap(CODES, LABELS, CODES, LABELS)": ("sklearn", "sklearn"),
     "runner.run(EXPERIMENT, runner.Config())": ("sklearn", "runner"),
     "runner.main(EXPERIMENT, None, [])": ("tyro", "runner"),
 }

@@ -15,11 +15,13 @@ import numpy as np
 
 from aejax import extras
 from aejax.checks import InputError, expanded
-from aejax.data import files, gathered, prepared
+from aejax.data import factors, files, gathered, prepared
 from aejax.data.arrays import Arrays, as_float32, check, check_examples
+from aejax.data.factors import Factored, load_factors
 
 __all__ = [
-    "BINARIZE", "Batch", "Dataset", "binarize", "check", "check_examples", "digest", "flatten", "load", "threshold"
+    "BINARIZE", "Batch", "Dataset", "Factored", "binarize", "check", "check_examples", "digest", "flatten", "load",
+    "load_factors", "threshold",
 ]  # fmt: skip
 
 TEST_FRACTION = 0.1  # of a set that has no test split
@@ -53,9 +55,10 @@ def load(name: str, *, validation: float = 0.1, seed: int = 0) -> Dataset:
     Args:
       name: `digits` (1,797 real 8x8 images, pixels in [0, 1]); a TFDS image set by name, such as `mnist` or
         `emnist/letters`, prepared in `$TFDS_DATA_DIR`; `binarized_mnist` or `omniglot28`, in `$AEJAX_DATA` (the first
-        from TFDS too); or a path to `.npy` (x) or `.npz` (`x`, optional `y`, `x_test`, `y_test`, `x_valid`, `y_valid`),
-        where x is `[N, D]`, `[N, H, W]` or `[N, H, W, C]`. Values of type uint8 are divided by 255 (unless all are 0 or
-        1); bool, float and other integers are taken as they are.
+        from TFDS too); `sprites` or `cmu_faces`, as in `load_factors`, where y is the first factor; or a path to `.npy`
+        (x) or `.npz` (`x`, optional `y`, `x_test`, `y_test`, `x_valid`, `y_valid`), where x is `[N, D]`, `[N, H, W]` or
+        `[N, H, W, C]`. Values of type uint8 are divided by 255 (unless all are 0 or 1); bool, float and other integers
+        are taken as they are.
       validation: fraction of the training split, in [0, 1); of a set with a validation split of its own that is taken
         whole, or not at all where this is 0.
       seed: of the permutation.
@@ -176,6 +179,8 @@ def _read(name: str) -> Arrays:
     if name == "digits":
         extras.need("The data set 'digits'", "sklearn", extra="data")
         return _digits()
+    if name in factors.FACTORED:
+        return factors.read(name)
     if expanded(name).is_file():
         raise InputError(f"{name} is neither .npy nor .npz; save its examples with numpy.save or numpy.savez(x=...).")
     if path := gathered.find(name):

@@ -33,14 +33,24 @@ def read(path: Path) -> Arrays:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return READERS[path.stem](dict(arrays))
     except (KeyError, *UNREADABLE) as error:
-        raise InputError(f"{path} cannot be read ({error}). Copy it again from where it came.") from error
+        raise damaged(path, error) from error
 
 
 def missing(name: str) -> InputError:
     """The error for one of `READERS` that is not there."""
+    return absent(name, f"{name}.npz", _SOURCES[name])
+
+
+def absent(name: str, file: str, holds: str) -> InputError:
+    """The error for a file that is not in the folder of its set."""
     folder = os.environ.get("AEJAX_DATA")
     where = f"not in {folder}" if folder else "looked for in the folder AEJAX_DATA, which is not set"
-    return InputError(f"The data set {name!r} is {where}. Put {name}/{name}.npz there: {_SOURCES[name]}.")
+    return InputError(f"The data set {name!r} is {where}. Put {name}/{file} there: {holds}.")
+
+
+def damaged(path: Path, error: Exception) -> InputError:
+    """The error for a file that is there and cannot be read."""
+    return InputError(f"{path} cannot be read ({error}). Copy it again from where it came.")
 
 
 def _binarized_mnist(arrays: _Files) -> Arrays:

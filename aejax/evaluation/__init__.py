@@ -8,7 +8,9 @@ from aejax.evaluation.ais import AIS, ais
 from aejax.evaluation.apply import call, embed, over_batches, reconstruct, reconstruction_sse
 from aejax.evaluation.codes import MMDTest, active_units, code_mmd, moment_gaps
 from aejax.evaluation.contraction import contraction_curve, effective_rank, pair_contraction, spectra
+from aejax.evaluation.disentanglement import beta_vae_score, disentanglement_scores, factor_vae_score
 from aejax.evaluation.embedding import continuity, neighborhood_hit, trustworthiness
+from aejax.evaluation.factor_tables import DCI, dci, importance_scores, mig, mutual_information, sap
 from aejax.evaluation.finetune import FineTuned, check_splits, classifier_error, classifier_loss, fine_tune, saturation
 from aejax.evaluation.likelihood import NLL, nll
 from aejax.evaluation.probes import knn, linear_probe
@@ -16,11 +18,13 @@ from aejax.evaluation.sparsity import dead_units, filter_sharpness, lifetime_spa
 
 __all__ = [
     "AIS",
+    "DCI",
     "NLL",
     "FineTuned",
     "MMDTest",
     "active_units",
     "ais",
+    "beta_vae_score",
     "bits_back",
     "call",
     "check_splits",
@@ -29,15 +33,21 @@ __all__ = [
     "code_mmd",
     "continuity",
     "contraction_curve",
+    "dci",
     "dead_units",
+    "disentanglement_scores",
     "effective_rank",
     "embed",
+    "factor_vae_score",
     "filter_sharpness",
     "fine_tune",
+    "importance_scores",
     "knn",
     "lifetime_sparsity",
     "linear_probe",
+    "mig",
     "moment_gaps",
+    "mutual_information",
     "neighborhood_hit",
     "nll",
     "over_batches",
@@ -45,6 +55,7 @@ __all__ = [
     "population_sparsity",
     "reconstruct",
     "reconstruction_sse",
+    "sap",
     "saturation",
     "spectra",
     "trustworthiness",

@@ -130,4 +130,21 @@ METRICS: dict[str, Unit] = {
     ),
     "initial_bits": Unit("bits", "random ones that the stack begins with, and ends with when all is read"),
     "write_seconds, read_seconds": Unit("seconds", "of all test images, with the compilation"),
+    "beta_vae_score": Unit(
+        "between 0 and 1, 1 over the number of factors at random",
+        "accuracy of telling which factor pairs of images share, by the mean absolute differences of their codes",
+    ),
+    "factor_vae_score": Unit("likewise", "accuracy of telling which factor is fixed, by the unit that varies least"),
+    "mig": Unit(
+        "between 0 and 1",
+        "information of the best unit on a factor less that of the second, over the entropy of the factor, mean over "
+        "factors",
+    ),
+    "sap": Unit("between 0 and 1", "the same of the accuracy of a linear support vector machine on one unit"),
+    "dci_disentanglement, dci_completeness": Unit(
+        "between 0 and 1",
+        "whether a unit matters for one factor, and a factor is in one unit, by the importances of boosted trees",
+    ),
+    "dci_informativeness": Unit("between 0 and 1", "accuracy of these trees on factors, mean over factors"),
+    "train_recon_nats, train_kl_nats": Unit("nats per image", "of the last epoch, mean over its steps"),
 }

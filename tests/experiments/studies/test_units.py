@@ -16,6 +16,7 @@ from experiments.studies import (
     conv_ae,
     deep_ae,
     denoising,
+    disentangle,
     likelihood_view,
     linear_ae,
     manifold,
@@ -106,6 +107,13 @@ def test_whatever_a_study_reports_is_in_the_table_of_units(module, faces, monkey
 def test_whatever_the_other_experiments_report_is_in_the_table_of_units():
     x = np.random.default_rng(0).random((90, 16), np.float32)
     readings = likelihood_view.readings(data.Dataset("x", Batch(x), None, Batch(x), None))
-    names = {*denoising.METRICS, *score.ERRORS, *spectra.METRICS, "noise_nats"}
+    names = {
+        *denoising.METRICS,
+        *score.ERRORS,
+        *spectra.METRICS,
+        *disentangle.SCORES,
+        *disentangle.TRAINED,
+        "noise_nats",
+    }
     assert undocumented(names.union(*readings.values())) == []
     assert undocumented(["no_such_name"]) == ["no_such_name"]
