@@ -51,13 +51,17 @@ def build_algorithm(
 
 
 def measure(trained: Trained) -> dict[str, float]:
-    """`measures.standard`, and those of a model with a posterior and a prior, conditioned ones too."""
+    """`measures.standard`, and `of_posterior`."""
+    return measures.standard(trained) | of_posterior(trained)
+
+
+def of_posterior(trained: Trained) -> dict[str, float]:
+    """What there is to measure of a model with a posterior and a prior, conditioned ones too."""
     config, model, params = trained.config, trained.model, trained.state.params
     test = fed(model, trained.dataset.test)
     bound_key, nll_key, z_key, prior_key = jax.random.split(trained.measure_key, 4)
-    metrics = measures.standard(trained)
     terms = training.evaluate(trained.algorithm, trained.state, test, bound_key)
-    metrics["test_bound_nats"] = next(value for term, value in terms.items() if term.endswith("/bound_nats"))
+    metrics = {"test_bound_nats": next(value for term, value in terms.items() if term.endswith("/bound_nats"))}
     if config.nll_samples and not likelihoods.get(model.likelihood).coupled:
         estimate = partial(evaluation.nll, model, params, test, nll_key, num_samples=config.nll_samples)
         for nll in trained.each({"test_nll_nats": estimate}).values():

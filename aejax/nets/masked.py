@@ -5,6 +5,7 @@ stack with one strict layer, the last, then depend on inputs of lower degrees al
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import flax.linen as nn
 import jax
@@ -32,7 +33,7 @@ def mask(in_degrees: Sequence[int], out_degrees: Sequence[int], *, strict: bool 
 
 
 def hidden_degrees(size: int, width: int) -> tuple[int, ...]:
-    """Degrees of `width` hidden units between `size` inputs of degrees 0, 1, ..., `size - 1`, evenly from 0 to size - 2.
+    """Degrees of `width` hidden units between `size` inputs of degrees 0 to `size - 1`: evenly from 0 to `size - 2`.
 
     No output sees the last input, so no hidden unit needs to. Units between fewer than two inputs see none: -1.
 
@@ -101,7 +102,7 @@ class MaskedMLP(nn.Module):
         last = tuple(int(i) for i in np.repeat(np.arange(size), self.num_outputs))
         degrees = [tuple(range(size)), *(hidden_degrees(size, width) for width in self.hidden_dims), last]
         y = x
-        for i, (seen, seeing) in enumerate(zip(degrees[:-1], degrees[1:], strict=True)):
+        for i, (seen, seeing) in enumerate(pairwise(degrees)):
             is_last = i == len(self.hidden_dims)
             init = nn.initializers.zeros if is_last and self.zero_output else nn.initializers.lecun_normal()
             y = MaskedDense(seen, seeing, is_last, init, name=f"dense_{i}")(y)

@@ -123,7 +123,7 @@ def test_models_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="a flow beside"):
         iaf_vae(VAE.dense(D, Z))
     bare = IAFVAE(IAFVAE.dense(D, Z).encoder, VAE.dense(D, Z).decoder, Z)
-    with pytest.raises(InputError, match="has no flow: build it with IAFVAE.dense"):
+    with pytest.raises(InputError, match="has no flow: build it with IAFVAE"):
         init_params(bare, jax.random.key(0), DATA.x)
     told_nothing = IAFVAE(VAE.dense(D, Z).encoder, VAE.dense(D, Z).decoder, Z, flow=Autoregressive(1, ()))
     assert set(init_params(told_nothing, jax.random.key(0), DATA.x)["flow"]["steps_0"]) == {"dense_0"}
