@@ -102,6 +102,7 @@ def test_a_flow_starts_as_the_identity_and_every_last_layer_has_a_gradient(name)
     for step in grads.values():
         last = max((layer for layer in step if layer.startswith("dense")), key=lambda layer: int(layer[6:]))
         assert (step[last]["bias"] != 0).all()
+        assert (step[last]["kernel"] != 0).any()  # not where the layers before it were zero too
 
 
 @every_flow
