@@ -4,8 +4,10 @@ Nothing here draws a picture or trains an autoencoder; classifiers on codes are 
 """
 
 from aejax.evaluation.apply import call, embed, over_batches, reconstruct, reconstruction_sse
-from aejax.evaluation.codes import MMDTest, active_units, code_mmd, moment_gaps
+from aejax.evaluation.codes import MMDTest, active_units, code_mmd, moment_gaps, perplexity
+from aejax.evaluation.collapse import Collapse, collapse
 from aejax.evaluation.contraction import contraction_curve, effective_rank, pair_contraction, spectra
+from aejax.evaluation.decomposition import Decomposition, decompose
 from aejax.evaluation.embedding import continuity, neighborhood_hit, trustworthiness
 from aejax.evaluation.finetune import FineTuned, check_splits, classifier_error, classifier_loss, fine_tune, saturation
 from aejax.evaluation.likelihood import NLL, nll
@@ -14,6 +16,8 @@ from aejax.evaluation.sparsity import dead_units, filter_sharpness, lifetime_spa
 
 __all__ = [
     "NLL",
+    "Collapse",
+    "Decomposition",
     "FineTuned",
     "MMDTest",
     "active_units",
@@ -22,9 +26,11 @@ __all__ = [
     "classifier_error",
     "classifier_loss",
     "code_mmd",
+    "collapse",
     "continuity",
     "contraction_curve",
     "dead_units",
+    "decompose",
     "effective_rank",
     "embed",
     "filter_sharpness",
@@ -37,6 +43,7 @@ __all__ = [
     "nll",
     "over_batches",
     "pair_contraction",
+    "perplexity",
     "population_sparsity",
     "reconstruct",
     "reconstruction_sse",

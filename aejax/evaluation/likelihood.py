@@ -61,42 +61,60 @@ def nll(
 
     Reference: Burda, Grosse & Salakhutdinov (2016), equation 8; they report k = 5000.
     """
-    arrays = tuple(map(np.asarray, examples(model, data, likelihood=model.likelihood)))
+    arrays = measurable(model, data)
     count = num_rows(*arrays)
     if num_samples < 1 or max_rows < 1:
         raise InputError(f"num_samples={num_samples} and max_rows={max_rows}; both have to be at least 1.")
+    size = min(count, 128, max_rows)
+    chunk = -(-num_samples // -(-num_samples // (max_rows // size)))  # equal chunks, the last one hardly padded
+    ks = _curve_points(num_samples)
+    parts, key = [], threefry(key)
+    for start in range(0, count, size):
+        batch = [pad(a[start : start + size], size) for a in arrays]
+        posterior = encoded(model, params, batch, "sample_and_log_prob")
+        weights = [
+            _log_weights(params, posterior, key, start, first, *batch, model=model, chunk=chunk)
+            for first in range(0, num_samples, chunk)
+        ]
+        parts.append(jax.device_get(summarise(weights, ks=ks)))
+    curve, ess = (np.concatenate(part, dtype=np.float64)[:count] for part in zip(*parts, strict=True))
+    bounds = -curve.mean(axis=0)
+    return NLL(
+        nll_nats=float(bounds[-1]),
+        std_error=std_error(ess, num_samples),
+        ess=float(ess.mean()),
+        curve={k: float(bound) for k, bound in zip(ks, bounds, strict=True)},
+    )
+
+
+def measurable(model: Autoencoder, data: ArrayLike | Batch) -> tuple[np.ndarray, ...]:
+    """What the maps of the model take, on the host; refused where no likelihood of single examples can be measured."""
+    arrays = tuple(map(np.asarray, examples(model, data, likelihood=model.likelihood)))
     likelihood = likelihoods.get(model.likelihood)
     if likelihood.coupled:
         raise InputError(
             f"{likelihood} takes its variance from the batch: measure with a fixed one, Gaussian(variance)."
         )
-    size = min(count, 128, max_rows)
-    chunk = -(-num_samples // -(-num_samples // (max_rows // size)))  # equal chunks, the last one hardly padded
-    ks = _curve_points(num_samples)
-    parts, key = [], _threefry(key)
-    for start in range(0, count, size):
-        batch = [pad(a[start : start + size], size) for a in arrays]
-        posterior = call(model, params, "encode", *batch)
-        if not hasattr(posterior, "sample_and_log_prob"):
-            what = "array" if isinstance(posterior, jax.Array) else type(posterior).__name__
-            raise InputError(
-                f"{type(model).__name__}.encode returns one {what}, which has no density: a likelihood takes a"
-                " posterior, such as aejax.posteriors.DiagonalGaussian(mean, logvar)."
-            )
-        weights = [
-            _log_weights(params, posterior, key, start, first, *batch, model=model, chunk=chunk)
-            for first in range(0, num_samples, chunk)
-        ]
-        parts.append(jax.device_get(_summarise(weights, ks=ks)))
-    curve, ess = (np.concatenate(part, dtype=np.float64)[:count] for part in zip(*parts, strict=True))
-    bounds = -curve.mean(axis=0)
-    variances = np.maximum(1 / ess - 1 / num_samples, 0.0)  # of each log-mean weight, to first order
-    return NLL(
-        nll_nats=float(bounds[-1]),
-        std_error=float(np.sqrt(variances.sum()) / count) if num_samples > 1 else float("nan"),
-        ess=float(ess.mean()),
-        curve={k: float(bound) for k, bound in zip(ks, bounds, strict=True)},
-    )
+    return arrays
+
+
+def encoded(model: Autoencoder, params: Any, batch: list[np.ndarray], density: str) -> Any:
+    """The posterior of a batch; refused where it has no density, which is what it has to offer under that name."""
+    posterior = call(model, params, "encode", *batch)
+    if not hasattr(posterior, density):
+        what = "array" if isinstance(posterior, jax.Array) else type(posterior).__name__
+        raise InputError(
+            f"{type(model).__name__}.encode returns one {what}, which has no density, {density}: a likelihood"
+            " takes a posterior, such as aejax.posteriors.DiagonalGaussian(mean, logvar)."
+        )
+    return posterior
+
+
+def std_error(ess: np.ndarray, num_samples: int) -> float:
+    """Of the mean over examples of log-mean weights, to first order, from their effective sample sizes `[N]`."""
+    if num_samples == 1:
+        return float("nan")
+    return float(np.sqrt(np.maximum(1 / ess - 1 / num_samples, 0.0).sum()) / len(ess))
 
 
 def _curve_points(num_samples: int) -> tuple[int, ...]:
@@ -104,7 +122,7 @@ def _curve_points(num_samples: int) -> tuple[int, ...]:
     return (*ks, num_samples)
 
 
-def _threefry(key: jax.Array) -> jax.Array:
+def threefry(key: jax.Array) -> jax.Array:
     """The key itself, or a threefry key drawn from one of another kind."""
     if jax.random.key_impl(key) == "threefry2x32":
         return key if key.ndim == 0 else jax.random.wrap_key_data(key)
@@ -137,7 +155,7 @@ def _log_weights(
 
 
 @partial(jax.jit, static_argnames="ks")
-def _summarise(weights: list[jax.Array], *, ks: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+def summarise(weights: list[jax.Array], *, ks: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     """Log weights of a batch -> (`L_k` of each example `[B, len(ks)]`, effective sample sizes `[B]`)."""
     log_w = jnp.concatenate(weights, axis=1)[:, : ks[-1]]
 
