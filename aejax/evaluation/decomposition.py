@@ -64,7 +64,8 @@ def decompose(
     much more it tells). Give as many examples as time allows, and compare models on the same. By the noise of the
     draws total correlation and KLs may be a little below zero.
 
-    N^2 densities in Z dimensions are taken, 1.3 GB of them at N = 10,000 and Z = 3 but never at a time.
+    The cost is that of N^2 Z exponentials for each sample: 10,000 examples and 20 dimensions took 11 CPU seconds on 2
+    cores (2026-11-26). Blocks of them exist at a time, of some megabytes.
 
     Args:
       model: `encode(x)` returns a `DiagonalGaussian`; `nll` and `log_prior` are its own.

@@ -88,7 +88,7 @@ def test_a_decoder_that_ignores_the_code_has_identical_outputs(sound):
     model, _, params, x = sound
     found = collapse(model, changed(params, "decoder", "dense_0", "kernel", 0.0), x, KEY)
     check(found, OUTPUTS, SAMPLES, ERROR)
-    assert "vary 0.00% as much as the data; below 1% they are all the same." in str(found.findings)
+    assert "vary 0.00 % as much as the data; below 1 % they are all the same." in str(found.findings)
 
 
 def test_a_generator_of_one_picture_is_found_though_the_reconstructions_differ(sound):
@@ -113,8 +113,8 @@ def test_unused_dimensions_are_no_finding_before_three_quarters(sound):
 def test_parameters_that_were_never_trained_are_found(sound):
     model, fresh, _, x = sound
     mean, untrained = (each for each in collapse(model, fresh, x, KEY, untrained=fresh).findings if ERROR in each)
-    assert mean.endswith("of the mean of the data by 1%.")
-    assert untrained.endswith("with the untrained parameters by 1%.")
+    assert mean.endswith("of the mean of the data by 1 %.")
+    assert untrained.endswith("with the untrained parameters by 1 %.")
 
 
 def test_one_entry_of_a_codebook_is_found(digits):
@@ -142,7 +142,7 @@ def test_dead_units_are_told_from_rare_ones():
     x = np.eye(4, dtype=np.float32)
     check(collapse(model, params, x, KEY))  # 0.75^4 = 32 % of silence by chance
     found = collapse(model, params, np.tile(x, (20, 1)), KEY)
-    assert found.findings == ("1 of 5 units of the code are 0 for all of 80 examples; up to 10% may be.",)
+    assert found.findings == ("1 of 5 units of the code are 0 for all of 80 examples; up to 10 % may be.",)
     assert (found.numbers["dead_units"], found.numbers["sse"]) == (0.2, 0.0)
 
 
@@ -158,18 +158,23 @@ def gaussian(means, logvars, **fields):
     )
 
 
-@pytest.mark.parametrize(("others", "collapsed"), [(2, 1), (3, 0)])
-def test_a_dimension_is_collapsed_where_99_of_100_examples_have_no_kl(others, collapsed):
+@pytest.mark.parametrize(
+    ("others", "value", "collapsed", "active"),
+    [(2, 1.0, 1, 0), (3, 1.0, 0, 1), (2, 2.0, 1, 1), (200, 3.0, 0, 0)],
+)
+def test_a_dimension_is_used_where_one_of_100_examples_has_a_kl_and_its_mean_a_variance(
+    others, value, collapsed, active
+):
     x = np.zeros((200, 1), np.float32)
-    x[:others] = 1.0
+    x[:others] = value
     found = collapse(*gaussian([1.0], [0.0]), x, KEY)
-    kl = 0.5 * others / 200  # of N(1, 1) from N(0, 1), one half
-    assert found.numbers["kl_nats"] == pytest.approx(kl)
-    assert found.numbers["collapsed_units"] == collapsed
     share = others / 200
-    assert found.numbers["active_units"] == (share * (1 - share) > 0.01)
-    assert found.numbers["mean_sse"] == pytest.approx(share * (1 - share))
-    check(found, *[POSTERIOR] * (others == 2))
+    variance = share * (1 - share) * value**2
+    assert found.numbers["kl_nats"] == pytest.approx(0.5 * value**2 * share)  # of N(m, 1) from N(0, 1), m^2 / 2
+    assert (found.numbers["collapsed_units"], found.numbers["active_units"]) == (collapsed, active)
+    assert (variance > 0.01) == active
+    assert found.numbers["mean_sse"] == pytest.approx(variance)
+    check(found, *[POSTERIOR] * (collapsed == 1 or active == 0))
 
 
 def test_under_another_prior_the_scale_of_the_code_means_nothing():
@@ -185,9 +190,9 @@ def test_under_another_prior_the_scale_of_the_code_means_nothing():
 @pytest.mark.parametrize(("factor", "is_found"), [(0.006, False), (0.004, True), (2.1, True), (np.nan, True)])
 def test_the_mean_is_beaten_by_one_per_cent_or_not_at_all(factor, is_found):
     """Outputs `f x` of x around 0: the error is `(1 - f)^2` of that of the mean, the variance `f^2` of that of x."""
-    x = np.array([[1.0], [-1.0], [3.0], [-3.0]], np.float32)
-    model, params = gaussian([1.0], [-9.0])
-    params["decoder"]["kernel"] = jnp.full((1, 1), factor)
+    x = np.array([[1.0, 0.0], [-1.0, 0.0], [3.0, 0.0], [-3.0, 0.0]], np.float32)
+    model, params = gaussian([1.0, 1.0], [-9.0, -9.0])
+    params["decoder"]["kernel"] = factor * jnp.eye(2)
     found = collapse(model, params, x, KEY)
     np.testing.assert_allclose(found.numbers["mean_sse"], 5)  # (1 + 1 + 9 + 9) / 4
     np.testing.assert_allclose(found.numbers["sse"], 5 * (1 - factor) ** 2, rtol=1e-6)
