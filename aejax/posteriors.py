@@ -1,14 +1,17 @@
 """Posterior distributions q(z|x): what the encoder of a latent-variable model returns.
 
-A posterior is a pytree of arrays, so it leaves `jit`. Those with a density in closed form have `log_prob(z)`; those
-with a closed-form KL from N(0, I) have `kl_standard_normal()`; flows may have neither, and are worth a bound and a
-likelihood all the same, since what these take is a draw together with its density.
+A posterior is a pytree of arrays, so it leaves `jit`. Those whose density is known at any point have `log_prob(z)`;
+those with a closed-form KL from N(0, I) have `kl_standard_normal()`; others may have neither, and are worth a bound and
+a likelihood all the same, since what these take is a draw together with its density.
 """
 
+import dataclasses
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -75,6 +78,47 @@ class DiagonalGaussian(NamedTuple):
 
     def _density(self, standard: Array) -> Array:
         return -0.5 * sum_last(jnp.square(standard) + widen(self.logvar) + math.log(2 * math.pi))
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["base", "context", "params"], meta_fields=["flow"])
+@dataclasses.dataclass(frozen=True)
+class Flow:
+    """What a normalising flow makes of a diagonal Gaussian.
+
+    Attributes:
+      base: the Gaussian, `[B, Z]`.
+      context: what the flow is told of x, arrays `[B, C]`, none or some.
+      params: of the flow, `{"params": ...}`.
+      flow: a Linen module, as in `aejax.nets.flows`; static.
+
+    Reference: Kingma et al., "Improved variational inference with inverse autoregressive flow", NIPS 2016, algorithm 1.
+    """
+
+    base: DiagonalGaussian
+    context: tuple[Array, ...]
+    params: Any
+    flow: nn.Module
+
+    @property
+    def mode(self) -> Array:
+        """Where the mean of the base goes, which need be neither mean nor mode."""
+        return self._map(widen(self.base.mean))[0]
+
+    def sample(self, key: Array) -> Array:
+        return self._map(self.base.sample(key))[0]
+
+    def sample_and_log_prob(self, key: Array) -> tuple[Array, Array]:
+        u, log_base = self.base.sample_and_log_prob(key)
+        z, log_det = self._map(u)
+        return z, log_base - log_det
+
+    def log_prob(self, z: Array) -> Array:
+        """Log-density in nats: `[B, Z] -> [B]`; of an autoregressive flow for the price of Z passes through it."""
+        u, log_det = self._map(widen(z), method="inverse")
+        return self.base.log_prob(u) + log_det
+
+    def _map(self, u: Array, method: str = "__call__") -> Any:
+        return self.flow.apply(self.params, u, *map(widen, self.context), method=method)
 
 
 def noise(key: Array, shape: tuple[int, ...], dtype: Any = float) -> Array:

@@ -5,18 +5,18 @@ On MNIST, stochastically binarised, 784-500-20 reaches a test bound of 102.24 +-
 """
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from aejax import evaluation, likelihoods, nets, runner, training
 from aejax.checks import InputError
+from aejax.data import Batch
 from aejax.evaluation.apply import over_batches
 from aejax.methods import vae as method
-from aejax.posteriors import DiagonalGaussian
 from aejax.runner import Optimizers, Reference, Trained, measures
 from aejax.runner.config import is_recipe, later
 from aejax.runner.inputs import Spec, fed
@@ -45,37 +45,46 @@ def build_model(config: Any, spec: Spec, module: type[method.VAE] = method.VAE, 
     return runner.build_model(config, spec, module, **fields)
 
 
-def build_algorithm(config: Config, model: Any, tx: Optimizers, axis_name: str | None) -> Any:
+def build_algorithm(
+    config: Any, model: Any, tx: Optimizers, axis_name: str | None, build: Callable[..., Any] = method.vae
+) -> Any:
     hparams: Any = config.hparams
     if config.warmup_epochs:
         hparams = hparams._replace(beta=Ramp(0.0, hparams.beta, config.warmup_epochs * tx.steps_per_epoch))
-    draws = {"num_samples": config.num_samples, "closed_kl": config.closed_kl}
-    return method.vae(model, hparams, tx, axis_name=axis_name, **draws)
+    draws = {name: getattr(config, name) for name in ("num_samples", "closed_kl") if hasattr(config, name)}
+    return build(model, hparams, tx, axis_name=axis_name, **draws)
 
 
 def measure(trained: Trained) -> dict[str, float]:
-    """`measures.standard`, and those of a model with a posterior and a prior, conditioned ones too."""
+    """`measures.standard`, and `of_posterior`."""
+    return measures.standard(trained) | of_posterior(trained)
+
+
+def of_posterior(trained: Trained) -> dict[str, float]:
+    """What there is to measure of a model with a posterior and a prior, conditioned ones too."""
     config, model, params = trained.config, trained.model, trained.state.params
     test = fed(model, trained.dataset.test)
     bound_key, nll_key, z_key, prior_key = jax.random.split(trained.measure_key, 4)
-    metrics = measures.standard(trained)
     terms = training.evaluate(trained.algorithm, trained.state, test, bound_key)
-    metrics["test_bound_nats"] = next(value for term, value in terms.items() if term.endswith("/bound_nats"))
+    metrics = {"test_bound_nats": next(value for term, value in terms.items() if term.endswith("/bound_nats"))}
     if config.nll_samples and not likelihoods.get(model.likelihood).coupled:
         estimate = partial(evaluation.nll, model, params, test, nll_key, num_samples=config.nll_samples)
         for nll in trained.each({"test_nll_nats": estimate}).values():
             metrics |= {"test_nll_nats": nll.nll_nats, "nll_samples": config.nll_samples, "nll_ess": nll.ess}
     metrics["active_units"] = evaluation.active_units(evaluation.embed(model, params, test))
-    encode = partial(_encode, params, model=model)
-    mean, logvar = jnp.split(jnp.asarray(over_batches(encode, *nets.inputs(model, test))), 2, axis=1)
-    z = np.asarray(DiagonalGaussian(mean, logvar).sample(z_key))
-    return metrics | measures.against_prior(trained, z, prior_key)
+    return metrics | measures.against_prior(trained, drawn_codes(model, params, test, z_key), prior_key)
+
+
+def drawn_codes(model: nets.Autoencoder, params: Any, data: Batch, key: jax.Array) -> np.ndarray:
+    """A code of each example, `[N, Z]`, drawn from its posterior with noise of its own; the key is consumed."""
+    draw = partial(_draw, params, key, model=model)
+    return over_batches(draw, np.arange(len(data.x)), *nets.inputs(model, data))
 
 
 @partial(jax.jit, static_argnames="model")
-def _encode(params: Any, *inputs: jax.Array, model: nets.Autoencoder) -> jax.Array:
-    """Means and log-variances side by side."""
-    return jnp.concatenate(model.bind({"params": params}).encode(*inputs), axis=1)
+def _draw(params: Any, key: jax.Array, rows: jax.Array, *inputs: jax.Array, model: nets.Autoencoder) -> jax.Array:
+    keys = jax.vmap(partial(jax.random.fold_in, key))(rows)
+    return model.bind({"params": params}).encode(*inputs).sample(keys)
 
 
 def reference(config: Config) -> dict[str, Reference]:

@@ -1,5 +1,6 @@
 """Posteriors: densities against scipy, draws against densities, divergences against Monte Carlo."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +9,8 @@ import scipy.stats
 
 from aejax import priors
 from aejax.methods.vae import VAE
-from aejax.posteriors import DiagonalGaussian, noise, sample_and_kl
+from aejax.nets import Autoregressive
+from aejax.posteriors import DiagonalGaussian, Flow, noise, sample_and_kl
 
 RNG = np.random.default_rng(0)
 MEAN, LOGVAR = RNG.normal(0, 2, (5, 3)), RNG.normal(0, 1, (5, 3))
@@ -127,3 +129,92 @@ def test_a_model_that_overrides_its_prior_is_not_taken_for_the_standard_normal()
     model = Shifted.dense(4, 3).bind({"params": {}})
     z, kl = sample_and_kl(Q, KEY, model)
     np.testing.assert_allclose(kl, scipy_log_prob(np.asarray(z)) - scipy.stats.norm(1).logpdf(z).sum(-1), rtol=1e-4)
+
+
+# --- flows ---------------------------------------------------------------------------------------------------------
+
+
+def flow_of(base, seed=0):
+    """A posterior far from its base, told three numbers of each example."""
+    flow, rng = Autoregressive(2, (6,), nn.tanh), np.random.default_rng(seed)
+    context = jnp.asarray(rng.normal(size=(len(base.mean), 3)), jnp.float32)
+    shapes = jax.eval_shape(flow.init, KEY, base.mean, context)
+    params = jax.tree.map(lambda leaf: jnp.asarray(0.5 * rng.normal(size=leaf.shape), leaf.dtype), shapes)
+    return Flow(base, (context,), params, flow)
+
+
+def single(q, i):
+    """The posterior of example i alone, in float64."""
+    wide = lambda tree: jax.tree.map(lambda v: jnp.asarray(np.float64(v)), tree)
+    row = lambda v: v[i : i + 1]
+    return Flow(jax.tree.map(row, wide(q.base)), tuple(map(row, wide(q.context))), wide(q.params), q.flow)
+
+
+def test_the_density_of_a_flow_has_the_determinant_of_its_exact_jacobian():
+    """z = flow(mean + exp(logvar / 2) e), each example with its own context."""
+    q = flow_of(Q)
+    z, log_q = jax.jit(Flow.sample_and_log_prob)(q, KEY)
+    e = np.float64(jax.random.normal(jax.random.clone(KEY), (5, 3)))
+    with jax.enable_x64(True):
+        for i in range(5):
+            own = single(q, i)
+
+            def placed(e, own=own):
+                u = own.base.mean + jnp.exp(0.5 * own.base.logvar) * e[None]
+                return own.flow.apply(own.params, u, *own.context)[0][0]
+
+            at, jacobian = jax.jit(lambda e, placed=placed: (placed(e), jax.jacfwd(placed)(e)))(jnp.asarray(e[i]))
+            np.testing.assert_allclose(z[i], at, rtol=1e-4, atol=1e-4)
+            expected = scipy.stats.norm.logpdf(e[i]).sum() - np.linalg.slogdet(jacobian)[1]
+            np.testing.assert_allclose(log_q[i], expected, rtol=1e-5)
+    np.testing.assert_allclose(q.sample(jax.random.clone(KEY)), z, rtol=1e-6)
+
+
+def test_a_draw_of_a_flow_has_the_density_that_the_inverse_finds_there():
+    q = flow_of(Q)
+    z, log_q = jax.jit(Flow.sample_and_log_prob)(q, KEY)
+    np.testing.assert_allclose(jax.jit(Flow.log_prob)(q, z), log_q, rtol=1e-4)
+    leaves, structure = jax.tree.flatten(jax.jit(lambda q: q)(q))
+    assert structure == jax.tree.structure(flow_of(Q))  # so that what it goes into is compiled once
+    np.testing.assert_array_equal(structure.unflatten(leaves).mode, q.mode)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_density_of_a_flow_integrates_to_one(size):
+    q = flow_of(DiagonalGaussian(jnp.full((1, size), 0.3), jnp.full((1, size), -0.5)))
+    axis = np.linspace(-15, 15, {1: 6001, 2: 801}[size])
+    points = np.stack(np.meshgrid(*[axis] * size, indexing="ij"), axis=-1).reshape(-1, 1, size)
+    log_q = jax.jit(lambda z: jax.vmap(q.log_prob)(z))(jnp.asarray(points, jnp.float32))
+    density = np.exp(np.float64(log_q)).reshape([len(axis)] * size)
+    for _ in range(size):
+        density = np.trapezoid(density, axis, axis=-1)
+    np.testing.assert_allclose(density, 1, atol=1e-4)
+
+
+def test_a_flow_as_it_begins_is_its_base():
+    context = jnp.ones((5, 3))
+    flow = Autoregressive()
+    q = Flow(Q, (context,), jax.jit(flow.init)(KEY, Q.mean, context), flow)
+    z, log_q = q.sample_and_log_prob(jax.random.clone(KEY))
+    expected, log_expected = Q.sample_and_log_prob(jax.random.clone(KEY))
+    np.testing.assert_array_equal(z, expected)
+    np.testing.assert_array_equal(log_q, log_expected)
+    np.testing.assert_array_equal(q.mode, Q.mean)
+
+
+def test_a_flow_is_given_one_key_for_each_example_too():
+    keys, q = jax.random.split(KEY, 5), flow_of(Q)
+    z, log_q = q.sample_and_log_prob(keys)
+    u = Q.sample(jax.random.clone(keys))
+    expected, log_det = q.flow.apply(q.params, u, *q.context)
+    np.testing.assert_allclose(z, expected, rtol=1e-6)
+    np.testing.assert_allclose(log_q, Q.log_prob(u) - log_det, rtol=1e-4, atol=1e-4)
+
+
+def test_a_flow_of_half_precision_is_drawn_and_measured_in_single():
+    half = jax.tree.map(lambda v: v.astype(jnp.bfloat16), (Q, flow_of(Q).context))
+    wide = jax.tree.map(lambda v: v.astype(jnp.float32), half)
+    q, expected = (Flow(*parts, flow_of(Q).params, flow_of(Q).flow) for parts in (half, wide))
+    for a, b in zip(q.sample_and_log_prob(KEY), expected.sample_and_log_prob(jax.random.clone(KEY)), strict=True):
+        assert a.dtype == jnp.float32
+        np.testing.assert_array_equal(a, b)

@@ -16,8 +16,8 @@ from aejax.data import Batch
 from aejax.methods.ae import AE
 from aejax.methods.cvae import CVAE
 from aejax.methods.vae import VAE, HParams, vae, vae_loss
-from aejax.nets import init_params
-from aejax.priors import GaussianMixture, LearnedMixture, StandardNormal, SwissRoll, VampPrior
+from aejax.nets import Couplings, init_params
+from aejax.priors import FlowPrior, GaussianMixture, LearnedMixture, StandardNormal, SwissRoll, VampPrior
 
 MIXTURE = GaussianMixture((1.0, 3.0), ((-1.0, 0.5), (1.0, 0.0)), (((0.5, 0.2), (0.2, 0.3)), ((0.2, -0.1), (-0.1, 0.4))))
 MEANS, LOGVARS, LOGITS = (
@@ -42,6 +42,12 @@ class Learned:
 
 LEARNED = Learned(LearnedMixture(3), {"means": MEANS, "logvars": LOGVARS, "logits": LOGITS})
 VAMP = Learned(VampPrior(3), {"pseudo_inputs": PSEUDO})
+_COUPLINGS = Couplings(3, (5,), nn.tanh)
+FLOW_PARAMS = jax.tree.map(
+    lambda leaf: 0.4 * np.random.default_rng(leaf.size).normal(size=leaf.shape),
+    jax.eval_shape(_COUPLINGS.init, jax.random.key(0), jnp.ones((1, 2)))["params"],
+)
+FLOW = Learned(FlowPrior(_COUPLINGS), {"flow": FLOW_PARAMS})
 PLANE = {
     "normal": StandardNormal(2),
     "mixture": MIXTURE,
@@ -49,6 +55,7 @@ PLANE = {
     "roll": SwissRoll(),
     "learned": LEARNED,
     "vamp": VAMP,
+    "flow": FLOW,
 }
 
 
@@ -112,6 +119,18 @@ def test_vampprior_is_the_mean_of_the_posteriors_at_its_pseudo_inputs(likelihood
     expected = log_mixture(z, -np.log(3), means, logvars)
     prior = Learned(VampPrior(3), {"pseudo_inputs": PSEUDO}, likelihood)
     np.testing.assert_allclose(prior.log_prob(jnp.asarray(z, jnp.float32)), expected, rtol=1e-5)
+
+
+def test_the_flow_prior_is_what_the_flow_makes_of_the_standard_normal():
+    """Draws are images of those of N(0, I), and the density there has the determinant of the exact Jacobian."""
+    forward = lambda u: _COUPLINGS.apply({"params": FLOW_PARAMS}, u)[0]
+    with jax.enable_x64(True):
+        u = StandardNormal(2).sample(jax.random.key(8), 5)
+        z, jacobians = forward(u), jax.vmap(jax.jacfwd(forward))(u)
+    expected = scipy.stats.norm.logpdf(u).sum(1) - np.linalg.slogdet(jacobians)[1]
+    np.testing.assert_allclose(FLOW.log_prob(jnp.asarray(z, jnp.float32)), expected, rtol=1e-5)
+    drawn = FLOW.sample(jax.random.key(9), 5)
+    np.testing.assert_allclose(drawn, forward(StandardNormal(2).sample(jax.random.key(9), 5)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("roll", [SwissRoll(), SwissRoll(radius=3.0, turns=2.0, noise=0.07), SwissRoll(1.0, 1.0, 0.5)])
@@ -179,7 +198,7 @@ def test_scores_are_those_of_finite_differences(name):
         check_grads(jax.jit(PLANE[name].log_prob), (z,), order=1)
 
 
-@pytest.mark.parametrize("prior", [LearnedMixture(4), VampPrior(4)])
+@pytest.mark.parametrize("prior", [LearnedMixture(4), VampPrior(4), FlowPrior(Couplings(4, (8,)))])
 def test_a_learned_prior_is_a_group_that_training_moves(prior, digits):
     """Its bound ends below that of the same steps with the prior at rest: its gradient goes the right way."""
     model, data = VAE.dense(64, 2, hidden_dims=(16,), prior=prior), Batch(jnp.asarray(digits[:256]))
@@ -188,9 +207,8 @@ def test_a_learned_prior_is_a_group_that_training_moves(prior, digits):
     assert set(params) == set(model.groups)
     algo = vae(model, HParams(lr=1e-2))
     *_, last = training.train(algo, algo.init(params), data, jax.random.key(1), batch_size=64, num_epochs=4)
-    moved = jax.tree.map(
-        lambda a, b: jnp.abs(a - b).reshape(4, -1).max(axis=1), last.state.params["prior"], params["prior"]
-    )
+    rows = (lambda v: v.reshape(4, -1)) if not isinstance(prior, FlowPrior) else (lambda v: v.reshape(1, -1))
+    moved = jax.tree.map(lambda a, b: rows(jnp.abs(a - b)).max(axis=1), last.state.params["prior"], params["prior"])
     assert all((farthest > 1e-2).all() for farthest in jax.tree.leaves(moved))  # every component
 
     def bound(prior):
@@ -232,6 +250,7 @@ def test_learned_priors_that_cannot_be_are_refused():
         (AE.dense(4, 2, prior=VampPrior(3)), "AE.encode returns none such: use LearnedMixture"),
         (VAE.dense(4, 2, prior=VampPrior(0)), "num_pseudo_inputs is 0"),
         (VAE.dense(4, 2, prior=LearnedMixture(-1)), "num_components is -1"),
+        (VAE.dense(4, 1, prior=FlowPrior(Couplings())), "codes of at least 2 numbers"),
         (VAE.dense(4, 2, prior=nn.Dense(3)), r"is a Dense; give one of \['mixture', 'normal'"),
         (VAE.dense(4, 3, prior="swiss_roll"), "2 dimensions; latent_dim is 3"),
         (VAE.dense(4, 3, prior=StandardNormal(2)), "2 dimensions; latent_dim is 3"),

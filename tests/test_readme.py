@@ -37,9 +37,11 @@ def test_the_three_lines_run_and_learn():
     assert error < 0.8 * of_the_mean
 
 
-def test_the_table_of_methods_is_that_of_the_registry():
+def test_names_and_table_of_methods_are_those_of_the_registry():
     assert pages.readme(README) == README, "run python -m experiments pages"
-    assert len(pages.methods().splitlines()) == 2 + len(METHODS)
+    assert pages.TABLE.read_text() == pages.methods_page(), "run python -m experiments pages"
+    assert [line.split("`")[1].split()[-1] for line in pages.methods_page().splitlines() if "`" in line] == [*METHODS]
+    assert len(README.splitlines()) < 150
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/own_experiment.md"])

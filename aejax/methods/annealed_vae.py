@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from aejax import parallel
 from aejax.algorithm import Metrics
 from aejax.data import Batch
-from aejax.factory import Method, NonNegative, Positive, one_player
+from aejax.factory import Method, NonNegative, Positive, Term, one_player
 from aejax.methods.vae import VAE, terms
 
 __all__ = ["annealed_vae", "annealed_vae_loss"]
@@ -55,14 +55,15 @@ def annealed_vae_loss(
       axis_name: static; the mapped axis, if any, over whose shards the KL is a mean.
 
     Returns:
-      The loss, and the terms of `vae_loss`.
+      The loss, `capacity_gap_nats`, of the batch, and the terms of `vae_loss`.
 
     Reference: equation 8.
     """
     each = terms(model, params, batch, key)
     recon, kl = each.recon.mean(), each.kl.mean()
     gap = jnp.abs(parallel.gather(each.kl, axis_name).mean() - capacity)
-    return recon + gamma * gap, {"recon_nats": recon, "kl_nats": kl, "bound_nats": recon + kl, "sse": each.sse.mean()}
+    metrics = {"recon_nats": recon, "kl_nats": kl, "bound_nats": recon + kl, "sse": each.sse.mean()}
+    return recon + gamma * gap, metrics | {"capacity_gap_nats": gap}
 
 
 annealed_vae = one_player(
@@ -76,4 +77,5 @@ METHOD = Method(
     title="variational, capacity held and annealed",
     paper="Burgess et al. 2018",
     knobs={"capacity": 1.0},
+    terms={"capacity_gap_nats": Term("nats per example", "annealed VAE: gap of the mean KL from the capacity", True)},
 )

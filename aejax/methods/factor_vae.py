@@ -20,6 +20,7 @@ from aejax.data import Batch
 from aejax.factory import Method, NonNegative, Positive, Term, Tx, check_data, factory, optimisers
 from aejax.methods.vae import VAE, terms
 from aejax.nets import MLP, inputs, shaped
+from aejax.precision import widen
 
 __all__ = ["FactorVAE", "factor_vae", "factor_vae_disc_loss", "factor_vae_loss"]
 
@@ -114,7 +115,7 @@ def factor_vae_disc_loss(
 
     Returns:
       The mean over pairs, 2 log 2 where it cannot tell; `accuracy`, the share of points that it puts right, a logit of
-      zero counting one half.
+      zero counting one half; `permuted_nats`, the cross-entropy of permuted codes alone.
 
     Raises:
       InputError: a batch of a single example.
@@ -129,7 +130,8 @@ def factor_vae_disc_loss(
     real = factor.discriminate(codes)
     fake = factor.discriminate(permute_dims(permute_key, others)[:half])
     accuracy = 0.5 + 0.25 * (jnp.sign(real) - jnp.sign(fake)).mean()
-    return divergences.discriminator_loss(real, fake).mean(), {"accuracy": accuracy}
+    loss, permuted = divergences.discriminator_loss(real, fake).mean(), jax.nn.softplus(widen(fake)).mean()
+    return loss, {"accuracy": accuracy, "permuted_nats": permuted}
 
 
 @factory(learns_prior=True, takes_labels=True)
@@ -157,7 +159,8 @@ def factor_vae(
 
 
 TERMS = {
-    "disc_tc_nats": Term("nats per example", "FactorVAE: mean log-odds of its discriminator, for total correlation")
+    "disc_tc_nats": Term("nats per example", "FactorVAE: mean log-odds of its discriminator, for total correlation"),
+    "permuted_nats": Term("nats per code", "FactorVAE: cross-entropy of its discriminator, permuted codes", True),
 }
 _FEW: dict[str, Any] = {"discriminator": MLP((32, 32, 1), nn.leaky_relu)}
 METHOD = Method(

@@ -16,7 +16,7 @@ import optax
 
 from aejax import likelihoods
 from aejax.algorithm import Algorithm, Metrics, Params, Player, play
-from aejax.checks import InputError
+from aejax.checks import InputError, check_count
 from aejax.data import Batch, check_examples
 from aejax.factory import Method, NonNegative, Positive, Term, Tx, check_data, factory, optimisers
 from aejax.methods.cvae import CVAE
@@ -38,9 +38,11 @@ class M2(CVAE):
     """A CVAE and a classifier.
 
     Attributes:
+      num_classes: labels are integers from 0 to below it.
       classifier: any Linen module, `[B, ...] -> [B, num_classes]` logits of q(y|x).
     """
 
+    num_classes: int = 10
     classifier: Any = None
     networks: ClassVar[tuple[str, ...]] = (*CVAE.networks, "classifier")
 
@@ -48,6 +50,7 @@ class M2(CVAE):
     def completed(cls, model: Any) -> Any:
         """With a classifier that has the layers of the encoder."""
         net, k = model.encoder, model.num_classes
+        check_count(num_classes=k)
         own = net.clone(code_dim=k) if isinstance(net, ConvEncoder) else MLP((*net.features[:-1], k), net.activation)
         return super().completed(model).clone(classifier=model.classifier or own)
 

@@ -141,5 +141,5 @@ METHOD = Method(
     HParams,
     vae,
     title="variational, beta; any likelihood, learned priors",
-    paper="Kingma & Welling 2014; Higgins et al. 2017; Tomczak & Welling 2018",
+    paper="Kingma & Welling 2014; Higgins et al. 2017",
 )

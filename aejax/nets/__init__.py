@@ -1,4 +1,4 @@
-"""Networks: dense and convolutional encoders, decoders and discriminators, the same parameters on every backend.
+"""Networks: dense, convolutional and masked ones, and flows, the same parameters on every backend.
 
 No loss, no noise and no method: a network knows arrays.
 """
@@ -7,18 +7,24 @@ from aejax.nets.autoencoder import Autoencoder, check_labels, check_plain, input
 from aejax.nets.checks import check_module, check_rows, is_ours
 from aejax.nets.conv import Conv, ConvDecoder, ConvEncoder, ConvTranspose, has_convolution
 from aejax.nets.doors import from_equinox, from_nnx
+from aejax.nets.flows import Autoregressive, Couplings
 from aejax.nets.init import init_params, start_bias
 from aejax.nets.labelled import Labelled
+from aejax.nets.masked import MaskedDense, MaskedMLP
 from aejax.nets.mlp import MLP, TiedMLP
 
 __all__ = [
     "MLP",
     "Autoencoder",
+    "Autoregressive",
     "Conv",
     "ConvDecoder",
     "ConvEncoder",
     "ConvTranspose",
+    "Couplings",
     "Labelled",
+    "MaskedDense",
+    "MaskedMLP",
     "TiedMLP",
     "check_labels",
     "check_module",

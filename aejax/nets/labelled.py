@@ -1,4 +1,4 @@
-"""A network that is told a class beside its input."""
+"""A network that is told a condition beside its input: a class, or numbers."""
 
 import flax.linen as nn
 import jax
@@ -6,17 +6,18 @@ import jax.numpy as jnp
 
 
 class Labelled(nn.Module):
-    """`net` on its input with the one-hot label behind it: as further numbers of a vector, or channels of an image.
+    """`net` on its input with the condition behind it: as further numbers of a vector, or channels of an image.
 
     Attributes:
       net: any Linen module, `[B, D + K]` or `[B, H, W, C + K] -> [B, ...]`.
-      num_classes: K; a label outside 0..K-1 is all zeros.
+      num_classes: K, where y `[B]` is a label, which stands there as one-hot numbers; one outside 0..K-1 is all zeros.
+        None where y `[B, ...]` is of numbers, K for each example, which stand there as they are.
     """
 
     net: nn.Module
-    num_classes: int
+    num_classes: int | None
 
     def __call__(self, x: jax.Array, y: jax.Array) -> jax.Array:
-        one_hot = jax.nn.one_hot(y, self.num_classes, dtype=x.dtype)
-        told = one_hot.reshape(x.shape[0], *(1,) * (x.ndim - 2), self.num_classes)
-        return self.net(jnp.concatenate([x, jnp.broadcast_to(told, (*x.shape[:-1], self.num_classes))], axis=-1))
+        numbers = y.astype(x.dtype) if self.num_classes is None else jax.nn.one_hot(y, self.num_classes, dtype=x.dtype)
+        told = numbers.reshape(x.shape[0], *(1,) * (x.ndim - 2), -1)
+        return self.net(jnp.concatenate([x, jnp.broadcast_to(told, (*x.shape[:-1], told.shape[-1]))], axis=-1))

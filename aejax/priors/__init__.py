@@ -5,10 +5,11 @@ from typing import overload
 
 from aejax.checks import InputError, nearest
 from aejax.priors.fixed import GaussianMixture, Prior, StandardNormal, SwissRoll, Uniform
-from aejax.priors.learned import LearnedMixture, LearnedPrior, VampPrior
+from aejax.priors.learned import FlowPrior, LearnedMixture, LearnedPrior, VampPrior
 
 __all__ = [
     "PRIORS",
+    "FlowPrior",
     "GaussianMixture",
     "LearnedMixture",
     "LearnedPrior",

@@ -1,4 +1,4 @@
-"""Priors with parameters: a mixture of Gaussians, and the VampPrior.
+"""Priors with parameters: a mixture of Gaussians, the VampPrior, and normalising flows.
 
 Each is a Linen module: as the field `prior` of a model it is a submodule, and its parameters are the group `prior`.
 """
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from aejax import likelihoods
 from aejax.checks import InputError
 from aejax.precision import sum_last, widen
+from aejax.priors.fixed import StandardNormal
 from aejax.priors.points import check_points, mix, per_component
 
 Array = jax.Array
@@ -117,6 +118,28 @@ class VampPrior(LearnedPrior):
             return jax.nn.logsumexp(log_q) - math.log(count)
 
         return jax.vmap(mixed)(z.reshape(-1, z.shape[-1])).reshape(z.shape[:-1])
+
+
+class FlowPrior(LearnedPrior):
+    """What a normalising flow makes of N(0, I).
+
+    Attributes:
+      flow: a Linen module, as in `aejax.nets.flows`, with an inverse that is cheap: `nets.Couplings()`.
+
+    Parameters: those of the flow, `flow`. Those of this library begin as the identity, where this is N(0, I).
+    """
+
+    flow: nn.Module
+
+    def __call__(self, x: Array, z: Array) -> None:
+        self.flow(widen(z))
+
+    def sample(self, key: Array, n: int, model: Any) -> Array:
+        return self.flow(StandardNormal(model.latent_dim).sample(key, n))[0]
+
+    def log_prob(self, z: Array, model: Any) -> Array:
+        u, log_det = self.flow.inverse(widen(z))
+        return StandardNormal(model.latent_dim).log_prob(u) + log_det
 
 
 def _posterior(model: Any, x: Array) -> Any:

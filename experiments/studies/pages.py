@@ -1,5 +1,6 @@
-"""Writes what is made from the registry: the table of methods in README.md, and docs/units.md."""
+"""Writes what is made from the registry: the names in README.md, docs/methods.md and docs/units.md."""
 
+import textwrap
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,23 +10,25 @@ from aejax.runner.inputs import EVALUATION_BATCH
 from experiments.studies.units import METRICS
 
 ROOT = Path(__file__).parents[2]
-README, UNITS = ROOT / "README.md", ROOT / "docs" / "units.md"
+README, TABLE, UNITS = ROOT / "README.md", ROOT / "docs" / "methods.md", ROOT / "docs" / "units.md"
 START, END = "<!-- methods: written by python -m experiments pages -->\n", "<!-- end of methods -->\n"
 
 
 def readme(text: str) -> str:
-    """The README with the table of methods between its marks."""
+    """The README with the names of all methods between its marks."""
     before, rest = text.split(START)
-    return before + START + methods() + END + rest.split(END)[1]
+    names = textwrap.fill(", ".join(f"`{name}`" for name in METHODS), 130)
+    return before + START + names + "\n" + END + rest.split(END)[1]
 
 
-def methods() -> str:
-    """A row for each method, in the order of the registry."""
+def methods_page() -> str:
+    """docs/methods.md: a row for each method, in the order of the registry."""
     lines = ["| method | experiment | paper |", "| --- | --- | --- |"]
     for name, method in METHODS.items():
         assert find_spec(f"experiments.{name}"), f"{name} has no experiment"
         lines.append(f"| {method.title} | `python -m experiments {name}` | {method.paper} |")
-    return "\n".join(lines) + "\n"
+    table = "\n".join(lines)
+    return f"<!-- Written by python -m experiments pages -->\n# Methods, in the order of their papers\n\n{table}\n"
 
 
 def units_page() -> str:
@@ -67,4 +70,5 @@ def _units(head: str, table: dict[str, units.Unit]) -> str:
 
 if __name__ == "__main__":
     README.write_text(readme(README.read_text()))
+    TABLE.write_text(methods_page())
     UNITS.write_text(units_page())

@@ -1,7 +1,7 @@
 """Puts a finished study into the documentation: its summary, its table in the page that has its marks, chosen figures.
 
 `python -m experiments publish runs/deep_ae-mnist-1a2b3c4d --figures reconstructions` writes docs/deep_ae.json and
-docs/deep_ae_reconstructions.png, and the table between the marks of deep_ae.
+docs/deep_ae_reconstructions.png, and the table between the marks of deep_ae in docs/classical.md.
 """
 
 import shutil
@@ -22,7 +22,7 @@ def publish(folder: Path, figures: tuple[str, ...] = (), docs: Path = DOCS) -> N
     """Writes all of it; files of an earlier run of the study are replaced.
 
     Raises:
-      InputError: the folder holds no finished study, a figure is missing, or classical.md has no place for it; the
+      InputError: the folder holds no finished study, a figure is missing, or no page has a place for it; the
         code of the run was not a commit; or it is of digits where a run on another set is published.
     """
     summary = read_json(folder / "summary.json")
@@ -31,15 +31,15 @@ def publish(folder: Path, figures: tuple[str, ...] = (), docs: Path = DOCS) -> N
     name = summary["experiment"]
     _check(summary, read_json(docs / f"{name}.json"))
     start, end = marks(name)
-    page = next((page for page in sorted(docs.glob("*.md")) if start in page.read_text()), docs / "classical.md")
-    text = page.read_text()
-    if start not in text or end not in text:
-        raise InputError(f"{page} has no place for {name}: the lines {start.strip()} and {end.strip()}.")
+    pages = {page: page.read_text() for page in sorted(docs.glob("*.md"))}
+    page = next((page for page, text in pages.items() if start in text and end in text), None)
+    if page is None:
+        raise InputError(f"No page in {docs} has a place for {name}: the lines {start.strip()} and {end.strip()}.")
     pictures = [folder / "figures" / f"{figure}.png" for figure in figures]
     missing = [str(picture) for picture in pictures if not picture.exists()]
     if missing:
         raise InputError(f"There is no {missing[0]}.")
-    before, rest = text.split(start)
+    before, rest = pages[page].split(start)
     write_text(
         page, before + start + import_module(f"experiments.studies.{name}").table(summary) + end + rest.split(end)[1]
     )

@@ -4,6 +4,12 @@ from aejax.runner.units import Unit
 
 METRICS: dict[str, Unit] = {
     "num_params": Unit("count", "numbers that are trained, tied weights once"),
+    "test_recon_nats, test_kl_nats": Unit("nats per image", "the two parts of `test_bound_nats`, one sample an image"),
+    "code_mean_gap": Unit(
+        "code units",
+        "test codes drawn from their posteriors: largest distance of a mean from that of 10,000 draws of the prior",
+    ),
+    "code_var_gap": Unit("none", "the same of variances, over the variance of the draws of the prior"),
     "best_denoised_sse": Unit(
         "summed over pixels, mean over images",
         "`denoised_sse` of the linear denoiser of least error, in closed form from the training images",

@@ -68,6 +68,7 @@ def test_the_loss_by_hand_on_both_sides_of_the_capacity():
         loss, found = annealed_vae_loss(PARAMS, Batch(X), KEY, model=MODEL, gamma=7.0, capacity=capacity)
         np.testing.assert_allclose(loss, recon + 7 * abs(kl - capacity), rtol=1e-5)
         np.testing.assert_allclose(found["kl_nats"], kl, rtol=1e-6)
+        np.testing.assert_allclose(found["capacity_gap_nats"], abs(kl - capacity), rtol=1e-5)
     beta, _ = vae_loss(PARAMS, Batch(X), jax.random.clone(KEY), model=MODEL, beta=7.0)
     np.testing.assert_allclose(annealed_vae_loss(PARAMS, Batch(X), KEY, model=MODEL, gamma=7.0, capacity=0.0)[0], beta)
 

@@ -108,6 +108,7 @@ def test_the_discriminators_loss_by_hand():
     real, fake = logits(np.float64(x[0:6:2])), logits(permuted)
     loss, terms = factor_vae_disc_loss(params, Batch(x), jax.random.clone(KEY), model=TOY)
     np.testing.assert_allclose(loss, np.mean(np.log1p(np.exp(-real)) + np.log1p(np.exp(fake))), rtol=1e-5)
+    np.testing.assert_allclose(terms["permuted_nats"], np.mean(np.log1p(np.exp(fake))), rtol=1e-5)
     np.testing.assert_allclose(terms["accuracy"], np.mean(np.concatenate([real > 0, fake < 0])))
 
 

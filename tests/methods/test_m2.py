@@ -82,5 +82,7 @@ def test_it_trains_on_two_streams_and_refuses_one(params):
     with pytest.raises(InputError, match="conditioned on labels"):
         training.train(algo, state, SemiBatch(Batch(X), Batch(X)), KEY, batch_size=sizes, num_epochs=1)
     unknown = SemiBatch(Batch(X[:4], Y - 1), Batch(X))
+    with pytest.raises(InputError, match="num_classes=None; at least 1"):
+        M2.dense(2, 1, num_classes=None)  # it sums over classes, where a CVAE may be told numbers
     with pytest.raises(InputError, match="num_classes=3"):
         training.train(algo, state, unknown, KEY, batch_size=sizes, num_epochs=1)

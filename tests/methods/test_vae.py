@@ -175,10 +175,11 @@ def test_several_draws_are_the_mean_of_as_many_losses(problem):
         np.testing.assert_allclose(value, np.mean([terms[name] for _, terms in alone]), rtol=1e-6)
 
 
-def test_the_sampled_kl_has_the_closed_form_for_its_mean(problem):
+@pytest.mark.parametrize("num_samples", [1, 3])
+def test_the_sampled_kl_has_the_closed_form_for_its_mean(problem, num_samples):
     batch, optimum, _ = problem
-    params = away(optimum)
-    found = draws(lambda key: vae_loss(params, batch, key, model=LINEAR, closed_kl=False)[1], 4000, seed=6)
+    params, options = away(optimum), {"model": LINEAR, "num_samples": num_samples, "closed_kl": False}
+    found = draws(lambda key: vae_loss(params, batch, key, **options)[1], 4000, seed=6)
     _, exact = vae_loss(params, batch, jax.random.key(7), model=LINEAR)
     assert np.std(found["kl_nats"]) > 0.01
     assert abs(z_scores(found["kl_nats"], float(exact["kl_nats"]))) < 4

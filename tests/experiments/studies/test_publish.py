@@ -64,5 +64,5 @@ def test_what_is_published_replaces_what_was_there(tmp_path):
     assert contents(docs) == before
     (run / "summary.json").write_text(json.dumps(SUMMARY))
     (docs / "deep.md").write_text("nothing\n")
-    with pytest.raises(InputError, match="has no place for deep_ae"):
+    with pytest.raises(InputError, match="has a place for deep_ae"):
         publish.publish(run, docs=docs)

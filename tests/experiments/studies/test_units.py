@@ -17,11 +17,13 @@ from experiments.studies import (
     deep_ae,
     denoising,
     disentangle,
+    flows,
     likelihood_view,
     linear_ae,
     manifold,
     pages,
     pretraining,
+    priors,
     score,
     sparse_codes,
     spectra,
@@ -41,6 +43,8 @@ STUDIES = {
     deep_ae: {"hidden_dims": (8,), "latent_dim": 2},
     conv_ae: {},
     bits_back: {"hidden_dims": (8,), "latent_dim": 2},
+    priors: {"hidden_dims": (8,), "latent_dim": 2, "nll_samples": 2, "num_components": 3},
+    flows: {"hidden_dims": (8,), "latent_dim": 2, "nll_samples": 2, "depths": (1,)},
 }  # fmt: skip
 
 
