@@ -53,6 +53,14 @@ def test_a_quarter_of_a_turn_is_that_of_the_pixels(grid):
         np.testing.assert_array_equal(after, np.rot90(before, axes=(-2, -1)))
 
 
+def test_the_long_axis_of_the_ellipse_turns_by_a_twelfth_of_a_turn(grid):
+    for orientation in range(12):
+        down, across = np.nonzero(grid[SHAPES.index("ellipse"), 3, orientation, 3, 3])
+        direction = np.linalg.eigh(np.cov(across, -down))[1][:, -1]
+        off = np.degrees(np.arctan2(direction[1], direction[0])) - 30 * orientation
+        assert abs((off + 90) % 180 - 90) < 3
+
+
 def test_shapes_are_what_they_are_called(grid):
     """Areas of 4 h^2; second moments of square and ellipse; the heart's tip is below and its lobes are above."""
     areas = grid.sum(axis=(-2, -1)).mean(axis=(2, 3, 4))

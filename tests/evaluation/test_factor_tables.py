@@ -61,6 +61,9 @@ def test_mig_of_factors_of_their_sum_and_of_two_copies():
     assert evaluation.mig(mixed, coins) == pytest.approx(0, abs=1e-12)
     both = np.stack([coins @ [1, 2], coins[:, 0]], axis=1)
     assert evaluation.mig(both, coins) == pytest.approx(0.5, abs=1e-12)
+    # Of four kinds a unit that tells two from two knows half, a coin knows all of itself: entropies differ.
+    kinds = np.stack(np.unravel_index(np.arange(8), (2, 4)), axis=1)
+    assert evaluation.mig(kinds // [1, 2], kinds) == pytest.approx((1 + 1 / 2) / 2, abs=1e-12)
 
 
 def test_mig_of_noise_is_what_the_histogram_finds():
@@ -130,7 +133,9 @@ def test_sap_of_coins_is_one_half():
     wrong = np.where(np.arange(400) % 16 < 4, -1, 1) * codes[:, 0]
     three = np.stack([codes[:, 0], wrong, codes[:, 1]], axis=1)
     assert evaluation.sap(three, coins, three, coins) == pytest.approx((0.25 + 0.5) / 2, abs=1e-12)
-    assert evaluation.sap(codes, coins, codes[:100], 1 - coins[:100]) == pytest.approx(0.5, abs=1e-12)
+    # Tested where the first coin is another one in a quarter of the cases: 3/4 - 1/2 for it.
+    others = coins[:16] ^ (np.arange(16)[:, None] < [4, 0])
+    assert evaluation.sap(codes, coins, codes[:16], others) == pytest.approx((0.25 + 0.5) / 2, abs=1e-12)
     noise = rng.normal(size=(4000, 3))
     assert evaluation.sap(*parts(noise, np.tile(coins, (10, 1)))) < 4 * np.sqrt(0.25 * 3 / 4000)
 
