@@ -99,5 +99,6 @@ METHOD = Method(
     info_vae,
     title="variational, MMD of codes (InfoVAE, MMD-VAE)",
     paper="Zhao et al. 2019",
+    knobs={"scale": 10.0},
     terms={"mmd_code_sq": Term("none", "InfoVAE: squared MMD of drawn codes and draws from the prior, Gaussian", True)},
 )
