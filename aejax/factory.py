@@ -66,6 +66,7 @@ class Method(NamedTuple):
     noise_free: bool = False  # whether no loss uses its key
     inert: tuple[str, ...] = ()  # knobs without effect at the defaults
     fields: Mapping[str, Any] = MappingProxyType({})  # of a model with few units, where the defaults are for more
+    knobs: Mapping[str, float] = MappingProxyType({})  # of a short run on few examples, likewise
     batch: Callable[[Any, Any], Any] = _plain  # (x, y) -> what it is trained on
     batch_size: Callable[[int], Any] = _same  # B -> the batch size of that; a tree for streams
     terms: Mapping[str, Term] = MappingProxyType({})  # what it and its experiment report beside the names of others

@@ -66,8 +66,8 @@ make_params = cache(fresh)
 
 @cache
 def knobs(name):
-    """The default HParams, with rates large enough for SGD to move by more than rounding."""
-    default = METHODS[name].hparams()
+    """The HParams of a short run, with rates large enough for SGD to move by more than rounding."""
+    default = METHODS[name].hparams(**METHODS[name].knobs)
     return default._replace(**{field: 1e-2 for field in default._fields if field.endswith("lr")})
 
 
