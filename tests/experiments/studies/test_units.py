@@ -38,8 +38,8 @@ STUDIES = {
                   "finetune": contractive.FineTune(num_epochs=1, batch_size=20)},
     deep_ae: {"hidden_dims": (8,), "latent_dim": 2},
     conv_ae: {},
-    priors: {"hidden_dims": (8,), "latent_dim": 2, "nll_samples": 2, "num_components": 3},
-    flows: {"hidden_dims": (8,), "latent_dim": 2, "nll_samples": 2, "depths": (1,)},
+    priors: {"hidden_dims": (8,), "latent_dim": 2, "nll_samples": 2, "num_components": 3, "num_seeds": 1},
+    flows: {"hidden_dims": (8,), "latent_dim": 2, "nll_samples": 2, "depths": (1,), "num_seeds": 1},
 }  # fmt: skip
 
 
