@@ -118,7 +118,7 @@ class Flow:
         return self.base.log_prob(u) + log_det
 
     def _map(self, u: Array, method: str = "__call__") -> Any:
-        return self.flow.apply(self.params, u, *map(widen, self.context), method=method)
+        return self.flow.apply(self.params, u, *self.context, method=method)
 
 
 def noise(key: Array, shape: tuple[int, ...], dtype: Any = float) -> Array:

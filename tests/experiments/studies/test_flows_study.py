@@ -15,7 +15,9 @@ from experiments.studies import flows
 
 
 def test_every_depth_is_a_row_beside_the_gaussian_and_all_else_is_alike():
-    runs = flows.runs(dataclasses.replace(flows.Config(), depths=(2, 5), flow_dims=(9, 8), lr=0.02, seed=1))
+    runs = flows.runs(
+        dataclasses.replace(flows.Config(), depths=(2, 5), flow_dims=(9, 8), lr=0.02, num_seeds=1, seed=1)
+    )
     assert list(runs) == ["gaussian-1", "iaf2-1", "iaf5-1"]
     gaussian, *others = (experiment.build_model(row, Spec((64,), 10)) for experiment, row in runs.values())
     assert type(gaussian) is VAE
@@ -49,7 +51,7 @@ def test_the_table_has_the_difference_of_bound_and_likelihood_of_each_seed():
 @pytest.mark.slow
 def test_a_study_ends_with_rows_that_open_again(tmp_path):
     flags = ["--num-epochs", "2", "--batch-size", "400", "--hidden-dims", "8", "--nll-samples", "5", "--depths", "1"]
-    flags += ["--latent-dim", "3", "--workdir", str(tmp_path / "run")]
+    flags += ["--latent-dim", "3", "--num-seeds", "1", "--workdir", str(tmp_path / "run")]
     launch.command_line("flows", flows.Config, "", study.body(flows.STUDY), flags)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert list(summary["metrics"]) == ["gaussian", "iaf1"]

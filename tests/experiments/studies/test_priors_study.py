@@ -76,7 +76,7 @@ def test_the_table_has_a_row_for_each_prior():
 @pytest.mark.slow
 def test_a_study_ends_with_rows_that_open_again(tmp_path):
     flags = ["--num-epochs", "2", "--batch-size", "400", "--hidden-dims", "8", "--nll-samples", "5"]
-    flags += ["--num-components", "4", "--latent-dim", "3", "--workdir", str(tmp_path / "run")]
+    flags += ["--num-components", "4", "--latent-dim", "3", "--num-seeds", "1", "--workdir", str(tmp_path / "run")]
     launch.command_line("priors", priors.Config, "", study.body(priors.STUDY), flags)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert list(summary["metrics"]) == list(priors.TITLES)

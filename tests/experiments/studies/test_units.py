@@ -43,8 +43,8 @@ STUDIES = {
     deep_ae: {"hidden_dims": (8,), "latent_dim": 2},
     conv_ae: {},
     bits_back: {"hidden_dims": (8,), "latent_dim": 2},
-    priors: {"hidden_dims": (8,), "latent_dim": 2, "nll_samples": 2, "num_components": 3},
-    flows: {"hidden_dims": (8,), "latent_dim": 2, "nll_samples": 2, "depths": (1,)},
+    priors: {"hidden_dims": (8,), "latent_dim": 2, "nll_samples": 2, "num_components": 3, "num_seeds": 1},
+    flows: {"hidden_dims": (8,), "latent_dim": 2, "nll_samples": 2, "depths": (1,), "num_seeds": 1},
 }  # fmt: skip
 
 
