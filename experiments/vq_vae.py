@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from aejax import runner
-from aejax.evaluation import call, over_batches
+from aejax.evaluation import call, over_batches, perplexity
 from aejax.methods import vq_vae as method
 from aejax.runner import Trained, measures
 
@@ -26,10 +26,8 @@ class Config(runner.Config):
 def measure(trained: Trained) -> dict[str, float]:
     """Beside the usual, which entries the test split uses, and how evenly."""
     tokens = over_batches(partial(call, trained.model, trained.state.params, "tokens"), trained.dataset.test.x)
-    shares = np.bincount(tokens.ravel(), minlength=trained.model.num_entries) / tokens.size
-    used = shares[shares > 0]
-    metrics = measures.standard(trained) | {"test_perplexity": float(np.exp(-(used * np.log(used)).sum()))}
-    return metrics | {"used_entries": len(used)}
+    metrics = measures.standard(trained) | {"test_perplexity": perplexity(tokens)}
+    return metrics | {"used_entries": len(np.unique(tokens))}
 
 
 EXPERIMENT = runner.of_method("vq_vae", Config, measure=measure)

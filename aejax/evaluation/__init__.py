@@ -6,8 +6,10 @@ Nothing here draws a picture or trains an autoencoder; classifiers on codes are 
 from aejax.evaluation import bits_back
 from aejax.evaluation.ais import AIS, ais
 from aejax.evaluation.apply import call, embed, over_batches, reconstruct, reconstruction_sse
-from aejax.evaluation.codes import MMDTest, active_units, code_mmd, moment_gaps
+from aejax.evaluation.codes import MMDTest, active_units, code_mmd, moment_gaps, perplexity
+from aejax.evaluation.collapse import Collapse, collapse
 from aejax.evaluation.contraction import contraction_curve, effective_rank, pair_contraction, spectra
+from aejax.evaluation.decomposition import Decomposition, decompose
 from aejax.evaluation.disentanglement import beta_vae_score, disentanglement_scores, factor_vae_score
 from aejax.evaluation.embedding import continuity, neighborhood_hit, trustworthiness
 from aejax.evaluation.factor_tables import DCI, dci, importance_scores, mig, mutual_information, sap
@@ -20,6 +22,8 @@ __all__ = [
     "AIS",
     "DCI",
     "NLL",
+    "Collapse",
+    "Decomposition",
     "FineTuned",
     "MMDTest",
     "active_units",
@@ -31,10 +35,12 @@ __all__ = [
     "classifier_error",
     "classifier_loss",
     "code_mmd",
+    "collapse",
     "continuity",
     "contraction_curve",
     "dci",
     "dead_units",
+    "decompose",
     "disentanglement_scores",
     "effective_rank",
     "embed",
@@ -52,6 +58,7 @@ __all__ = [
     "nll",
     "over_batches",
     "pair_contraction",
+    "perplexity",
     "population_sparsity",
     "reconstruct",
     "reconstruction_sse",

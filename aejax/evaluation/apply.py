@@ -94,16 +94,16 @@ def examples(model: Autoencoder, data: Any, *, likelihood: str | Likelihood = "g
     return inputs(model, data)
 
 
-def over_batches(function: Callable[..., jax.Array], *arrays: ArrayLike, batch_size: int = BATCH_SIZE) -> np.ndarray:
+def over_batches(function: Callable[..., Any], *arrays: ArrayLike, batch_size: int = BATCH_SIZE) -> Any:
     """`function(*arrays)` for a function of batches `[B, ...] -> [B, ...]` that treats examples one by one.
 
     Args:
-      function: jitted; it sees one shape only.
+      function: jitted; it sees one shape only. It may return a tree of arrays.
       arrays: `[N, ...]` each.
       batch_size: the B that it sees, or N where that is smaller.
 
     Returns:
-      `[N, ...]` on the host.
+      `[N, ...]` on the host, or a tree of such.
 
     Raises:
       InputError: there are no examples, or not as many in each array.
@@ -112,7 +112,7 @@ def over_batches(function: Callable[..., jax.Array], *arrays: ArrayLike, batch_s
     count = num_rows(*columns)
     size = min(batch_size, count)
     parts = [function(*(pad(c[start : start + size], size) for c in columns)) for start in range(0, count, size)]
-    return np.concatenate([np.asarray(part) for part in parts])[:count]
+    return jax.tree.map(lambda *rows: np.concatenate([np.asarray(each) for each in rows])[:count], *parts)
 
 
 def num_rows(*arrays: ArrayLike) -> int:

@@ -41,6 +41,30 @@ def active_units(mean_codes: ArrayLike, threshold: float = 0.01) -> int:
     return int((np.var(_check_codes(mean_codes), axis=0, dtype=np.float64) > threshold).sum())
 
 
+def perplexity(tokens: ArrayLike) -> float:
+    """How many entries of a codebook discrete codes use, were they used evenly: `exp` of the entropy of their shares.
+
+    Args:
+      tokens: integers from 0 on, of any shape.
+
+    Returns:
+      From 1, where all are the same, to the number of entries.
+
+    Raises:
+      InputError: there are no tokens, or such as are no integers from 0 on.
+
+    Example:
+      >>> round(perplexity([[0, 5], [5, 0]]), 6)
+      2.0
+    """
+    tokens = np.asarray(tokens)
+    if tokens.dtype.kind not in "iu" or not tokens.size or tokens.min() < 0:
+        raise InputError(f"Tokens of shape {tokens.shape} and dtype {tokens.dtype}; wanted are integers from 0 on.")
+    shares = np.bincount(tokens.ravel()) / tokens.size
+    used = shares[shares > 0]
+    return float(np.exp(-(used * np.log(used)).sum()))
+
+
 def moment_gaps(codes: ArrayLike, mean: ArrayLike = 0.0, variance: ArrayLike = 1.0) -> tuple[float, float]:
     """How far the moments of codes are from those of their prior, in the worst dimension.
 

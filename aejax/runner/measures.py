@@ -17,10 +17,12 @@ from aejax.data import Batch
 from aejax.evaluation.apply import over_batches
 from aejax.nets import Autoencoder, inputs
 from aejax.runner.experiment import Trained
+from aejax.runner.inputs import fed
 
 _PROBE = 5 * 10**7  # training examples times kinds of label, which is what a probe's memory grows with
 _PCA = 10_000  # rows of the matrix whose eigenvectors are found, at most
 _JACOBIANS = 1000  # test examples whose Jacobians are taken: exact, but dear for deep encoders
+_EXAMPLES, _NUMBERS = 1000, 2 * 10**7  # of the test split, on which a collapse shows
 
 
 def standard(trained: Trained) -> dict[str, float]:
@@ -70,6 +72,31 @@ def against_prior(trained: Trained, z: np.ndarray, key: jax.Array) -> dict[str, 
     compute = lambda: evaluation.code_mmd(z, prior_draws(trained, draw_key, len(z)), test_key)
     found = trained.each({"code_mmd": compute})
     return {"code_mmd": found["code_mmd"].mmd_sq, "code_mmd_p": found["code_mmd"].p_value} if found else {}
+
+
+def note_collapse(trained: Trained, untrained: Callable[[], Any], key: jax.Array) -> None:
+    """Notes what `evaluation.collapse` finds wrong on the first 1,000 test examples, and nothing of a sound model.
+
+    Of examples of more than 20,000 numbers fewer are taken. No metric depends on it, and whatever goes wrong in it
+    fails no run.
+
+    Args:
+      trained: whose notes get `collapse`.
+      untrained: makes the parameters before the first step.
+      key: consumed.
+    """
+    try:
+        test = fed(trained.model, trained.dataset.test)
+        count = min(_EXAMPLES, max(2, _NUMBERS // test.x[0].size))
+        test = jax.tree.map(lambda rows: rows[:count], test)
+        found = evaluation.collapse(trained.model, trained.state.params, test, key, untrained=untrained())
+    except Exception as error:
+        text = str(error).partition("\n")[0]
+        refused = isinstance(error, InputError)
+        trained.notes["collapse"] = f"not looked for: {text if refused else f'{type(error).__name__}: {text}'}"
+    else:
+        if found.findings:
+            trained.notes["collapse"] = " ".join(found.findings)
 
 
 def prior_draws(trained: Trained, key: jax.Array, n: int) -> np.ndarray:

@@ -29,6 +29,7 @@ from aejax.runner.inputs import (
     seen,
     spec_of,
 )
+from aejax.runner.measures import note_collapse
 
 
 class Progress(NamedTuple):
@@ -123,6 +124,8 @@ def run(
     if observer is not None:
         trained = trained._replace(say=observer.say)
     metrics = {} if stopped else trained.each({"metrics": lambda: experiment.measure(trained)}).get("metrics", {})
+    if not stopped:
+        note_collapse(trained, lambda: ready.fresh().params, jax.random.fold_in(jax.random.clone(eval_key), 4))
     reference = {name: ref for name, ref in experiment.reference(config).items() if name in metrics}
     return Result(
         config, model, state, metrics, reference, history.rows, trained,

@@ -57,7 +57,9 @@ def test_the_stages_are_those_of_the_paper_and_the_other_rate_ends_at_a_tenth():
     )
 
 
-@pytest.mark.parametrize(("rates", "second"), [("stages", 10 ** (-1 / 7)), ("even", 10**-0.5)])
+@pytest.mark.parametrize(
+    ("rates", "second"), [pytest.param("stages", 10 ** (-1 / 7), marks=pytest.mark.slow), ("even", 10**-0.5)]
+)
 def test_the_recipe_is_what_trains(tmp_path, bits, rates, second):
     """From outputs at the log-odds of the images, by Adam with epsilon 1e-4, at the rate of its step: the sixth."""
     np.savez("bits.npz", **bits)
@@ -106,6 +108,7 @@ def test_a_row_is_a_method_and_its_draws():
     assert {own.binarize for _, own in fixed.values()} == {"none"}
 
 
+@pytest.mark.slow
 def test_each_row_trains_its_own_loss(tmp_path, bits):
     """By its terms, and by how far the encoder moves where the gradients differ."""
     np.savez("bits.npz", **bits)
@@ -125,6 +128,7 @@ def test_each_row_trains_its_own_loss(tmp_path, bits):
     assert len({kernel.tobytes() for kernel in kernels.values()}) == 4
 
 
+@pytest.mark.slow
 def test_the_study_ends_with_a_table_and_is_not_run_twice(finished, capsys, monkeypatch):
     summary = read(finished / "summary.json")
     found = summary["metrics"]["dreg_2"]

@@ -81,6 +81,7 @@ def call(*flags):
     launch.command_line("disentangle", disentangle.Config, "", disentangle.body, [*FLAGS, *flags])
 
 
+@pytest.mark.slow
 def test_a_study_ends_with_all_rows_and_is_not_run_twice(tmp_path, bars, monkeypatch, capsys):
     some = {row: each for row, each in disentangle.settings(disentangle.Config()).items() if row.endswith("a_vae")}
     monkeypatch.setattr(disentangle, "settings", lambda config: {"vae": ("vae", METHODS["vae"].hparams(1e-2)), **some})
