@@ -102,8 +102,14 @@ def log_ratios(
         return -0.5 * (jnp.square((z[:, None] - mean) * jnp.exp(-0.5 * logvar)) + logvar)
 
     each = density(jax.tree.map(lambda v: v[None], everyone)) - density(jax.tree.map(lambda v: v[:, None], own))
-    joint = jax.nn.logsumexp(sum_last(each), axis=1, b=weights)
-    return joint, sum_last(jax.nn.logsumexp(each, axis=1, b=weights[:, :, None]))
+    return _log_mean(sum_last(each)[:, :, None], weights)[:, 0], sum_last(_log_mean(each, weights))
+
+
+def _log_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
+    """`log sum_k w_k exp(v_k)`: `[B, K, Z], [B, K] -> [B, Z]`."""
+    largest = jax.lax.stop_gradient(values.max(axis=1, keepdims=True))
+    sums = jnp.einsum("bk,bkz->bz", weights, jnp.exp(values - largest), precision="highest")
+    return jnp.log(sums) + largest[:, 0]
 
 
 @partial(jax.jit, static_argnames=("model", "sampling", "axis_name"))
@@ -207,5 +213,6 @@ TERMS = {
     "dimension_kl_nats": Term(_NATS, "beta-TC-VAE: KL from each marginal of q(z) to the prior, summed", True),
 }
 METHOD = Method(
-    TCVAE, HParams, beta_tc_vae, "variational, total correlation weighted (beta-TC)", "Chen et al. 2018", terms=TERMS
-)
+    TCVAE, HParams, beta_tc_vae, "variational, total correlation weighted (beta-TC)", "Chen et al. 2018",
+    knobs={"alpha": 0.5, "beta": 2.0, "gamma": 0.5}, terms=TERMS,
+)  # fmt: skip

@@ -124,6 +124,7 @@ METHOD = Method(
     dip_vae,
     title="variational, covariance of codes (DIP-VAE I, II)",
     paper="Kumar et al. 2018",
+    knobs={"lambda_od": 1.0, "lambda_d": 1.0},
     terms={
         "off_diagonal_sq": Term("code units^4", "DIP-VAE: squared covariances of the codes, summed", True),
         "diagonal_sq": Term("none", "DIP-VAE: squared gaps of the codes' variances from 1, summed", True),
