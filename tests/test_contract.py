@@ -56,7 +56,6 @@ def _sooner(values, first):
 FIRST = representatives()
 COUPLED = [name for name in METHODS if "coupled" in traits(name)]
 every_method = pytest.mark.parametrize("name", METHODS)
-OTHER_BITS = pytest.mark.xfail(reason="within a loop the compiler makes another last bit of the kernel's exp")
 every_kind = pytest.mark.parametrize("kind", ["dense", "conv"])
 every_trait = pytest.mark.parametrize("name", _sooner(METHODS, FIRST))
 dense_first = pytest.mark.parametrize("kind", _sooner(["dense", "conv"], ("dense",)))
@@ -294,7 +293,7 @@ def trained(algo, name, state, num_epochs, kind="dense", **options):
 @pytest.mark.slow
 @pytest.mark.optimised
 @pytest.mark.skipif(not os.environ.get("AEJAX_TEST_OPTIMISED"), reason="AEJAX_TEST_OPTIMISED=1: else a bit may differ")
-@pytest.mark.parametrize("name", [pytest.param(n, marks=OTHER_BITS) if n == "info_vae" else n for n in METHODS])
+@every_method
 def test_chunks_and_scan_and_a_loop_of_jitted_steps_are_the_same_bit_for_bit(name):
     algo, whole, size = trained_algo(name), make_data(name), batch_size(name)
     state = algo.init(make_params(name))

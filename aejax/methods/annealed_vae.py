@@ -76,6 +76,6 @@ METHOD = Method(
     annealed_vae,
     title="variational, capacity held and annealed",
     paper="Burgess et al. 2018",
-    knobs={"gamma": 3.0, "capacity": 2.0},
+    knobs={"gamma": 3.0, "capacity": 1.0},
     terms={"capacity_gap_nats": Term("nats per example", "annealed VAE: gap of the mean KL from the capacity", True)},
 )
