@@ -108,7 +108,10 @@ def the_game(name, axis_name=None):
 
 
 def assert_close(actual, expected, rtol=1e-5):
-    """To `rtol` of the largest entry of the group, metric or player that a leaf belongs to, or to 1e-9."""
+    """To `rtol` of the largest entry of the group, metric or player that a leaf belongs to, or to 1e-9.
+
+    A metric may also be off by one rounding of the largest of its player's metrics, since it may be a difference.
+    """
 
     def group(path):
         names = [i for i, key in enumerate(path) if isinstance(key, jax.tree_util.DictKey)]
@@ -117,11 +120,18 @@ def assert_close(actual, expected, rtol=1e-5):
     size = lambda leaf: np.abs(np.asarray(leaf, np.float64)).max()
     scales: dict = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(expected):
-        scales[group(path)] = max(scales.get(group(path), 0.0), size(leaf))
+        for name in {group(path), group(path).partition("/")[0]}:
+            scales[name] = max(scales.get(name, 0.0), size(leaf))
 
     def check(path, a, b):
-        error, scale = size(np.asarray(a, np.float64) - np.asarray(b, np.float64)), scales[group(path)]
-        assert error <= max(rtol * scale, 1e-9), f"{jax.tree_util.keystr(path)}: off by {error:.2e} of {scale:.2e}"
+        error, (name, metric, _) = (
+            size(np.asarray(a, np.float64) - np.asarray(b, np.float64)),
+            group(path).partition("/"),
+        )
+        scale = scales[group(path)]
+        rounding = np.finfo(np.float32).eps * scales[name] if metric else 0.0
+        allowed = max(rtol * scale, rounding, 1e-9)
+        assert error <= allowed, f"{jax.tree_util.keystr(path)}: off by {error:.2e} of {scale:.2e}"
 
     jax.tree_util.tree_map_with_path(check, actual, expected)
 

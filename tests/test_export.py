@@ -44,7 +44,8 @@ except ModuleNotFoundError:
 assert "aejax" not in sys.modules
 for name in sys.argv[1:]:
     program = jax.export.deserialize(Path(name + ".bin").read_bytes())
-    given = [array for _, array in sorted(np.load(name + ".npz").items())]
+    with np.load(name + ".npz") as arrays:
+        given = [array for _, array in sorted(arrays.items())]
     results = {str(n): program.call(*(array[:n] for array in given)) for n in (1, 7, 256)}
     np.savez(name + "_out.npz", **results)
 """
@@ -69,7 +70,8 @@ def test_files_run_without_aejax_on_batches_of_any_size_as_the_model_does(tmp_pa
         expected[name] = model.apply({"params": params}, *given, method=what)
     subprocess.run([sys.executable, "-c", SERVE, *expected], check=True, cwd=tmp_path)
     for name, whole in expected.items():
-        results = np.load(f"{name}_out.npz")
+        with np.load(f"{name}_out.npz") as arrays:
+            results = dict(arrays)
         assert set(results) == {"1", "7", "256"}
         for size, result in results.items():
             np.testing.assert_allclose(result, whole[: int(size)], rtol=0, atol=1e-6, err_msg=f"{name} {size}")
