@@ -72,7 +72,7 @@ def info_vae_loss(
     each = terms(model, params, batch, draw_key)
     drawn = model.bind({"params": params}).sample_prior(prior_key, len(each.z))
     codes, draws = (parallel.gather(v, axis_name) for v in (each.z, drawn))
-    # In two blocks, since the compiler drops a loop of one, whose sums then have other bits inside that of the training.
+    # In two blocks: the compiler drops a loop of one, whose sums then have other bits inside that of the training.
     bandwidth, block_size = model.latent_dim / 2**0.5, len(codes) // 2
     mmd = divergences.mmd_sq(codes, draws, kernel="rbf", bandwidth=bandwidth, block_size=block_size)
     recon, kl = each.recon.mean(), each.kl.mean()
