@@ -1,5 +1,6 @@
 """Strict settings for the whole suite: eight simulated devices, no silent rank promotion, warnings are errors."""
 
+import collections
 import gc
 import os
 import re
@@ -42,6 +43,18 @@ def pytest_configure(config):
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
     launch.use_compilation_cache()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """`first(n)`: the cases of a test after its first n are slow ones."""
+    seen = collections.Counter()
+    for item in items:
+        if first := item.get_closest_marker("first"):
+            test = item.nodeid.partition("[")[0]
+            seen[test] += 1
+            if seen[test] > first.args[0]:
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist

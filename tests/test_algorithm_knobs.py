@@ -52,6 +52,7 @@ def test_a_longer_run_begins_as_the_shorter_one():
     )
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("kind", schedules.WEIGHTS)
 def test_schedules_of_weights_are_swept(kind):
     class Knobs(NamedTuple):
@@ -71,6 +72,7 @@ def test_schedules_of_weights_are_swept(kind):
 # --- optimisers that want the value -----------------------------------------------------------------------------------
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("way", ["jit", "shard_map", "pmap"])
 def test_lbfgs_gets_value_gradient_and_function(way):
     """A quadratic of one number: the line search ends at its minimum, the mean of the data, within a few steps."""

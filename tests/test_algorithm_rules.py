@@ -66,6 +66,7 @@ def noisy_game(rate=0.5):
     return transform_batch(transform_batch(algo, add_noise), add_noise)
 
 
+@pytest.mark.slow
 def test_nested_transforms_are_the_same_resumed_swept_and_on_eight_devices():
     algo, data, params = noisy_game(), np.arange(32.0, dtype=np.float32), {"w": jnp.ones(())}
     whole = last(algo, params, data)
@@ -122,6 +123,7 @@ def test_a_rule_moves_its_groups_by_hand():
     assert not algo.coupled
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("way", ["jit", "pmap", "shard_map"])
 @pytest.mark.parametrize("devices", [2, 8])
 def test_a_ratio_of_sums_is_the_same_on_several_devices(way, devices):

@@ -162,6 +162,7 @@ def flip(path: Path, bit: int | None = None) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [truncate, Path.unlink, flip], ids=["truncated", "missing", "flipped"])
 def test_a_damaged_file_is_named_and_the_step_before_is_used(two_steps, tmp_path, damage):
     files = [p.relative_to(two_steps / "9") for p in (two_steps / "9").rglob("*") if p.is_file()]
@@ -276,6 +277,7 @@ def test_inside_a_running_event_loop(tmp_path):
     assert asyncio.run(notebook_cell()) == 2
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_the_very_end_keeps_the_older_ones(two_steps, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     shutil.copytree(two_steps, folder)

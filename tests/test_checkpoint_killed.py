@@ -43,6 +43,7 @@ assert (handlers, level) == (logging.root.handlers, logging.root.level)
 """
 
 
+@pytest.mark.slow
 def test_the_console_of_a_full_disk(tmp_path):
     done = subprocess.run([sys.executable, "-c", SMALL_DISK, tmp_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -91,6 +92,7 @@ def snapshots():
     return _Snapshots()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "again",
     [pytest.param(False, id="new step"), pytest.param(True, id="the same step", marks=pytest.mark.slow)],
@@ -135,6 +137,7 @@ with Checkpoints(sys.argv[1], every_seconds=0) as checkpoints:
 """
 
 
+@pytest.mark.slow
 def test_kill_9_in_the_middle_of_saving(tmp_path):
     draws, last = random.Random(0), 0
     for _ in range(3):

@@ -35,7 +35,6 @@ from contract import (
     run,
     single_run,
     the_game,
-    traits,
 )
 from coupling import is_coupled, second_differences
 
@@ -54,7 +53,6 @@ def _sooner(values, first):
 
 
 FIRST = representatives()
-COUPLED = [name for name in METHODS if "coupled" in traits(name)]
 every_method = pytest.mark.parametrize("name", METHODS)
 every_kind = pytest.mark.parametrize("kind", ["dense", "conv"])
 every_trait = pytest.mark.parametrize("name", _sooner(METHODS, FIRST))
@@ -333,7 +331,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(name):
 
 
 @dense_first
-@every_method
+@every_trait
 def test_it_learns_more_than_the_mean_image(name, kind):
     algo, model, examples = trained_algo(name, kind), make_model(name, kind), digits(kind)
     state, metrics = trained(algo, name, algo.init(make_params(name, kind)), 100, kind)
@@ -382,7 +380,7 @@ def averaged_over_shards(name):
     return play({player: whole(entry) for player, entry in players.items()}, phases)
 
 
-@pytest.mark.parametrize("name", _sooner(METHODS, {*FIRST, *COUPLED}))
+@every_trait
 def test_pmap_and_shard_map_loops_are_one_device(name):
     """Noise-free methods against the method itself; noisy ones, and metrics of rules, against the mean over shards."""
     state, itself = initial(name), METHODS[name].noise_free

@@ -138,6 +138,7 @@ def naive_mmd(x, y, bandwidth, kernel="rbf"):
     return mean_kernel(x, x, True) + mean_kernel(y, y, True) - 2 * mean_kernel(x, y, False)
 
 
+@pytest.mark.first(4)
 @pytest.mark.parametrize("kernel", ["rbf", "imq"])
 @pytest.mark.parametrize("block_size", [1, 4, 11, 1000])
 def test_mmd_is_the_double_loop(block_size, kernel):
@@ -156,6 +157,7 @@ def test_multiquadratics_suit_a_standard_normal_unless_told_otherwise():
     np.testing.assert_allclose(imq_gram(jnp.zeros((1, 1)), jnp.full((1, 1), 2.0)), [[expected]], rtol=1e-6)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("kernel", ["rbf", "imq"])
 def test_mmd_of_half_precision_is_that_of_single(kernel):
     x, y = (jnp.asarray(v, jnp.bfloat16) for v in rng.normal(size=(2, 300, 4)))
@@ -193,6 +195,7 @@ def z_score(values, expected):
     return (np.mean(values) - expected) / (np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("kernel", ["rbf", "imq"])
 def test_mmd_has_mean_zero_where_the_distributions_are_one(kernel):
     values = _values(0.0, jax.random.split(jax.random.key(1), 2000), kernel)
@@ -217,6 +220,7 @@ def _values(shift, keys, kernel="rbf"):
     return jax.vmap(one)(keys)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("kernel", ["rbf", "imq"])
 def test_mmd_gradients_are_those_of_finite_differences(kernel):
     x, y = rng.normal(size=(7, 2)), rng.normal(size=(5, 2))
@@ -247,6 +251,7 @@ def test_the_median_is_over_pairs_of_the_pooled_sample():
     np.testing.assert_allclose(median_bandwidth(jnp.asarray(x), jnp.asarray(y)), np.median(distances), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_median_of_large_samples_is_over_every_kth_row():
     x, y = rng.normal(size=(4500, 2)), rng.normal(size=(100, 2))
     assert median_bandwidth(jnp.asarray(x), jnp.asarray(y)) == median_bandwidth(jnp.asarray(x[::3]), jnp.asarray(y))

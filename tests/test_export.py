@@ -57,6 +57,7 @@ def model_of(kind):
     return (CVAE.dense(5, 3, hidden_dims=(7,)), (5,)) if kind == "cvae" else (AE.dense(5, 3, hidden_dims=(7,)), (5,))
 
 
+@pytest.mark.slow
 def test_files_run_without_aejax_on_batches_of_any_size_as_the_model_does(tmp_path):
     rng, expected = np.random.default_rng(0), {}
     for kind, what in [("dense", "embed"), ("conv", "embed"), ("conv", "generate"), ("cvae", "reconstruct")]:

@@ -263,6 +263,7 @@ def test_fine_tuning_takes_an_optimiser_and_says_so():
         fine_tune(model, init_params(model, KEY, X), dataset, KEY, tx=optax.adam, num_epochs=1, batch_size=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "tx",
     [

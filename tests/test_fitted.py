@@ -62,6 +62,7 @@ def test_a_linear_autoencoder_finds_the_subspace_of_pca():
     assert error > 0.999 * np.square(s[3:]).sum()
 
 
+@pytest.mark.slow
 def test_it_is_the_library_by_hand_bit_for_bit(fitted, images):
     x = images.reshape(64, 64)
     model = VAE.dense(64, 3, hidden_dims=(6,), activation=counted)
@@ -111,6 +112,7 @@ def test_every_method_learns(name, images):
         assert model.sample(5, y=y[:5]).shape == (5, 8, 8)
 
 
+@pytest.mark.slow
 def test_images_go_through_convolutions(images):
     model = learn("ae", images, net="conv", features=[3], strides=[2], latent_dim=2, num_epochs=1)
     assert model.model.encoder.features == (3,)
@@ -151,6 +153,7 @@ def test_labels_that_are_not_known_are_not_learnt_from(images, monkeypatch):
 # --- the disk ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -332,6 +335,7 @@ def test_labels_of_other_kinds_are_refused_with_what_makes_labels_of_them(images
     np.testing.assert_array_equal(eval(advice, {"y": y, "np": np}), np.arange(64) % 3)
 
 
+@pytest.mark.slow
 def test_a_conditioned_model_asks_for_labels(images):
     y = np.arange(64) % 3
     model = learn("m2", images, y, **SMALL, validation=(images[:9], y[:9]))
@@ -365,6 +369,7 @@ def test_what_was_meant_is_found(arguments, says):
         learn(method, np.zeros((8, 4), np.float32), **options)
 
 
+@pytest.mark.slow
 def test_data_on_another_scale_are_told_to_be_scaled_and_then_learn():
     x = 1e3 * np.random.default_rng(0).gamma(0.3, size=(64, 6)).astype(np.float32)
     x[3, 2] = 5e5

@@ -188,6 +188,7 @@ def evaluated(likelihood, output, x):
     return jax.jit(all_of_it)
 
 
+@pytest.mark.first(7)
 @every_case
 def test_a_likelihood_is_scipys(case):
     likelihood, output, x, log_p, mean = CASES[case]
@@ -206,6 +207,7 @@ def test_a_likelihood_is_scipys(case):
         np.testing.assert_allclose(got["each"], got["nll"], rtol=1e-12)
 
 
+@pytest.mark.first(6)
 @pytest.mark.parametrize("case", [case for case in CASES if case != "optimal"])
 def test_draws_have_the_moments_of_the_distribution(case):
     likelihood, output, _, _, mean = CASES[case]
@@ -225,6 +227,7 @@ def test_draws_have_the_moments_of_the_distribution(case):
     np.testing.assert_array_less(np.abs(deviations.mean(0) - variance) / (deviations.std(0) / np.sqrt(n)), 4.5)
 
 
+@pytest.mark.first(6)
 @every_name
 def test_value_and_gradient_are_finite_at_any_output(name):
     likelihood = LIKELIHOODS[name]
@@ -240,6 +243,7 @@ def test_value_and_gradient_are_finite_at_any_output(name):
         assert np.isfinite(found).all()
 
 
+@pytest.mark.first(5)
 @every_name
 def test_half_precision_is_summed_in_single(name):
     likelihood = LIKELIHOODS[name]
@@ -315,6 +319,7 @@ def test_the_series_is_good_in_double_precision():
     np.testing.assert_allclose(got, -scipy.stats.poisson.logpmf(x, x + 1), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_slope_is_right_where_the_series_begins():
     """The dispersion is exactly 16 there, in float32."""
     r = np.array([15.99, 16.0, 16.01], np.float32)

@@ -50,6 +50,7 @@ def cross_entropy(logits):
     return -(X * jnp.log(rates) + (1 - X) * jnp.log(1 - rates))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("row", "likelihood", "theirs", "beta"),
     [
@@ -77,6 +78,7 @@ def test_a_weight_is_a_variance():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, 0.3 * b, rtol=1e-4, atol=1e-6), weighted, at_variance)
 
 
+@pytest.mark.slow
 def test_the_example_runs_and_says_what_it_does(capsys):
     assert f"`beta = {0.00025 * 64 * 64 * 3 / 2}`" in PAGE
     exec(compile(re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1], "loss_scale.md", "exec"), {"__name__": "page"})

@@ -144,6 +144,7 @@ def process(index, port, path):
         training.train(None, None, x, jax.random.key(0), batch_size=4, num_epochs=1, parallel="pmap", devices=None)
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(tmp_path):
     if jax.default_backend() != "cpu":
         pytest.skip("two processes of two CPU devices")

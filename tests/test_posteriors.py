@@ -150,6 +150,7 @@ def single(q, i):
     return Flow(jax.tree.map(row, wide(q.base)), tuple(map(row, wide(q.context))), wide(q.params), q.flow)
 
 
+@pytest.mark.slow
 def test_the_density_of_a_flow_has_the_determinant_of_its_exact_jacobian():
     """z = flow(mean + exp(logvar / 2) e), each example with its own context."""
     q = flow_of(Q)
@@ -167,7 +168,7 @@ def test_the_density_of_a_flow_has_the_determinant_of_its_exact_jacobian():
             np.testing.assert_allclose(z[i], at, rtol=1e-4, atol=1e-4)
             expected = scipy.stats.norm.logpdf(e[i]).sum() - np.linalg.slogdet(jacobian)[1]
             np.testing.assert_allclose(log_q[i], expected, rtol=1e-5)
-    np.testing.assert_allclose(q.sample(jax.random.clone(KEY)), z, rtol=1e-6)
+    np.testing.assert_allclose(q.sample(jax.random.clone(KEY)), z, rtol=1e-5)
 
 
 def test_a_draw_of_a_flow_has_the_density_that_the_inverse_finds_there():

@@ -121,6 +121,7 @@ def test_vampprior_is_the_mean_of_the_posteriors_at_its_pseudo_inputs(likelihood
     np.testing.assert_allclose(prior.log_prob(jnp.asarray(z, jnp.float32)), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_flow_prior_is_what_the_flow_makes_of_the_standard_normal():
     """Draws are images of those of N(0, I), and the density there has the determinant of the exact Jacobian."""
     forward = lambda u: _COUPLINGS.apply({"params": FLOW_PARAMS}, u)[0]
@@ -149,6 +150,7 @@ def test_swiss_roll_is_the_integral_along_the_roll(roll):
         np.testing.assert_allclose(got, np.log(exact), atol=5e-6)
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize("name", PLANE)
 def test_densities_integrate_to_one(name):
     axis, log_p = grid(PLANE[name])
@@ -156,6 +158,7 @@ def test_densities_integrate_to_one(name):
     np.testing.assert_allclose(total, 1, atol=1e-5)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", PLANE)
 def test_samples_have_the_entropy_and_the_marginals_of_the_density(name):
     prior = PLANE[name]
@@ -191,6 +194,7 @@ def test_moments_of_the_swiss_roll_by_hand():
     assert abs(sq.mean() - (4.5 + 0.02)) < 4 * sq.std() / 200
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", PLANE)
 def test_scores_are_those_of_finite_differences(name):
     with jax.enable_x64(True):
@@ -198,6 +202,7 @@ def test_scores_are_those_of_finite_differences(name):
         check_grads(jax.jit(PLANE[name].log_prob), (z,), order=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prior", [LearnedMixture(4), VampPrior(4), FlowPrior(Couplings(4, (8,)))])
 def test_a_learned_prior_is_a_group_that_training_moves(prior, digits):
     """Its bound ends below that of the same steps with the prior at rest: its gradient goes the right way."""

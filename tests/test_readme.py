@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_python_example_runs_and_learns():
     example = re.search(r"```python\n(import jax\n.*?)```", README, re.DOTALL).group(1)
     assert len([line for line in example.splitlines() if line]) <= 15

@@ -49,6 +49,7 @@ def assert_close(actual, expected):
     jax.tree.map(check, actual, expected)
 
 
+@pytest.mark.slow
 @by_both
 def test_a_lane_is_the_single_run(strategy, digits):
     data = Batch(digits[:20])  # two steps in an epoch, and some left over

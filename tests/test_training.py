@@ -93,6 +93,7 @@ def test_a_run_by_hand():
 # --- chunks -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_no_chunk_runs_past_the_boundary_and_no_number_depends_on_it(dense):
     algo, params, data = dense
     free = run(algo, algo.init(params), data, batch_size=4, num_epochs=3)
@@ -151,6 +152,7 @@ def lax_conv(digits):
     return ae(model), init_params(model, KEY, data.x), data
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("which", ["dense", "lax_conv"])
 def test_the_user_keeps_what_is_theirs(which, request):
     """Parameters, every yielded state, and the first stage of a warm start, read after all is done."""

@@ -41,6 +41,7 @@ def test_a_hundred_labels_beside_sixty_thousand_are_seen_equally_often():
     assert few.sum() == 2 * 468 * 16
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("sizes", "batches"), [((3, 40), (8, 4)), ((5, 7), (2, 3)), ((9, 9), (4, 4)), ((1, 6), (2, 2))]
 )
@@ -88,6 +89,7 @@ def joined(chunks):
     return jax.tree.map(lambda *parts: np.concatenate(parts), *(chunk.metrics for chunk in chunks))
 
 
+@pytest.mark.slow
 def test_a_run_over_streams_is_the_same_on_several_devices_resumed_fitted_and_swept():
     algo, state = game()
     one = chunks_of(algo, state)

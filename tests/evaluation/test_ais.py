@@ -44,6 +44,7 @@ def z_score(ratios):
     return (ratios.mean() - 1) / (ratios.std(ddof=1) / np.sqrt(len(ratios)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["prior", "posterior"])
 def test_the_mean_weight_is_unbiased_however_few_temperatures_there_are(start):
     """Over the keys too: 4 x 24 means of 32 chains each. Transitions that leave another density invariant are found."""
@@ -57,6 +58,7 @@ def test_the_mean_weight_is_unbiased_however_few_temperatures_there_are(start):
     assert all(run.nll_nats == -run.log_p.mean() for run in runs)
 
 
+@pytest.mark.slow
 def test_a_wrong_encoder_does_not_matter_where_it_does_for_importance_sampling():
     model, params, x, truth = _model(mean_error=1.5)  # four and a half deviations off in one dimension
     sampled = nll(model, params, x, KEY, num_samples=32)

@@ -3,7 +3,7 @@
 import pickle
 import subprocess
 import sys
-from functools import partial
+from functools import cache, partial
 
 import constriction
 import jax
@@ -21,6 +21,11 @@ from aejax.evaluation import bits_back
 
 KEY = jax.random.key(0)
 MODEL = aejax.VAE.dense(64, 8, hidden_dims=(32,))
+
+
+@cache
+def codec_of(latent_bits):
+    return bits_back._Codec(MODEL, aejax.init_params(MODEL, KEY, np.zeros((1, 64), np.float32)), latent_bits)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +70,7 @@ def appended(params, x, latent_bits, seed=0):
     return bins, coder.num_valid_bits() - 32 * len(words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["fresh", "trained"])
 def test_the_message_is_the_bound_and_comes_back_bit_for_bit(which, request, x):
     """On half of the digits, with an estimate of the bound of the test's own, of 16 codes of each image."""
@@ -115,7 +121,7 @@ def test_bins_have_equal_prior_mass_and_their_medians():
 def test_what_is_taken_off_the_stack_and_put_back_leaves_it_as_it_was(data):
     """Whatever the distributions, narrow and far out ones too, and however little there is on the stack."""
     latent_bits, size = data.draw(st.sampled_from([1, 5, 12, 16])), data.draw(st.integers(1, 9))
-    codec = CODECS[latent_bits]
+    codec = codec_of(latent_bits)
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     mean, std = rng.normal(0, rng.choice([1, 30]), size), np.exp(rng.uniform(-16, 16, size))
     words = rng.integers(0, 2**32, data.draw(st.integers(0, 12)), dtype=np.uint32)
@@ -133,12 +139,6 @@ def test_what_is_taken_off_the_stack_and_put_back_leaves_it_as_it_was(data):
     np.testing.assert_array_equal(coder.get_compressed(True), words)
 
 
-CODECS = {
-    bits: bits_back._Codec(MODEL, aejax.init_params(MODEL, KEY, np.zeros((1, 64), np.float32)), bits)
-    for bits in (1, 5, 12, 16)
-}
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_the_coder_takes_the_entropy_of_what_it_codes(seed):
     """Alphabets of any size, and bits of probabilities from 1e-6 to 1: within a bit, and a millionth."""
@@ -150,7 +150,7 @@ def test_the_coder_takes_the_entropy_of_what_it_codes(seed):
     model = constriction.stream.model.Categorical(p, perfect=False)
     for values, used, ideal in (
         (symbols, (model,), -np.log2(p[symbols]).sum()),
-        (bits, (CODECS[1].likelihood, chances), -np.log2(np.where(bits, chances, 1 - chances)).sum()),
+        (bits, (codec_of(1).likelihood, chances), -np.log2(np.where(bits, chances, 1 - chances)).sum()),
     ):
         coder = bits_back._coder(np.arange(9, dtype=np.uint32))
         coder.encode_reverse(values, *used)
@@ -213,6 +213,7 @@ assert np.array_equal(bits_back.decode(model, params, data), x)
 """
 
 
+@pytest.mark.slow
 def test_another_process_writes_the_same_bytes_and_reads_them(trained, x, tmp_path):
     data = bits_back.encode(MODEL, trained, x[:200]).data
     file = tmp_path / "message"

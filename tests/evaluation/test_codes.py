@@ -61,6 +61,7 @@ def test_test_statistic_is_that_of_the_samples_as_given():
     np.testing.assert_allclose(result.mmd_sq, slow_mmd_sq(x, y, np.median(distances)), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_p_values_are_uniform_under_the_null():
     rng = np.random.default_rng(2)
     draws = rng.normal(size=(300, 50, 2)).astype(np.float32)

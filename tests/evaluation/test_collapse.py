@@ -59,6 +59,7 @@ def check(found, *expected):
         assert any(text in finding for finding in found.findings), (text, found.findings)
 
 
+@pytest.mark.slow
 def test_nothing_is_found_in_sound_models(sound, digits):
     model, fresh, params, x = sound
     found = collapse(model, params, x, KEY, untrained=fresh)

@@ -46,6 +46,7 @@ def by_hand(to_mean, logvar, x, num_samples):
     return recon, (own - joint).mean(), (joint - each.sum(-1)).mean(), (each - norm.logpdf(z)).mean((0, 1))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("x", "num_samples"),
     [
@@ -92,6 +93,7 @@ def test_linear_gaussian_parts_are_those_of_the_covariances():
     assert (np.abs(found.kl_of_dimensions - each) < tolerance(of_each - norm.logpdf(z))).all()
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("prior", ["normal", "mixture"])
 @pytest.mark.parametrize("num_samples", [1, 5])
 def test_parts_add_up_to_the_bound_of_nll(prior, num_samples):

@@ -74,6 +74,7 @@ def test_standard_error_is_the_spread_over_keys():
     np.testing.assert_allclose(np.mean([run.std_error for run in runs]), spread, rtol=0.3)  # chi(59): 9 % a deviation
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
 def test_memory_bound_and_padding_do_not_change_the_result(impl):
     model, params, x, _, _ = _model(mean_error=0.3)

@@ -64,6 +64,7 @@ def _check(module, shape, method=None, modes=("auto",)):
             assert np.linalg.norm(a - b) <= 1e-12 * np.linalg.norm(b)
 
 
+@pytest.mark.slow
 @settings(max_examples=3, deadline=None)
 @given(
     widths=st.lists(st.integers(1, 12), min_size=1, max_size=4),
@@ -91,6 +92,7 @@ def test_residual_and_normalised_encoders_of_random_shape(width, code_dim):
     _check(Residual(width, code_dim), (7,), modes=("reverse", "auto"))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("hidden_dims", [(8,), (9, 7)])
 def test_reconstructions(hidden_dims, tied):
@@ -98,6 +100,7 @@ def test_reconstructions(hidden_dims, tied):
     _check(model, (10,), method="reconstruct")
 
 
+@pytest.mark.slow
 def test_convolutional_reconstructions():
     _check(AE.conv((5, 6, 1), 3, features=(2,), strides=(2,), activation=nn.tanh), (5, 6, 1), method="reconstruct")
 
@@ -192,6 +195,7 @@ _K = np.random.default_rng(0).normal(size=(9, 7))
 _K2 = np.random.default_rng(1).normal(size=(7, 4))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "f",
     [
@@ -295,6 +299,7 @@ def test_long_chains_are_planned_in_a_short_reach(monkeypatch):
             np.testing.assert_allclose(found[1], exact[1], rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_hundreds_of_layers():
     """No recursion over the layers, in recording, planning and showing."""
     segments = trace(_deep(300), jnp.ones(4)).segments
@@ -333,6 +338,7 @@ def _products(jaxpr):
             yield from _products(inner)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("make", "batch_size"),
     [

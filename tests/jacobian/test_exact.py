@@ -62,6 +62,7 @@ def _slow_sq(encode, x):
     return jnp.square(_derivative(moved)).reshape(size, len(x), -1).sum(axis=(0, 2))
 
 
+@pytest.mark.slow
 def test_hand_derived_jacobians():
     # f(a, b) = (a b, a^2, 3 b) has the rows (b, a), (2 a, 0), (0, 3): at (2, 5) that is 25 + 4 + 16 + 9 = 54.
     f = lambda v: jnp.stack([v[0] * v[1], v[0] ** 2, 3 * v[1]])
@@ -80,12 +81,14 @@ def test_shapes_are_flattened():
         assert float(jacobian.frobenius_sq(f, jnp.ones((2, 3)), mode=mode)) == 6 + 24
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: getattr(a, "__name__", "identity"))
 def test_closed_form_equals_both_modes_in_value_and_gradient(activation, dtype):
     _check_modes_agree(MLP((6,), final_activation=activation), dtype, jacobian.MODES)
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
 @pytest.mark.parametrize("encoder", [MLP((6,), use_bias=False), MLP((4, 3), nn.tanh, nn.sigmoid), MLP((8, 5, 9))])
 def test_the_modes_agree_without_biases_and_for_deep_encoders(encoder, dtype):
@@ -100,6 +103,7 @@ def _check_modes_agree(encoder, dtype, modes):
         _assert_close(found[mode], found["forward"], {jnp.float64: 1e-12, jnp.float32: 1e-5}[dtype])
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("encoder", "modes"),
     [(MLP((6,), final_activation=a), jacobian.MODES) for a in (nn.sigmoid, nn.tanh, nn.softplus)]
@@ -151,6 +155,7 @@ def test_a_mode_that_is_unknown_is_refused():
         jacobian.frobenius_sq(jnp.sin, jnp.ones(2), mode="xyz")
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("mode", ["forward", "reverse", "auto"])
 def test_the_jacobian_of_an_embedding_that_is_not_the_encoder(mode):
     encoder = {"encoder": MLP((3,)), "decoder": MLP((5,)), "latent_dim": 3}
@@ -163,6 +168,7 @@ def test_the_jacobian_of_an_embedding_that_is_not_the_encoder(mode):
     np.testing.assert_allclose(jacobian.embedding_sq(rescaled, params, x, mode=mode), 4 * linear, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_convolutional_encoders():
     model = AE.conv((5, 6, 2), 3, features=(4,), strides=(2,), activation=nn.tanh)
     x = jax.random.uniform(jax.random.key(0), (2, 5, 6, 2))
@@ -211,6 +217,7 @@ def test_one_layer_costs_as_much_as_itself():
     assert flops["auto"] * 50 < flops["reverse"]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("widths", "times"),
     [
@@ -232,6 +239,7 @@ def bounded(z):
     return z / jnp.maximum(2.0, jnp.linalg.norm(z, axis=-1, keepdims=True))
 
 
+@pytest.mark.slow
 def test_an_activation_that_is_sometimes_element_wise():
     encoder = MLP((3,), final_activation=bounded)
     x = 4.0 * jax.random.normal(jax.random.key(0), (5, 6))
@@ -240,6 +248,7 @@ def test_an_activation_that_is_sometimes_element_wise():
     np.testing.assert_allclose(jacobian.encoder_sq(encoder, params, x), forward, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_distance_between_two_jacobians():
     with jax.enable_x64(True):
         for encoder in (MLP((6,), final_activation=nn.sigmoid), MLP((6,)), MLP((6, 3), nn.tanh), MLP((9,), nn.softmax)):
@@ -263,6 +272,7 @@ class Conditioned(AE):
         return self.decoder(z * (1.0 + y[:, None].astype(z.dtype)))
 
 
+@pytest.mark.slow
 def test_the_jacobian_of_a_conditioned_model_is_that_by_x():
     """Each example has a slope of its own, by its label and by its place: against jacfwd with the label closed over."""
     model = Conditioned.dense(5, 2, hidden_dims=(4,), activation=nn.tanh)
@@ -330,6 +340,7 @@ def test_what_belongs_to_an_example_is_not_shared():
     assert plans[0] != plans[1]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("mode", jacobian.MODES)
 def test_second_derivatives_where_the_norm_is_zero(mode):
     norm = lambda f: lambda x: jacobian.frobenius_sq(f, x, mode=mode)
@@ -339,6 +350,7 @@ def test_second_derivatives_where_the_norm_is_zero(mode):
     np.testing.assert_array_equal(jax.hessian(of_kernel)(jnp.zeros(4)), 2 * np.eye(4))
 
 
+@pytest.mark.slow
 def test_large_examples_come_one_at_a_time(monkeypatch):
     """On CPU; a loop over examples, the numbers and gradients of all at once, labels or not."""
     encoder = MLP((12, 3), nn.tanh)
@@ -372,6 +384,7 @@ def test_an_empty_batch():
     assert jacobian.encoder_sq(encoder, _setup(encoder, jnp.float32)[0], jnp.ones((0, 7))).shape == (0,)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("mode", jacobian.MODES)
 def test_half_precision_is_summed_in_single(mode):
     # 4096 slopes of exactly one: a sum in bfloat16 would stop at 256.
@@ -381,6 +394,7 @@ def test_half_precision_is_summed_in_single(mode):
     assert float(sq) == 4096.0
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("mode", jacobian.MODES)
 @pytest.mark.parametrize(
     "encoder",

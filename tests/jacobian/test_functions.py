@@ -56,6 +56,7 @@ def test_what_has_no_jacobian_is_refused(measure):
             MEASURES[measure](lambda v: v, x)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("mode", jacobian.MODES)
 def test_the_advice_ends_well(mode):
     norm = lambda f, x=X: jacobian.frobenius_sq(f, x, mode=mode)

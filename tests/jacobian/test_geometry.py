@@ -119,6 +119,7 @@ def test_shortest_paths_on_the_cylinder_are_helices():
     np.testing.assert_allclose(path.points[:, 1], np.linspace(0, 2, 16), atol=1e-6)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_straight_lines_are_kept_where_the_decoder_is_linear(dtype):
     # The search starts at its end: nothing may become NaN there.
@@ -163,6 +164,7 @@ def test_gradients_of_energy_and_length_hold_the_optimum_fixed():
     np.testing.assert_allclose(by_end, [stretch, 2 * 1.5 * total * stretch], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_batches_are_the_business_of_vmap():
     starts, ends = jnp.array([[0.3, 0.0], [1.2, 0.5], [1.0, 1.0]]), jnp.array([[0.6, 2.5], [2.0, 2.0], [1.0, 1.0]])
     many = jax.jit(

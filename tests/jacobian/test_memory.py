@@ -16,6 +16,7 @@ def _temporary(f, *args):
     return jax.jit(f).lower(*args).compile().memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["forward", "reverse"])
 def test_rows_and_columns_a_few_at_a_time(mode):
     f = lambda x: jnp.cumsum(jnp.sin(jnp.cumsum(jnp.sin(x)))) / 30
@@ -27,6 +28,7 @@ def test_rows_and_columns_a_few_at_a_time(mode):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "mode"),
     [
@@ -118,6 +120,7 @@ class Strided(nn.Module):
         return nn.Dense(8)(x.reshape(len(x), -1))
 
 
+@pytest.mark.slow
 def test_what_all_examples_share_counts_too():
     """Of this net the cheapest way that holds little of an example has a Gram matrix of 384 KiB for all together."""
     net, x = Strided(), jax.random.uniform(jax.random.key(0), (32, 16, 16, 1))

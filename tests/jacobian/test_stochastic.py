@@ -74,6 +74,7 @@ def gram(params, x, mode):
     return j @ j.T if mode == "reverse" else j.T @ j
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("mode", ["reverse", "forward"])
 @pytest.mark.parametrize("probe", PROBES)
 def test_one_probe_is_unbiased_in_value_and_gradient_and_has_the_variance_of_the_formula(setup, probe, mode):
@@ -110,6 +111,7 @@ def test_a_whole_orthogonal_frame_is_exact(setup, mode, size):
     jax.tree.map(close, slopes, jax.jit(jax.grad(exact_sq))(params, x))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("mode", ["reverse", "forward"])
 def test_hutchpp_is_unbiased_in_value_and_gradient_and_knows_its_variance(setup, mode):
     params, x = setup
@@ -156,6 +158,7 @@ def test_both_estimates_do_as_many_products_as_they_are_told():
         assert 24 <= flops / (2 * matrix.size) < 27
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "estimate",
     [functools.partial(hutchinson_sq, num_probes=4, probe="orthogonal"), functools.partial(hutchpp_sq, num_probes=8)],

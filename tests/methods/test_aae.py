@@ -36,6 +36,7 @@ def only(player):
     return hparams, lambda lr: optax.sgd(1.0) if lr == rates[player] else optax.set_to_zero()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("player", "groups"),
     [("recon", {"encoder", "decoder"}), ("disc", {"discriminator"}), ("gen", {"encoder"})],

@@ -41,6 +41,7 @@ def test_hand_derived_losses():
     np.testing.assert_allclose(metrics["sse"], (1 - p) ** 2 + p**2, rtol=1e-6)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "model", [AE.dense(6, 2, hidden_dims=(5,), tied=True), AE.conv((4, 5, 1), 2, features=(3,), strides=(2,))]
 )

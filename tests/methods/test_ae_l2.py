@@ -77,6 +77,7 @@ def _angles(directions, vectors):
     return np.degrees(np.arccos(np.clip(cosines, 0, 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [False, True])
 def test_training_finds_the_directions_which_the_plain_one_does_not(data, tied):
     x, vectors, values = data

@@ -55,6 +55,7 @@ def loops(z, mean, logvar, num_examples, sampling):
     return parts.mean(axis=0)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("sampling", ["stratified", "weighted"])
 def test_the_parts_are_those_of_a_double_loop(sampling):
     x = np.random.default_rng(0).normal(size=(7, 2)).astype(np.float32)
@@ -140,6 +141,7 @@ def test_where_all_posteriors_are_one_there_is_neither_information_nor_correlati
     np.testing.assert_allclose([off[name] for name in PARTS[:2]], 2 * [np.log(100)], rtol=1e-5)  # (Z - 1) log N
 
 
+@pytest.mark.slow
 def test_every_weight_weighs_its_part_and_no_other():
     with jax.enable_x64(True):
         params = wide(with_posteriors(0.6, num_examples=30, tilt=0.4))
@@ -154,6 +156,7 @@ def test_every_weight_weighs_its_part_and_no_other():
         check_weights(loss, own, {"alpha": 0.5, "beta": 3.0, "gamma": 2.0}, weighed)
 
 
+@pytest.mark.slow
 def test_the_size_of_the_data_is_counted_at_the_start_and_moves_stratified_codes_alone():
     data = Batch(np.random.default_rng(4).normal(size=(41, 2)).astype(np.float32))
     params = with_posteriors(0.6, tilt=0.4)

@@ -51,6 +51,7 @@ def test_deep_ones_are_tied_sigmoids_too():
     assert model.encoder.final_activation is nn.sigmoid
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("model", "mode"), [(CAE.dense(6, 4), "auto"), (CAE.dense(6, 2, hidden_dims=(5,), tied=False), "forward")]
 )
@@ -80,6 +81,7 @@ def test_gradients_against_finite_differences():
         check_grads(loss, (params,), order=1, modes=["rev"], rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_modes_agree_in_loss_and_gradient():
     model = CAE.dense(6, 4)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
@@ -138,6 +140,7 @@ def test_one_probe_is_right_on_average():
     assert (error > 0).sum() > exact.size / 2  # it is noise that averages out
 
 
+@pytest.mark.slow
 def test_a_limit_on_memory_changes_no_number():
     model = CAE.dense(64, 8, hidden_dims=(32,))
     params, _ = _setup(model, shape=(32, 64))

@@ -15,6 +15,7 @@ from aejax.methods.cae_h import HParams, cae_h, cae_h_loss
 KEY = jax.random.key(0)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("model", [CAE.dense(2, 3), CAE.dense(2, 2, hidden_dims=(3,), activation=nn.tanh)])
 def test_the_limit_is_the_hessian_and_the_rate_is_quadratic(model):
     with jax.enable_x64(True):

@@ -82,6 +82,7 @@ def _best_linear(x, corruption, level):
     return matrix, mean - noisy_mean @ matrix
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("corruption", "level"),
     [
@@ -100,6 +101,7 @@ def test_a_linear_one_learns_the_best_linear_denoiser(gaussian_data, corruption,
     assert np.linalg.norm(error) < 0.01 * np.linalg.norm(best)
 
 
+@pytest.mark.slow
 def test_a_narrow_one_learns_the_truncated_wiener_filter(gaussian_data):
     # Component by component of the eigenbasis the filter saves lambda^2 / (lambda + sigma^2): the two largest stay.
     state, model = _train(gaussian_data, 2, "gaussian", 0.5)
@@ -128,6 +130,7 @@ def _as_affine(model, params):
     return np.asarray(bound.reconstruct(jnp.eye(4)), np.float64) - offset, offset
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("corruption", CORRUPTIONS)
 def test_without_noise_it_is_the_plain_autoencoder(corruption):
     model = AE.dense(6, 2, hidden_dims=(5,))
@@ -148,6 +151,7 @@ def test_the_target_is_clean_and_every_component_can_be_lost():
     np.testing.assert_allclose(metrics["sse"], 14.0, rtol=1e-6)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("corruption", "hit"), [("masking", 0.0), ("salt_and_pepper", 1.0)])
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_emphasis_weighs_the_components_that_the_noise_hits(corruption, hit, likelihood):
@@ -205,6 +209,7 @@ def test_unknown_noises_and_impossible_levels_are_refused():
         dae(model, HParams(intact=-1.0))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("likelihood", [Categorical(3), "gaussian_per_pixel", "gaussian_learned"])
 def test_emphasis_works_where_a_component_takes_several_numbers(likelihood):
     """Weights of 2 on all components double the loss, whose unweighted sum is the likelihood's own."""

@@ -53,6 +53,7 @@ def test_the_covariance_of_codes_is_that_of_drawn_ones():
     assert exact[0, 0] - means_only[0, 0] > 0.5
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("covariance", ["means", "codes"])
 def test_every_weight_weighs_its_part_and_no_other(covariance):
     with jax.enable_x64(True):

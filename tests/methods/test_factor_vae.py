@@ -73,6 +73,7 @@ def test_a_permutation_keeps_every_marginal_and_breaks_every_dependence():
     assert (permuted == z).mean() < 5 / n  # the first column too is moved
 
 
+@pytest.mark.slow
 def test_at_the_log_ratio_the_discriminator_has_no_gradient_and_its_mean_is_the_total_correlation():
     """For codes N(0, [[1, r], [r, 1]]): -log(1 - r^2) / 2. Both by z-tests over 300 batches of 200."""
     truth = toy_params(**log_ratio())

@@ -50,6 +50,7 @@ def bounds(model, params):
     return values.mean(), values.std(ddof=1) / 20
 
 
+@pytest.mark.slow
 def test_a_flow_reaches_the_likelihood_where_the_best_diagonal_gaussian_stays_behind():
     assert SHORT > 0.3
     gaussian = VAE.dense(D, Z, hidden_dims=(), likelihood="gaussian")
@@ -67,6 +68,7 @@ def test_a_flow_reaches_the_likelihood_where_the_best_diagonal_gaussian_stays_be
     assert nll.ess > 18
 
 
+@pytest.mark.slow
 def test_as_it_begins_its_bound_is_that_of_the_gaussian_vae():
     """The same encoder but for the context, and the same noise: the same draws, the same terms of each example."""
     model = IAFVAE.dense(D, Z, hidden_dims=(6,), likelihood="gaussian")

@@ -36,6 +36,7 @@ def problem():
     return batch, params, -scipy.stats.multivariate_normal(dec["bias"], cov).logpdf(np.float64(batch.x)).mean()
 
 
+@pytest.mark.slow
 def test_bounds_are_ordered_and_below_the_likelihood(problem):
     batch, params, nll = problem
     bounds = {}
@@ -53,6 +54,7 @@ def test_bounds_are_ordered_and_below_the_likelihood(problem):
     assert mean[50] - nll < 0.2 * (mean[1] - nll)
 
 
+@pytest.mark.slow
 def test_it_is_the_bound_of_a_loop_in_float64(problem):
     batch, params, _ = problem
     x = np.float64(batch.x)
@@ -79,6 +81,7 @@ def test_it_is_the_bound_of_a_loop_in_float64(problem):
             np.testing.assert_allclose(metrics["ess"], np.mean(sizes), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_without_tightness_or_in_groups_of_one_it_is_the_vae(problem):
     batch, params, _ = problem
     value = lambda loss, **options: jax.value_and_grad(lambda p: loss(p, batch, KEY, model=LINEAR, **options)[0])(
@@ -156,6 +159,7 @@ def largest(scores):
     return max(np.abs(leaf).max() for leaf in jax.tree.leaves(scores))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("estimator", "k", "options"),
     [
@@ -220,6 +224,7 @@ def signal_to_noise(k, estimator):
     return np.median(np.abs(found.mean(axis=0)) / found.std(axis=0))
 
 
+@pytest.mark.slow
 def test_the_signal_in_the_gradient_of_the_encoder_falls_with_k_and_with_dreg_rises():
     few, many = 1, 32
     plain, dreg = ([signal_to_noise(k, estimator) for k in (few, many)] for estimator in ("plain", "dreg"))
@@ -228,6 +233,7 @@ def test_the_signal_in_the_gradient_of_the_encoder_falls_with_k_and_with_dreg_ri
     assert dreg[1] > 20 * plain[1]
 
 
+@pytest.mark.slow
 def test_at_the_exact_posterior_the_encoder_without_its_score_has_no_noise():
     batch, optimum, nll = linear_gaussian.problem()
     noise = {}
@@ -247,6 +253,7 @@ def test_the_estimators_cost_the_same(problem):
     assert max(flops.values()) < 1.3 * flops["plain"]  # of networks of one layer; another way back would be 2.5
 
 
+@pytest.mark.slow
 def test_piwae_moves_the_encoder_by_groups_and_the_decoder_by_all_draws():
     batch, params = Batch(jnp.asarray(X, jnp.float32)), tiny_params()
     options = {"num_samples": 6, "estimator": "dreg"}
@@ -263,6 +270,7 @@ def test_piwae_moves_the_encoder_by_groups_and_the_decoder_by_all_draws():
         close(metrics[f"{player}/bound_nats"], own["bound/bound_nats"])
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("estimator", ["plain", "dreg"])
 @pytest.mark.parametrize("logvar", [-80.0, 80.0])
 def test_loss_and_gradient_are_finite_at_extreme_variances(logvar, estimator):

@@ -65,6 +65,7 @@ def told(params, y):
     return {name: one(group["net"]) if "net" in group else group for name, group in params.items()}
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_label_is_another_bias(name):
     cls, fields, loss = LOSSES[name]
@@ -79,6 +80,7 @@ def test_a_label_is_another_bias(name):
     assert len({float(loss(params, Batch(X, jnp.full(4, y)), KEY, model=model)[0]) for y in range(CLASSES)}) == CLASSES
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", ["ae", "rcae", "cae", "mdae"])  # means over examples, without noise
 def test_each_example_has_its_own_label(name):
     cls, fields, loss = LOSSES[name]

@@ -118,6 +118,7 @@ def test_elsewhere_the_bound_is_short_of_the_likelihood_by_the_divergence_from_t
     assert result.nll_nats > exact
 
 
+@pytest.mark.slow
 def test_samples_agree_with_the_exact_expectation_and_so_do_their_gradients():
     params = somewhere(ppca(X, Z))
     loss = lambda p, key, analytic: linear_vae_loss(p, BATCH, key, model=MODEL, analytic=analytic)
@@ -135,6 +136,7 @@ def test_samples_agree_with_the_exact_expectation_and_so_do_their_gradients():
     assert max(each.max() for each in jax.tree.leaves(scores)) < 4.5  # of 43 numbers: once in 3,400 seeds
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("kind", ["wide code", "two layers", "convolutions", "VAE, fixed variance"])
 def test_the_likelihood_of_any_affine_decoder_is_that_of_its_gaussian(kind):
     shape, variance = (5,), None
@@ -164,6 +166,7 @@ def test_the_likelihood_of_any_affine_decoder_is_that_of_its_gaussian(kind):
         np.testing.assert_allclose(loss, (recon + 0.5 * (mean**2 + v - 1 - np.log(v)).sum(1)).mean(), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("analytic", [True, False])
 def test_training_comes_within_half_a_percent_of_probabilistic_pca(analytic):
     x = drawn(n=512)
@@ -178,6 +181,7 @@ def test_training_comes_within_half_a_percent_of_probabilistic_pca(analytic):
     assert -reached <= bound + 1e-4 <= -truth + 0.005 * abs(truth)
 
 
+@pytest.mark.slow
 def test_where_nothing_is_known_in_closed_form_it_is_the_loss_of_a_vae():
     x = Batch(jnp.asarray(np.random.default_rng(0).random((4, D)), jnp.float32))
     others = {"likelihood": "bernoulli"}, {"likelihood": "gaussian_per_pixel"}, {"prior": "mixture"}

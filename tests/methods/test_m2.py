@@ -70,6 +70,7 @@ def test_another_classifier_loosens_the_bound_by_its_divergence(params):
     assert float(terms["unlabelled_bound_nats"]) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_it_trains_on_two_streams_and_refuses_one(params):
     algo = m2(MODEL, lr=1e-2)
     state = algo.init(init_params(MODEL, KEY, DATA.labelled))

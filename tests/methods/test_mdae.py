@@ -71,6 +71,7 @@ def test_the_loss_of_a_linear_one_is_the_mean_over_gaussian_noise(data):
     assert abs(draws.mean() - found) < 5 * draws.std() / 20_000**0.5  # wrong for one key in 1.7e6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
 def test_the_loss_of_a_deep_one_is_its_definition(likelihood):
     model = AE.dense(5, 2, hidden_dims=(4,), activation=nn.tanh, likelihood=likelihood)
@@ -92,6 +93,7 @@ def test_the_loss_of_a_deep_one_is_its_definition(likelihood):
     np.testing.assert_allclose(found, np.mean(at_mean) + np.mean(added), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_small_noise_on_a_deep_one_leaves_out_what_the_data_do_not_pay_for():
     """The remainder at second order is the curvature of the net weighted by the residual: none where x is its output.
 
@@ -117,6 +119,7 @@ def test_small_noise_on_a_deep_one_leaves_out_what_the_data_do_not_pay_for():
     assert rests[0] / rests[1] == pytest.approx(16, rel=0.02)
 
 
+@pytest.mark.slow
 def test_deviations_and_weights_of_an_example_are_not_taken_for_common():
     """Twice the products that the norm needs at least; taken for common, they cost four times it, and memory as much.
 
@@ -150,6 +153,7 @@ def test_saturated_logits_have_finite_gradients():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_differences_where_a_pixel_is_black():
     """In the level and in x, by the central difference; an affine model, whose loss is quadratic in the level."""
     with jax.enable_x64(True):
@@ -211,6 +215,7 @@ def test_without_noise_it_is_pca(data):
     np.testing.assert_allclose(matrix, leading @ leading.T, atol=1e-10)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("corruption", "level"), NOISES)
 def test_no_map_of_that_rank_is_better(data, corruption, level):
     """The gradient is zero, every perturbation costs, and alternating least squares from elsewhere ends there."""

@@ -109,6 +109,7 @@ def test_unrolled_it_is_one_deep_autoencoder(x, params):
     assert moved == set(STACK.groups) == set(params)
 
 
+@pytest.mark.slow
 def test_layers_of_convolutions_undo_each_other_in_shape_and_are_the_chain_of_their_parts():
     model = StackedAE.conv((7, 6, 2), 4, features=(3, 5), strides=(2, 1))
     x = jax.random.uniform(KEY, (2, 7, 6, 2))

@@ -58,6 +58,7 @@ def test_elsewhere_the_bound_exceeds_the_likelihood_by_the_divergence_from_the_t
     assert abs(z_scores(bounds, nll + kl.mean())) < 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beta", [1.0, 3.0])
 def test_the_reparameterised_gradient_is_unbiased(problem, beta):
     batch, optimum, _ = problem
@@ -77,6 +78,7 @@ def test_the_gradient_vanishes_at_the_closed_form_optimum(problem):
         assert np.abs(leaf).max() < 4.5
 
 
+@pytest.mark.slow
 def test_training_a_linear_vae_reaches_the_likelihood_of_ppca(digits):
     x = 4 * (digits - digits.mean(0))
     _, nll = ppca(x, 4)
@@ -151,6 +153,7 @@ def test_a_model_that_overrides_its_picture_is_asked_for_it(problem):
     np.testing.assert_array_equal(each.recon, plain.recon)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 @pytest.mark.parametrize("logvar", [-80.0, 80.0])
 def test_loss_and_gradient_are_finite_at_extreme_variances(logvar, likelihood):
@@ -186,6 +189,7 @@ def test_the_sampled_kl_has_the_closed_form_for_its_mean(problem, num_samples):
     assert abs(z_scores(found["bound_nats"], float(expected_loss(params, batch.x)))) < 4
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(("num_samples", "closed_kl"), [(3, True), (1, False), (3, False)])
 def test_its_gradient_is_unbiased_with_several_draws_and_a_sampled_kl(problem, num_samples, closed_kl):
     batch, optimum, _ = problem

@@ -87,6 +87,7 @@ def test_player_and_rule_share_one_pass_through_the_encoder():
     assert flops[0] - flops[1] < 0.25 * encoder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["jit", "shard_map"])
 def test_one_codebook_on_one_and_many_devices(params, way):
     def last(axis_name=None, **options):

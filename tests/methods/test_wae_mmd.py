@@ -48,6 +48,7 @@ def test_the_loss_by_hand(data, params):
     assert float(terms["sse"]) == pytest.approx(float(plain["sse"]), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_evaluation_of_a_split_is_the_loss_that_training_sees_on_it(data, params):
     algo = wae_mmd(MODEL)
     found = training.evaluate(algo, algo.init(params), data, KEY, batch_size=100)

@@ -134,6 +134,7 @@ def test_labels_that_couple_are_found_and_those_that_do_not_pass():
         init_params(model, KEY, X)
 
 
+@pytest.mark.first(7)
 @pytest.mark.parametrize(
     ("model", "message"),
     [
@@ -219,6 +220,7 @@ class Committee(AE):
         return self.decode(z)
 
 
+@pytest.mark.slow
 def test_networks_stand_in_any_order_and_may_be_stacks():
     critics = (MLP((1,)), Coupled("mean", 1))
     init_params(Committee.dense(8, 2, critics=critics[:1] * 2), KEY, X)
@@ -251,6 +253,7 @@ def test_networks_that_are_given_stay_and_others_end_without_an_activation():
     assert M2.dense(8, 2, code_activation=nn.sigmoid).classifier.final_activation is None
 
 
+@pytest.mark.slow
 def test_honest_networks_pass():
     cases = ((make(Honest(2), Honest(8)), jnp.float32), (KSparseAE.dense(8, 4, k=2), jnp.bfloat16))
     for model, dtype in cases:

@@ -82,6 +82,7 @@ CASES = [  # (H, W), stride, (KH, KW), (C, F)
 ]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("size", "stride", "window", "channels", "precision"),
     [
@@ -110,6 +111,7 @@ def test_slices_equal_lax_in_value_and_gradient(size, stride, window, channels, 
         jax.tree.map(partial(np.testing.assert_allclose, rtol=tolerance, atol=tolerance), slices, by_lax)
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(("size", "stride", "window", "channels"), CASES[2:6])
 def test_with_the_kernel_turned_the_two_are_adjoint(size, stride, window, channels):
     with jax.enable_x64(True):
@@ -121,6 +123,7 @@ def test_with_the_kernel_turned_the_two_are_adjoint(size, stride, window, channe
     np.testing.assert_allclose(there, back, rtol=1e-12)
 
 
+@pytest.mark.first(2)
 @on_both
 @pytest.mark.parametrize("stride", [1, 2])
 def test_the_parameters_and_numbers_of_flax(implementation, stride):
@@ -143,6 +146,7 @@ def test_the_parameters_and_numbers_of_flax(implementation, stride):
 # --- the transforms ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_derivatives_forward_reverse_and_of_a_jacobian():
     def network(x, first, second):
         return conv_transpose(jnp.tanh(conv(x, first, 2, "slices")), second, (2, 3), 2, "slices")
@@ -169,6 +173,7 @@ def test_many_kernels_at_once_equal_one_at_a_time():
 # --- networks ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("data_shape", "features", "strides"), [((7, 10, 3), (3, 4), (1, 2)), ((9, 5, 1), (2,), (3,))])
 def test_a_network_on_slices_a_few_examples_at_a_time_equals_lax_at_once(data_shape, features, strides, monkeypatch):
     monkeypatch.setattr(nets_conv, "_CHUNK_PIXELS", 3 * data_shape[0] * data_shape[1])  # 7 examples: 3, 2 and 2

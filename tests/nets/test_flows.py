@@ -86,6 +86,7 @@ def test_a_coupling_keeps_every_second_component_and_the_next_the_others():
         Couplings().init(jax.random.key(0), jnp.ones((1, 1)))
 
 
+@pytest.mark.first(1)
 @every_flow
 def test_a_flow_starts_as_the_identity_and_every_last_layer_has_a_gradient(name):
     flow, (u, context) = FLOWS[name], (numbers(6, 4), numbers(6, 3, seed=2))
@@ -105,6 +106,7 @@ def test_a_flow_starts_as_the_identity_and_every_last_layer_has_a_gradient(name)
         assert (step[last]["kernel"] != 0).any()  # not where the layers before it were zero too
 
 
+@pytest.mark.first(1)
 @every_flow
 def test_values_and_gradients_are_finite_whatever_the_networks_return(name):
     flow, u = FLOWS[name], numbers(2, 4)

@@ -55,6 +55,7 @@ def test_parameters_are_those_of_flax_whatever_form_x_has():
         jax.tree.map(np.testing.assert_array_equal, init_params(model, KEY, data), wanted)
 
 
+@pytest.mark.first(4)
 @pytest.mark.parametrize(
     ("model", "message"),
     [
@@ -103,6 +104,7 @@ class Layered(nn.Module):
         return self.norm(nn.Dense(2)(x))
 
 
+@pytest.mark.first(4)
 @pytest.mark.parametrize(
     "model",
     [
@@ -167,6 +169,7 @@ BIASES = {
 OTHERS = [("dense", "gaussian_learned"), ("dense", "gaussian_per_pixel")]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("kind", "likelihood"), [*((kind, "gaussian") for kind in BIASES), ("dense", "bernoulli"), *OTHERS]
 )

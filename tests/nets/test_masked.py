@@ -17,6 +17,7 @@ def drawn(module, *arrays):
     return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), shapes)
 
 
+@pytest.mark.first(6)
 @pytest.mark.parametrize("size", [1, 2, 5])
 @pytest.mark.parametrize("hidden_dims", [(), (5,), (7, 4, 11)])
 def test_each_output_sees_all_components_before_its_own_and_the_context_and_nothing_else(size, hidden_dims):

@@ -46,6 +46,7 @@ def test_every_change_has_another_digest(change):
     assert data.digest("sensor.npz") != before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [("--resume",), *(pytest.param(flags, marks=pytest.mark.slow) for flags in ((), ("--num-epochs", 2, "--resume")))],
@@ -93,6 +94,7 @@ def test_an_older_folder_says_that_it_holds_no_digest(call):
     assert read(Path("run/config.json"))["data_digest"] == data.digest("sensor.npz")
 
 
+@pytest.mark.slow
 def test_a_study_keeps_a_digest_too(capsys):
     flags = ["--dataset", "sensor.npz", "--workdir", "study", "--num-epochs", "1", "--hidden-dims", "6"]
     flags += ["--latent-dim", "2"]

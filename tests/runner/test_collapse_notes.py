@@ -15,6 +15,7 @@ from experiments import ae
 WORTHLESS = ("--workdir", "run", "--num-epochs", 1, "--hparams.lr", 1e-9)
 
 
+@pytest.mark.slow
 def test_a_model_that_learnt_nothing_is_said_so_and_a_sound_one_has_nothing_to_say(call):
     outcome = call(*WORTHLESS)
     assert outcome.code == 0

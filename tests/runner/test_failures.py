@@ -25,6 +25,7 @@ def refused(trained):
     raise InputError("The data do not allow it.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["measure", "draw"])
 def test_a_failure_keeps_the_run_and_is_repeated_by_resume(call, finished, part):
     name = {"measure": "metrics", "draw": "figures"}[part]

@@ -58,6 +58,7 @@ def conditioned(monkeypatch):
     return CONDITIONED
 
 
+@pytest.mark.slow
 def test_a_conditioned_model_gets_the_labels_everywhere(call, conditioned):
     """Training, validation, measurements, pictures and opening; the number of classes is that of the data."""
     assert call("--workdir", "run", "--num-epochs", 2, "--nll-samples", 2, experiment=conditioned).code == 0
@@ -107,6 +108,7 @@ def test_labels_that_are_missing_or_unknown_are_refused_before_the_first_step(ca
     assert runner.prepare(ae.EXPERIMENT, config, shapes_only=True).num_steps > 0  # others do not mind
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("arrays", "says", "mended"),
     [
@@ -219,6 +221,7 @@ def started(config, model, tx, axis_name):
     return recon._replace(start=start)
 
 
+@pytest.mark.slow
 def test_a_start_sees_the_whole_data_once_and_with_the_key_of_sweeps(call):
     experiment = TWO._replace(build_algorithm=started, feed=None, monitor="recon/loss")
     ready = runner.prepare(experiment, SMALL)

@@ -183,6 +183,7 @@ def test_one_process_at_a_time(tmp_path):
     second.release()
 
 
+@pytest.mark.slow
 def test_a_claim_ends_with_its_process(tmp_path):
     code = (
         "import pathlib, sys; from aejax.runner.folder import *; RunFolder(pathlib.Path(sys.argv[1]), '', {}).claim()"

@@ -52,6 +52,7 @@ def pasted(err):
     return words[3:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [2, 200, 300])
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_says_how_to_go_on(call, finished, signum, code, step):
@@ -71,6 +72,7 @@ def test_a_signal_saves_and_says_how_to_go_on(call, finished, signum, code, step
     check_same(RUN, finished)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("where", ["measure", "draw"])
 def test_a_signal_after_training_loses_nothing(call, finished, where):
     interrupted = EXPERIMENT._replace(**{where: lambda trained: send(signal.SIGTERM)})
@@ -98,6 +100,7 @@ class Ended(BaseException):
     """In place of the end of the process."""
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("training", [True, False])
 def test_a_second_signal_ends_it_at_once(call, monkeypatch, second, training):
@@ -148,6 +151,7 @@ def damage(step, how):
     return file.relative_to(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default::aejax.checkpoint.CheckpointWarning")
 @pytest.mark.parametrize("how", [truncate, flip, Path.unlink])
 def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(call, interrupted, finished, how):
@@ -180,6 +184,7 @@ def test_rows_that_were_lost_come_back(call, interrupted, finished):
     check_same(RUN, finished)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["checkpoint", "row", "summary"])
 def test_a_full_disk_ends_with_one_line_and_the_last_checkpoint_intact(call, finished, where):
     writers = {"checkpoint": (checkpoint, "_seal"), "row": (RunFolder, "append_row"), "summary": (launch, "finish")}
@@ -210,6 +215,7 @@ def jumps(config, model, tx, axis_name):
     return ae.method.ae(model, tx=lambda lr: optax.adam(rate))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("experiment", "flags", "first"),
     [

@@ -35,6 +35,7 @@ def outlier(tmp_path):
     return "outlier.npy"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case", ["a rate too high for SGD", pytest.param("a pixel of 1e12 under Adam", marks=pytest.mark.slow)]
 )
@@ -99,6 +100,7 @@ def weight_of_kl(terms):
     return (loss - recon) / kl
 
 
+@pytest.mark.slow
 def test_the_best_state_of_the_sparse_experiment_is_that_of_the_loss_that_is_trained(call):
     """Of the whole validation split, which is one batch: rates are means over it, by hand in float64."""
     measured = sparse_ae.EXPERIMENT._replace(measure=lambda trained: {}, draw=lambda trained: {})

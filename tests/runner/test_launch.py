@@ -105,6 +105,7 @@ def test_the_experiments_are_listed(capsys):
     assert max(map(len, listed.splitlines())) <= 80
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", ["vae", "compare"])
 def test_a_name_is_run_wherever_it_stands(name):
     command = [sys.executable, "-m", "experiments", name, "--help"]

@@ -59,6 +59,7 @@ def test_the_jacobian_norm_of_pca_is_that_of_its_components(digits):
     assert z.shape == (180, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module",
     [
@@ -170,6 +171,7 @@ def test_pixels_of_another_range_are_scaled_and_it_is_noted(x, note):
     assert note is None or np.mean((shown < 0) | (shown > 1)) < 0.025  # what is cut off
 
 
+@pytest.mark.slow
 def test_a_run_in_double_precision_ends_as_another(call):
     with jax.enable_x64(True):
         assert call("--workdir", "run", "--num-epochs", 2).code == 0

@@ -106,6 +106,7 @@ PLAIN = {"shape": (5,), "size": 40, "test": None, "values": "unit", "labels": "t
 FLAGS = {"--hidden-dims": 3, "--latent-dim": 2, "--batch-size": 4, "--num-epochs": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "files", "flags", "code"),
     [

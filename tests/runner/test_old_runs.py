@@ -56,6 +56,7 @@ def test_there_is_one_for_every_experiment_of_that_time():
     }
 
 
+@pytest.mark.first(6)
 @pytest.mark.parametrize("name", RUNS)
 def test_it_opens_with_the_numbers_that_it_reported(name, unpacked):
     folder = unpacked(name)
@@ -74,6 +75,7 @@ TRAINED = [name for name in RUNS if name not in ("aae", "linear_ae", "stacked")]
 SOONER = ("ae", "vae", "sparse")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

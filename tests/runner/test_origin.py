@@ -27,6 +27,7 @@ def equal(a, b):
     return jax.tree.all(jax.tree.map(np.array_equal, a, b))
 
 
+@pytest.mark.slow
 def test_it_is_the_run_with_these_parameters(call, finished):
     assert call("--workdir", RUN, "--from", finished, *FLAGS).code == 0
     old = runner.load(finished)[2].params
@@ -76,6 +77,7 @@ def test_what_is_no_run_is_refused(call, finished, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["begun"]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("gone", ["still there", "trained further", "gone"])
 def test_an_interrupted_one_goes_on_to_the_same_bits(call, finished, gone):
     shutil.copytree(finished, "old")
@@ -144,6 +146,7 @@ def test_a_folder_of_a_run_that_began_otherwise_is_refused(call, finished):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["--workdir rate", "--workdir=rate"])
 def test_another_rate_on_resume_is_told_how_to_go_on(call, form):
     """Five epochs, then five more at a tenth of the rate: what the message says is pasted."""

@@ -165,6 +165,7 @@ def test_a_truncated_file(refused, save, tmp_path):
     assert "faces.npy cannot be read" in refused("--dataset", "faces.npy")
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_run(refused, finished, tmp_path):
     before = contents(finished)
     for flags in (["--seed", "1"], ["--seed", "1", "--resume"], ["--latent-dim", "3"]):

@@ -29,6 +29,7 @@ def equal(a, b):
     return jax.tree.all(jax.tree.map(np.array_equal, a, b))
 
 
+@pytest.mark.slow
 def test_parameters_of_another_model_are_refused_before_the_first_step(result, monkeypatch):
     monkeypatch.setattr(training, "train", lambda *args, **kwargs: pytest.fail("It trained."))
     wider = dataclasses.replace(CONFIG, hidden_dims=(9,))
@@ -54,6 +55,7 @@ print(sorted(heavy & set(sys.modules)), jax.config.values == before, jax._src.xl
     assert done.stdout.split() == ["[]", "True", "{}"]
 
 
+@pytest.mark.slow
 def test_run_is_the_library_called_by_hand(result):
     """Seeds, batches, noise, binarisation and schedule, as a reader of the library would write them."""
     config = dataclasses.replace(CONFIG, binarize="stochastic", schedule="cosine", num_epochs=3)
@@ -129,6 +131,7 @@ def worsens(config, model, tx, axis_name):
     return aejax.ae(model, tx=lambda lr: optax.adam(rate))
 
 
+@pytest.mark.slow
 def test_the_best_state_is_kept_however_seldom_checkpoints_are(call):
     flags = ("--workdir", "run", "--checkpoint-seconds", "1e9")
     assert call(*flags, experiment=EXPERIMENT._replace(build_algorithm=worsens)).code == 0

@@ -105,6 +105,7 @@ def counting():
     return EXPERIMENT._replace(build_algorithm=build), built, traced
 
 
+@pytest.mark.slow
 def test_seeds_share_one_program(tmp_path):
     traces = []
     for num_seeds in (1, 3):
@@ -175,6 +176,7 @@ def test_what_is_measured_once_is_not_lost(tmp_path):
     assert measured == ["a-0", "b-0", "b-0", "a-0"]
 
 
+@pytest.mark.slow
 def test_a_run_begins_where_another_one_ended(tmp_path):
     """By hand: the algorithm's `init` of the old parameters, and one compiled function for all epochs."""
     runs = study.seeded({"first": (EXPERIMENT, TINY), "second": (EXPERIMENT, LR(0.03))}, 2, 1)

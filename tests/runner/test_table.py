@@ -164,6 +164,7 @@ def test_who_looks_is_in_nobodys_way(tmp_path):
     run.release()
 
 
+@pytest.mark.slow
 def test_a_real_run_is_told_as_it_is(call, show):
     with at_step(200, lambda: send(signal.SIGTERM)):
         assert call("--workdir", "runs/a").code == 143
@@ -177,6 +178,7 @@ def test_a_real_run_is_told_as_it_is(call, show):
     assert float(row["test_sse"]) == read(Path("runs/a/summary.json"))["metrics"]["test_sse"]
 
 
+@pytest.mark.slow
 def test_the_runs_of_a_study_are_found_and_a_folder_twice_is_there_once(show):
     runs = {f"a-{seed}": (test_study.EXPERIMENT, dataclasses.replace(test_study.TINY, seed=seed)) for seed in (0, 1)}
     folder = open_folder("tiny", test_study.Config(), Path("runs/tiny"), resume=False)
@@ -347,6 +349,7 @@ def test_an_interruption_ends_without_a_word(monkeypatch, show):
     assert show("runs", code=130) == ("", "")
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_ends_without_a_word():
     for i in range(300):
         make(f"runs/{i}")

@@ -97,6 +97,7 @@ def test_a_run_logs_its_rows_and_its_pictures(call):
     assert picture.encoded_image_string == (RUN / "figures" / "blank.png").read_bytes()
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("step", [2, 200])
 def test_an_interrupted_run_logs_nothing_twice(call, finished, step):
     with at_step(step, lambda: send(signal.SIGINT)):
@@ -108,6 +109,7 @@ def test_an_interrupted_run_logs_nothing_twice(call, finished, step):
     check_logged(RUN)
 
 
+@pytest.mark.slow
 def test_rows_after_the_checkpoint_are_forgotten(call, finished, monkeypatch):
     """The disk was full when the checkpoint that follows the row of step 200 was written."""
     seal = checkpoint._seal

@@ -31,6 +31,7 @@ def test_the_published_table_is_that_of_its_summary():
     assert np.abs(summary["metrics"]["bits_back"]["overhead_10"]).max() < 0.01
 
 
+@pytest.mark.slow
 def test_the_example_of_the_page_reads_what_it_wrote(capsys):
     example = (publish.DOCS / "bits_back.md").read_text().split("```python\n")[1].split("```")[0]
     exec(compile(example.replace("num_epochs=30", "num_epochs=2"), "bits_back.md", "exec"), {})

@@ -57,6 +57,7 @@ def test_the_stages_are_those_of_the_paper_and_the_other_rate_ends_at_a_tenth():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rates", "second"), [pytest.param("stages", 10 ** (-1 / 7), marks=pytest.mark.slow), ("even", 10**-0.5)]
 )

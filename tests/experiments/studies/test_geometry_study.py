@@ -29,6 +29,7 @@ def linear(num_pairs=4):
     )
 
 
+@pytest.mark.slow
 def test_a_linear_decoder_has_one_area_and_straight_lines():
     trained = linear()
     kernel = np.asarray(trained.state.params["decoder"]["dense_0"]["kernel"], np.float64)  # [2, D]

@@ -58,6 +58,7 @@ def test_the_page_is_that_of_the_table():
     assert units.find("val/elbo/loss") == units.find("loss")
 
 
+@pytest.mark.first(9)
 @pytest.mark.parametrize("name", METHODS)
 def test_every_term_of_every_method_is_in_the_table(name):
     """And where a loss couples examples, the table says of which term."""
@@ -80,6 +81,7 @@ def faces(tmp_path):
     return "faces.npz"
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "module",
     [each if each in (linear_ae, sparse_codes) else pytest.param(each, marks=pytest.mark.slow) for each in STUDIES],
