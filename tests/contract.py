@@ -30,9 +30,10 @@ def make_model(name, kind="dense"):
 
 @cache
 def digits(name, kind="dense", first=0):
-    """64 of them, with their labels: grey values in [0, 1], or from 0 to 16 where the likelihood is of counts."""
+    """64 of them, with their labels: grey values in [0, 1], or where the likelihood is of counts, 0 to 4 of them."""
     x, y = (jnp.asarray(v[first : first + SIZE]) for v in load_digits(return_X_y=True))
-    x = (x if likelihoods.get(METHODS[name].model.likelihood).support.step == 1 else x / 16).astype(jnp.float32)
+    counts = likelihoods.get(METHODS[name].model.likelihood).support.step == 1
+    x = (jnp.round(x / 4) if counts else x / 16).astype(jnp.float32)
     return Batch(x.reshape(SIZE, 8, 8, 1) if kind == "conv" else x, y.astype(jnp.int32))
 
 
