@@ -94,7 +94,8 @@ class TwoLayers:
         return self.lower if self.upper is None else self.upper
 
     def _second(self, first: Array) -> DiagonalGaussian:
-        told = gaussian(self.net.apply(self.params, first))
+        code: Any = self.net.apply(self.params, first)
+        told = gaussian(code)
         return told if self.upper is None else merged(self.lower, told)
 
     def _joined(self, first: Array, second: Array) -> Array:
