@@ -47,9 +47,9 @@ class CountVAE(VAE):
     cell, as `sample` draws them, it is `library_size`, or what is given: `generate(z, library)`, library `[B]`.
 
     Departures from scVI: no zero inflation, dropout, batch norm or batches of cells; the dispersion of a gene is kept
-    between 1e-4 and 1e4, as `NegativeBinomial` has it. That the library is the one seen is the default of later
-    versions of scVI; in the paper it is a latent variable. Given l the genes are taken to be independent, although
-    their sum is known.
+    between 1e-4 and 1e4, as `NegativeBinomial` has it. In the paper the library is a latent variable; that it is
+    the one seen is the default of scvi-tools 1.1 (`use_observed_lib_size`), as are dispersions by gene and an encoder
+    that sees log(1 + x). Given l the genes are taken to be independent, although their sum is known.
 
     Attributes:
       decoder: returns the numbers that the likelihood takes for a gene, in blocks; of each gene the first is a logit of
