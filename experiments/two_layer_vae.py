@@ -2,7 +2,9 @@
 
 On MNIST, binarised at every presentation, the paper has 85.33 nats with 784-200-200-100-100-100-50 and 86.76 with one
 layer, after 3,280 passes; ours was not measured there. With the net and the recipe of the paper:
-`python -m experiments bounds --dataset mnist --layers 2`.
+`python -m experiments bounds --dataset mnist --layers 2`. On the digits, binarised likewise, -log p is 22.32 nats (one
+layer with as many code units: 22.41). The ladder needs warm-up, as its paper says: 22.21 with `--warmup-epochs 100`,
+from below 22.22; without it 23.94, 2 of 12 units active (one seed, 500 importance samples, 2026-11-26, a minute each).
 """
 
 import dataclasses

@@ -223,7 +223,8 @@ two_layer_vae = one_player(
     check=_check,
     notes=(
         "The KL, of both layers together, is estimated from the draw. The bound of k draws is `iwae(model,"
-        " num_samples=k)`. The warm-up of the ladder's paper is `beta=schedules.Ramp(0.0, 1.0, steps)`."
+        " num_samples=k)`. The warm-up of the ladder's paper is `beta=schedules.Ramp(0.0, 1.0, steps)`;"
+        " without it a ladder may not use its code."
     ),
 )
 
