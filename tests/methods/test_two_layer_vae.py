@@ -74,11 +74,10 @@ def problem(ladder, size=40):
 def test_at_the_exact_posterior_every_draw_is_worth_the_likelihood(ladder):
     params, x, log_p = problem(ladder)
     model = linear(ladder)
-    for key in jax.random.split(jax.random.key(0), 3):
-        loss, _ = vae_loss(params, Batch(x), key, model=model)
-        np.testing.assert_allclose(loss, -log_p.mean(), rtol=1e-5)
-    found = evaluation.nll(model, params, x, jax.random.key(1), num_samples=3)
-    np.testing.assert_allclose([found.nll_nats, found.ess], [-log_p.mean(), 3], rtol=1e-4)
+    loss, _ = vae_loss(params, Batch(x), jax.random.key(0), model=model)
+    np.testing.assert_allclose(loss, -log_p.mean(), rtol=1e-5)
+    found = evaluation.nll(model, params, x, jax.random.key(1), num_samples=2000)
+    np.testing.assert_allclose([found.nll_nats, found.ess], [-log_p.mean(), 2000], rtol=1e-4)
     assert set(params) == set(model.groups)
 
 
@@ -86,7 +85,7 @@ def test_at_the_exact_posterior_every_draw_is_worth_the_likelihood(ladder):
 def test_elsewhere_bounds_are_below_it_and_grow_with_the_draws(ladder):
     params, x, log_p = problem(ladder)
     near = {**params, **away({name: params[name] for name in ("encoder", "upper_encoder")}, 0.1)}
-    found = evaluation.nll(linear(ladder), near, x, jax.random.key(0), num_samples=5000)
+    found = evaluation.nll(linear(ladder), near, x, jax.random.key(0), num_samples=2000)
     curve = [found.curve[k] for k in (1, 5, 50, 500)]
     assert curve == sorted(curve, reverse=True)
     assert curve[0] > -log_p.mean() + 0.05
@@ -101,7 +100,7 @@ def test_the_draws_of_the_posterior_have_its_density(ladder):
     params, x, _ = problem(ladder)
     params = away(params, 0.3)
     model = linear(ladder)
-    q = model.apply({"params": params}, x[:1].repeat(20_000, 0), method="encode")
+    q = model.apply({"params": params}, x[:1].repeat(5000, 0), method="encode")
     z, log_q = q.sample_and_log_prob(jax.random.key(0))
     np.testing.assert_allclose(q.log_prob(z), log_q, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(q.sample(jax.random.key(0)), z)
@@ -146,13 +145,13 @@ def test_merging_is_the_product_of_two_gaussians(scale):
         np.testing.assert_allclose(rest, np.broadcast_to(rest[:1], rest.shape), rtol=1e-9)
 
 
-@pytest.mark.parametrize(("ladder", "logvar"), [(False, -80.0), (True, -80.0), (True, 80.0)])
+@pytest.mark.parametrize(("ladder", "logvar"), [(False, -80.0), (True, 80.0)])
 def test_loss_and_gradient_are_finite_at_extreme_variances(ladder, logvar):
-    model = TwoLayerVAE.dense(8, 6, hidden_dims=(5,), ladder=ladder)
-    x = jnp.asarray(np.random.default_rng(0).random((5, 8)), jnp.float32)
-    params = init_params(model, jax.random.key(0), x)
-    params["encoder"]["dense_1"]["bias"] = jnp.asarray([0.0] * 4 + [logvar] * 4)
-    loss = lambda p: vae_loss(p, Batch(x), jax.random.key(1), model=model)[0]
+    """From below draws of such a variance are inputs of the upper encoder, so there it may only be small."""
+    params, x, _ = problem(ladder)
+    bias = params["encoder"]["dense_0"]["bias"]
+    params["encoder"]["dense_0"]["bias"] = jnp.r_[bias[:L], jnp.full(L, logvar, jnp.float32)]
+    loss = lambda p: vae_loss(p, Batch(x), jax.random.key(1), model=linear(ladder))[0]
     found = jax.jit(jax.value_and_grad(loss))(params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
 
