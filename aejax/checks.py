@@ -36,7 +36,10 @@ class DivergedError(ArithmeticError):
         if ranges:
             text += f" The data: {ranges}."
         if at_start:
-            text += " Numbers far beyond 1 are best brought to [0, 1] first: (x - x.min()) / (x.max() - x.min())."
+            text += (
+                " Numbers far beyond 1 are best brought to [0, 1] first: (x - x.min()) / (x.max() - x.min()); counts"
+                " are for the method count_vae, as they are."
+            )
         super().__init__(text)
         self.step, self.term = step, term
 

@@ -55,12 +55,13 @@ def learn(
     Args:
       method: a name of `aejax.METHODS`.
       x: `[N, D]`, `[N, H, W]` or `[N, H, W, C]`, NumPy or JAX, finite real numbers. uint8 is divided by 255, unless all
-        are 0 or 1; all else is taken as it is, as float32.
+        are 0 or 1, or the likelihood is of counts; all else is taken as it is, as float32.
       y: `[N]` integers from 0 up, for methods that take labels (`cvae`, `m2`); others ignore it. For `m2`, -1 stands
         for an unknown label.
       latent_dim: Z, the size of the code.
-      likelihood: a name of `aejax.likelihoods`, or an object; by default Bernoulli where all of x is in [0, 1], else
-        Gaussian of variance 1, for which x should be brought to a scale of about 1.
+      likelihood: a name of `aejax.likelihoods`, or an object; by default that of `count_vae` for counts, and else
+        Bernoulli where all of x is in [0, 1], Gaussian of variance 1 elsewhere, for which x should be brought to a
+        scale of about 1.
       net: `dense` (examples are flattened) or `conv` (images).
       num_epochs: passes over x; of each the last rows that fill no batch are left out, others every time.
       batch_size: examples a step; all of them where there are fewer.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from aejax import data
+from aejax import data, likelihoods
 from aejax.algorithm import Algorithm
 from aejax.checks import InputError, check_count, nearest
 from aejax.data import Batch, arrays
@@ -82,10 +82,14 @@ def of(
     """The recipe for data; arguments as of `aejax.learn`. What is refused is what can be told without the model."""
     check(method, net, latent_dim, options)
     arrays.check_kind(x.shape, x.dtype, "x")
-    divided = x.dtype == np.uint8 and bool(x.max() > 1)
+    own = METHODS[method].model.likelihood
+    counts = likelihoods.get(own if likelihood is None else likelihood).support.step == 1
+    divided = x.dtype == np.uint8 and bool(x.max() > 1) and not counts
     if net == "conv" and x.ndim == 2:
         raise InputError(f"x has shape {x.shape}; net='conv' takes images, [N, H, W] or [N, H, W, C]: x.reshape(...).")
-    if likelihood is None:
+    if likelihood is None and counts:
+        likelihood = own
+    elif likelihood is None:
         likelihood = "bernoulli" if divided or (x.min() >= 0 and x.max() <= 1) else "gaussian"
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     given |= {

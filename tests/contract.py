@@ -9,7 +9,7 @@ import optax
 import pytest
 from sklearn.datasets import load_digits
 
-from aejax import algorithm
+from aejax import algorithm, likelihoods
 from aejax.algorithm import Player, Rule
 from aejax.data import Batch
 from aejax.data.streams import streams, take
@@ -29,15 +29,16 @@ def make_model(name, kind="dense"):
 
 
 @cache
-def digits(kind="dense", first=0):
-    """64 of them, with their labels."""
+def digits(name, kind="dense", first=0):
+    """64 of them, with their labels: grey values in [0, 1], or where the likelihood is of counts, 0 to 4 of them."""
     x, y = (jnp.asarray(v[first : first + SIZE]) for v in load_digits(return_X_y=True))
-    x = (x / 16).astype(jnp.float32)
+    counts = likelihoods.get(METHODS[name].model.likelihood).support.step == 1
+    x = (jnp.round(x / 4) if counts else x / 16).astype(jnp.float32)
     return Batch(x.reshape(SIZE, 8, 8, 1) if kind == "conv" else x, y.astype(jnp.int32))
 
 
 def make_data(name, kind="dense", examples=None):
-    return METHODS[name].batch(*(examples or digits(kind)))
+    return METHODS[name].batch(*(examples or digits(name, kind)))
 
 
 def batch_size(name, size=BATCH):
@@ -56,7 +57,7 @@ def make_batch(name, kind="dense", examples=None):
 
 def fresh(name, kind="dense"):
     """Parameters as a run begins with them."""
-    model, examples = make_model(name, kind), digits(kind)
+    model, examples = make_model(name, kind), digits(name, kind)
     params = init_params(model, KEY, examples if model.takes_labels else examples.x)
     return make_algo(name, kind).start(params, make_data(name, kind), jax.random.key(1))
 

@@ -134,8 +134,8 @@ def test_a_key_that_is_used_twice_is_found():
 @every_method
 def test_a_method_says_which_of_its_losses_couple_examples(name):
     """In float64, at one noise; among the examples that replace are some that are black, and some white."""
-    (players, _), algo, params, (x, y) = the_game(name), make_algo(name), make_params(name), digits(first=SIZE)
-    examples = [digits(), (x, y), (jnp.zeros_like(x), y), (jnp.ones_like(x), y)]
+    (players, _), algo, params, (x, y) = the_game(name), make_algo(name), make_params(name), digits(name, first=SIZE)
+    examples = [digits(name), (x, y), (jnp.zeros_like(x), y), (jnp.ones_like(x), y)]
     batches = [make_batch(name, examples=each) for each in examples]
     with jax.enable_x64(True):
         wide = lambda tree: jax.tree.map(lambda v: v.astype(float) if v.dtype.kind == "f" else v, tree)
@@ -333,7 +333,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(name):
 @dense_first
 @every_trait
 def test_it_learns_more_than_the_mean_image(name, kind):
-    algo, model, examples = trained_algo(name, kind), make_model(name, kind), digits(kind)
+    algo, model, examples = trained_algo(name, kind), make_model(name, kind), digits(name, kind)
     state, metrics = trained(algo, name, algo.init(make_params(name, kind)), 100, kind)
     assert all(np.isfinite(values).all() for values in metrics.values())
     x_hat = model.apply({"params": state.params}, *inputs(model, examples), method="reconstruct")

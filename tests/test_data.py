@@ -14,6 +14,7 @@ from aejax import data
 from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.likelihoods import Bernoulli, Categorical, NegativeBinomial
+from aejax.methods.count_vae import CountVAE, count_vae
 
 CLASS_COUNTS = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]  # of the digits, from scikit-learn's user guide
 
@@ -162,6 +163,10 @@ BYTES = np.arange(256, dtype=np.uint8).reshape(4, 64)
         ),
         (np.float32(BYTES) / 2, "poisson", r"which are integers. Round them, np.round\(x\)", lambda x: np.round(x)),
         (np.float32(BYTES) - 9, NegativeBinomial(), r"from -9 to 246; .* integers from 0 up", lambda x: x + 9),
+        (
+            np.float32(BYTES) / 255, "negative_binomial", r"uint8 they were taken for grey .*: use int32\.$",
+            lambda x: np.round(x * 255),
+        ),
     ],
 )  # fmt: skip
 def test_python_data_are_checked_and_the_advice_ends_well(place, x, likelihood, message, advice):
@@ -173,17 +178,32 @@ def test_python_data_are_checked_and_the_advice_ends_well(place, x, likelihood, 
 @pytest.mark.parametrize(
     ("x", "likelihood", "advice"),
     [
-        (np.full((2, 2), 300.0), "bernoulli", r"\[0, 1\]. Use the gaussian likelihood\.$"),  # cannot be rescaled
+        (
+            np.full((2, 2), 300.0),
+            "bernoulli",
+            r"\[0, 1\]. Use the gaussian likelihood\. Counts are",
+        ),  # cannot be rescaled
         (np.float32(BYTES) / 80, "bernoulli", r"x.min\(\)\), or use the gaussian likelihood\.$"),
         (BYTES, "bernoulli", r"x / 255, or use the gaussian likelihood and x.astype\(np.float32\)\.$"),
         (BYTES.astype(np.int64) - 9, "poisson", r"or use the gaussian likelihood and x.astype\(np.float32\)\.$"),
         (np.float32(BYTES) / 2, "poisson", r"np.round\(x\), or use the gaussian likelihood\.$"),
+        (np.float32(BYTES) / 250, "poisson", r"np.round\(x\), or use the gaussian likelihood\.$"),
     ],
 )
 def test_the_gaussian_likelihood_takes_whatever_is_told_to_use_it(x, likelihood, advice):
     with pytest.raises(InputError, match=advice):
         data.check_examples(x, likelihood)
     data.check_examples(x.astype(np.float32) if "astype" in advice else x, "gaussian")
+
+
+def test_counts_are_told_of_the_method_for_them():
+    """Whole numbers in rows; images, bytes, fractions and what is below zero are no counts."""
+    counts = np.float32(BYTES) * 7
+    for x, told in ((counts, 1), (counts + 0.5, 0), (counts - 1, 0), (BYTES, 0), (counts.reshape(4, 8, 8, 1), 0)):
+        with pytest.raises(InputError, match="needs") as error:
+            data.check_examples(x, "bernoulli")
+        assert str(error.value).count(" Counts are for the method count_vae, as they are.") == told
+    assert count_vae(CountVAE.dense(64, 2)).check(Batch(counts)) is None
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -15,7 +15,7 @@ import numpy as np
 
 from aejax import extras
 from aejax.checks import InputError, expanded
-from aejax.data import factors, files, gathered, prepared
+from aejax.data import cells, factors, files, gathered, prepared
 from aejax.data.arrays import Arrays, as_float32, check, check_examples
 from aejax.data.factors import Factored, load_factors
 
@@ -55,8 +55,10 @@ def load(name: str, *, validation: float = 0.1, seed: int = 0) -> Dataset:
     Args:
       name: `digits` (1,797 real 8x8 images, pixels in [0, 1]); a TFDS image set by name, such as `mnist` or
         `emnist/letters`, prepared in `$TFDS_DATA_DIR`; `binarized_mnist` or `omniglot28`, in `$AEJAX_DATA` (the first
-        from TFDS too); `sprites` or `cmu_faces`, as in `load_factors`, where y is the first factor; or a path to `.npy`
-        (x) or `.npz` (`x`, optional `y`, `x_test`, `y_test`, `x_valid`, `y_valid`), where x is `[N, D]`, `[N, H, W]` or
+        from TFDS too); there also `worm_neurons`, counts of genes in 4,186 cells, of which the 2,000 that vary most are
+        kept, in that order; `cells`, counts of 200 genes in 2,000 cells that were made up (`aejax.data.cells`);
+        `sprites` or `cmu_faces`, as in `load_factors`, where y is the first factor; or a path to `.npy` (x) or `.npz`
+        (`x`, optional `y`, `x_test`, `y_test`, `x_valid`, `y_valid`), where x is `[N, D]`, `[N, H, W]` or
         `[N, H, W, C]`. Values of type uint8 are divided by 255 (unless all are 0 or 1); bool, float and other integers
         are taken as they are.
       validation: fraction of the training split, in [0, 1); of a set with a validation split of its own that is taken
@@ -181,6 +183,8 @@ def _read(name: str) -> Arrays:
         return _digits()
     if name in factors.FACTORED:
         return factors.read(name)
+    if name == "cells":
+        return Arrays(cells.cells().x, cells.cells().kind, None, None)
     if expanded(name).is_file():
         raise InputError(f"{name} is neither .npy nor .npz; save its examples with numpy.save or numpy.savez(x=...).")
     if path := gathered.find(name):

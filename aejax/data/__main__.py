@@ -20,8 +20,8 @@ def prepare(name: str) -> str:
     """
     if name == "digits":
         return "digits comes with scikit-learn; there is nothing to prepare."
-    if name == "sprites":
-        return "sprites are drawn when they are asked for; there is nothing to prepare."
+    if name in ("cells", "sprites"):
+        return f"{name} are drawn when they are asked for; there is nothing to prepare."
     folder = prepared.find(name)
     if folder is not None:
         prepared.identify(name, folder)

@@ -109,9 +109,11 @@ def check_values(x: Any, likelihood: str | Likelihood, name: str) -> float:
         check_finite(np.asarray(x), name)
     if low < support.low or high > support.high:
         wanted = "counts, integers from 0 up" if support.step == 1 else f"[{support.low:g}, {support.high:g}]"
+        are_counts = support.step != 1 and low >= 0 and x.ndim == 2 and x.dtype != np.uint8 and not _off_step(x, 1)
         raise InputError(
             f"{name} holds values from {low:g} to {high:g}; {called} needs {wanted}."
             f" {_rescaling(x.dtype, low, high, support)}"
+            + (" Counts are for the method count_vae, as they are." if are_counts else "")
         )
     if support.step is None:
         return high
@@ -120,9 +122,11 @@ def check_values(x: Any, likelihood: str | Likelihood, name: str) -> float:
     if _off_step(x, steps) > slack:
         wanted = "counts, which are integers" if support.high > 1 else f"its {steps + 1} levels, k / {steps}"
         advice = "np.round(x)" if steps == 1 else f"np.round(x * {steps}) / {steps}"
+        was_divided = steps == 1 and high <= 1 and _off_step(x, 255) < 1e-3
         raise InputError(
             f"{name} holds values from {low:g} to {high:g}, and some between the steps; {called} needs {wanted}."
             f" Round them, {advice}, or {_gaussian(x.dtype)}."
+            + (" Of dtype uint8 they were taken for grey values, and divided by 255: use int32." if was_divided else "")
         )
     return high
 

@@ -14,6 +14,7 @@ from aejax.data.arrays import Arrays
 from aejax.data.files import UNREADABLE
 
 _Files = dict[str, np.ndarray]
+_GENES = 2000  # of a set of counts, dense
 
 
 def find(name: str) -> Path | None:
@@ -65,13 +66,51 @@ def _omniglot28(arrays: _Files) -> Arrays:
     return Arrays(train, None, test, None)
 
 
+def _worm_neurons(arrays: _Files) -> Arrays:
+    """Counts in CSR form, `shape`, `indptr`, `indices`, `counts`, of which `most_variable` are kept; and `labels`."""
+    csr = (arrays[name].astype(np.int64) for name in ("shape", "indptr", "indices", "counts"))
+    return Arrays(most_variable(*csr, num_genes=_GENES), arrays["labels"], None, None)
+
+
+def most_variable(
+    shape: np.ndarray, indptr: np.ndarray, indices: np.ndarray, counts: np.ndarray, *, num_genes: int
+) -> np.ndarray:
+    """The columns of a sparse matrix of counts that vary most, dense, `[N, num_genes]` int32; the first the most.
+
+    What is to vary is `log(1 + 10^4 x / library)`, where the library is the sum of a row over all columns. No matrix of
+    all columns is made.
+
+    Args:
+      shape: `[N, D]`.
+      indptr, indices, counts: of the CSR form; integers.
+      num_genes: how many columns; all where there are fewer.
+    """
+    num_cells, num_columns = shape.tolist()
+    cells = np.repeat(np.arange(num_cells), np.diff(indptr))
+    values = np.log1p(1e4 * counts / np.bincount(cells, counts, num_cells)[cells])
+    mean, mean_sq = (np.bincount(indices, values**power, num_columns) / num_cells for power in (1, 2))
+    chosen = np.argsort(mean**2 - mean_sq, kind="stable")[:num_genes]
+    place = np.full(num_columns, -1)
+    place[chosen] = np.arange(len(chosen))
+    kept = place[indices] >= 0
+    x = np.zeros((num_cells, len(chosen)), np.int32)
+    x[cells[kept], place[indices[kept]]] = counts[kept]
+    return x
+
+
 def _unpacked(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.unpackbits(rows, axis=1).reshape(len(rows), *shape)
 
 
-READERS: dict[str, Callable[[_Files], Arrays]] = {"binarized_mnist": _binarized_mnist, "omniglot28": _omniglot28}
+READERS: dict[str, Callable[[_Files], Arrays]] = {
+    "binarized_mnist": _binarized_mnist,
+    "omniglot28": _omniglot28,
+    "worm_neurons": _worm_neurons,
+}
 _SOURCES = {
     "binarized_mnist": "train, valid and test of Larochelle and Murray (2011), bits packed along the last axis; or"
     " prepare it once, with a network: python -m aejax.data prepare binarized_mnist",
     "omniglot28": "x_train and x_test of Lake et al. (2015), 28x28 uint8, the drawings averaged over area",
+    "worm_neurons": "counts of genes in neurons of C. elegans, of Cao et al. (2017), GEO GSE98561: shape, indptr,"
+    " indices and counts of the CSR form, cells by genes, and labels",
 }

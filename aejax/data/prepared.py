@@ -109,7 +109,7 @@ def check_known(name: str) -> None:
     builders = tfds.list_builders(with_community_datasets=False)
     match = _NAME.fullmatch(name)
     if match is None or match["set"] not in builders:
-        close = difflib.get_close_matches(name.lower(), ["digits", "sprites", *builders], cutoff=0.5)
+        close = difflib.get_close_matches(name.lower(), ["cells", "digits", "sprites", *builders], cutoff=0.5)
         hint = f"Did you mean {' or '.join(repr(c) for c in close)}? " if close else ""
         raise InputError(
             f"There is no data set {name!r}. {hint}Wanted: digits, a TFDS image set such as mnist or fashion_mnist,"

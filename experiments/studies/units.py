@@ -111,6 +111,15 @@ METRICS: dict[str, Unit] = {
         "the same on the validation split",
     ),
     "finetuned_epoch": Unit("count", "the epoch", "the epoch that is best on it"),
+    "cluster_nmi, cluster_ari": Unit(
+        "at most 1, the second 0 at random",
+        "normalised mutual information and adjusted Rand index of the labels and of k-means on the training codes",
+    ),
+    "dispersion_error": Unit(
+        "none",
+        "learned dispersions of genes against the true ones: root mean square of the difference of their logarithms",
+    ),
+    "dispersion_correlation": Unit("at most 1", "correlation of these logarithms"),
     "score_error": Unit(
         "none",
         "what a DAE takes the score to be, against the true one: root mean square of the difference over draws, "

@@ -5,11 +5,12 @@ import pytest
 
 from aejax import data
 from aejax.checks import InputError
+from aejax.data import gathered
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with both sets, of few images: pixel i of image n of a split is lit where n has bit i."""
+    """A folder with the sets, of few examples: pixel i of image n of a split is lit where n has bit i."""
     monkeypatch.setenv("AEJAX_DATA", str(tmp_path))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "none"))
 
@@ -22,6 +23,12 @@ def folder(tmp_path, monkeypatch):
     save("binarized_mnist", train=packed[:12], valid=packed[12:15], test=packed[15:])
     grey = np.arange(6, dtype=np.uint8)[:, None, None] * np.full((1, 28, 28), 51, np.uint8)
     save("omniglot28", x_train=grey[:4], y_train=np.arange(4, dtype=np.uint16), x_test=grey[4:], y_test=np.arange(2))
+    counts = np.random.default_rng(0).poisson(np.exp(np.random.default_rng(1).normal(-1, 1.5, (30, 8))))
+    counts[:, 5] = counts[:, 0] = counts[3] = 0  # two genes and a cell without a count
+    indptr = np.r_[0, np.cumsum(np.count_nonzero(counts, axis=1))].astype(np.uint32)
+    csr = {"indices": np.nonzero(counts)[1].astype(np.uint16), "counts": counts[counts > 0].astype(np.uint16)}
+    save("worm_neurons", shape=np.array([30, 8]), indptr=indptr, **csr, labels=(np.arange(30) % 10).astype(np.uint8))
+    np.save(tmp_path / "counts.npy", counts)
     return tmp_path
 
 
@@ -49,6 +56,21 @@ def test_omniglot_is_scaled_and_has_no_classes(folder):
     ]
     np.testing.assert_array_equal(loaded.test.x[:, 3, 4, 0], np.float32([0.8, 1.0]))
     assert loaded.train.y is loaded.test.y is None
+
+
+def test_counts_are_the_genes_that_vary_most_in_that_order(folder, monkeypatch):
+    counts = np.load(folder / "counts.npy")
+    library = counts.sum(axis=1, keepdims=True)
+    variance = np.log1p(1e4 * counts / np.maximum(library, 1)).var(axis=0)
+    assert np.sort(variance)[2] > np.sort(variance)[1] == 0  # two genes without a count
+    for kept in (5, 2000):
+        monkeypatch.setattr(gathered, "_GENES", kept)
+        wanted = counts[:, np.argsort(-variance, kind="stable")[:kept]]
+        loaded = data.load("worm_neurons")
+        parts = (loaded.train, loaded.validation, loaded.test)
+        found = np.concatenate([np.c_[part.x, part.y] for part in parts])
+        assert sorted(found.tolist()) == sorted(np.c_[wanted, np.arange(30) % 10].tolist())
+        assert loaded.train.x.dtype == np.float32
 
 
 def test_other_content_has_another_digest(folder):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,9 +11,10 @@ import optax
 import pytest
 from small_run import contents, read
 
-from aejax import data, evaluation, runner
+from aejax import data, evaluation, nets, runner
 from aejax.methods.vae import vae_loss
 from aejax.runner import launch, study, units
+from aejax.runner.inputs import Spec
 from experiments.studies import bounds
 from experiments.studies.units import METRICS
 
@@ -109,6 +111,19 @@ def test_a_row_is_a_method_and_its_draws():
     assert {own.binarize for _, own in fixed.values()} == {"none"}
 
 
+def test_two_layers_are_the_larger_net_of_the_paper():
+    config = dataclasses.replace(bounds.Config(), rows=("iwae_5",), layers=2)
+    ((experiment, own),) = bounds.runs(config).values()
+    model = experiment.build_model(own, Spec((784,)))
+    shapes = jax.eval_shape(lambda: nets.init_params(model, jax.random.key(0), jnp.zeros((1, 784))))
+    widths = {name: [layer["bias"].shape[0] for layer in group.values()] for name, group in shapes.items()}
+    assert widths == {
+        "encoder": [200, 200, 200], "upper_encoder": [100, 100, 100],
+        "upper_decoder": [100, 100, 200], "decoder": [200, 200, 784],
+    }  # fmt: skip
+    assert {net.activation for net in (model.encoder, model.upper_encoder, model.upper_decoder)} == {nn.tanh}
+
+
 @pytest.mark.slow
 def test_each_row_trains_its_own_loss(tmp_path, bits):
     """By its terms, and by how far the encoder moves where the gradients differ."""
@@ -186,6 +201,7 @@ def test_the_table_has_published_figures_for_their_set_and_size_alone():
     ]
     assert "(88.71)" in bounds.table(summary | {"dataset": "binarized_mnist"})
     assert "(108.11) | 200 ± 141 | 20.0 ± 1.4 |" in bounds.table(summary | {"dataset": "omniglot28"})
+    assert "(85.33) | 200 ± 141 | 20.0 ± 1.4 (21) |" in bounds.table(summary | {"layers": 2})
     assert "3.50 ± 0.71 | 85 ± 0" in bounds.table(summary | {"validation": 0.1})
     for other in ({"dataset": "digits"}, {"latent_dim": 20}, {"hidden_dims": [200]}):
         assert "(" not in bounds.table(summary | other)

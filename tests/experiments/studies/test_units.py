@@ -14,6 +14,7 @@ from experiments.studies import (
     bounds,
     contractive,
     conv_ae,
+    counts,
     deep_ae,
     denoising,
     disentangle,
@@ -114,6 +115,7 @@ def test_whatever_the_other_experiments_report_is_in_the_table_of_units():
     x = np.random.default_rng(0).random((90, 16), np.float32)
     readings = likelihood_view.readings(data.Dataset("x", Batch(x), None, Batch(x), None))
     names = {
+        *counts.COLUMNS,
         *denoising.METRICS,
         *score.ERRORS,
         *spectra.METRICS,
