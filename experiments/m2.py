@@ -33,9 +33,9 @@ class Config(runner.Config):
 def feed(config: Config, dataset: data.Dataset) -> Feed:
     """Some examples of each class with their labels, and all without."""
     train, held_out = dataset.train, dataset.validation
+    rows = labelled(config, dataset)
     if config.label_batch_size < 1:
         raise InputError(f"--label-batch-size is {config.label_batch_size}; it has to be at least 1.")
-    rows = labelled(config, dataset)
     few = Batch(train.x[rows], train.y[rows])
     sizes = SemiBatch(config.label_batch_size, config.batch_size)
     validation = None if held_out is None else SemiBatch(held_out, Batch(held_out.x))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from small_run import contents, read
 
-from aejax import runner
+from aejax import evaluation, runner
+from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.methods.m2 import SemiBatch
 from aejax.methods.vae import VAE
@@ -17,14 +18,14 @@ from aejax.posteriors import DiagonalGaussian
 from aejax.runner import launch, study, units
 from experiments import m2
 from experiments.studies import semi_supervised
-from experiments.studies.semi_supervised import Codes, Config, RunConfig
+from experiments.studies.semi_supervised import Codes, Config
 from experiments.studies.units import METRICS
 
 KEY = jax.random.key(0)
 FLAGS = (
     "--dataset", "faces.npz", "--num-labels", "6", "12", "--hidden-dims", "8", "--latent-dim", "2",
-    "--batch-size", "20", "--label-batch-size", "10", "--m1.hidden-dims", "8", "--m1.latent-dim", "3", "--m1.num-epochs", "30",
-    "--m1.batch-size", "20", "--m1.lr", "0.01",
+    "--batch-size", "20", "--label-batch-size", "10", "--m1.hidden-dims", "8", "--m1.latent-dim", "3",
+    "--m1.num-epochs", "30", "--m1.batch-size", "20", "--m1.lr", "0.01",
 )  # fmt: skip
 
 
@@ -67,22 +68,18 @@ def test_labels_are_drawn_evenly_by_the_seed():
     assert sorted(m2.balanced(y, 70, seed=1)) == list(range(70))
 
 
-def test_every_row_of_a_seed_has_the_same_labels(tmp_path, faces):
+def test_a_row_for_every_number_of_labels_and_seed(tmp_path, faces):
     np.savez("faces.npz", **faces)
     config = Config(dataset="faces.npz", num_labels=(6, 12), num_seeds=2, seed=4, label_batch_size=10)
     images, codes = semi_supervised.runs(config), semi_supervised.runs_of_codes(config, tmp_path)
     assert [*images] == ["m1-4", "m2_6-4", "m2_12-4", "m1-5", "m2_6-5", "m2_12-5"]
-    assert {*codes} == {f"m1_m2_{count}-{seed}" for count in (6, 12) for seed in (4, 5)}
+    assert [*codes] == ["m1_m2_6-4", "m1_m2_12-4", "m1_m2_6-5", "m1_m2_12-5"]
     dataset = runner.load_data(images["m1-4"][1])
-    rows = {
-        name: m2.labelled(own, dataset).tolist() for name, (_, own) in (images | codes).items() if name[:3] != "m1-"
-    }
-    for count in (6, 12):
-        for seed in (4, 5):
-            assert rows[f"m2_{count}-{seed}"] == rows[f"m1_m2_{count}-{seed}"]
-            assert len(rows[f"m2_{count}-{seed}"]) == count
+    rows = {name: m2.labelled(own, dataset).tolist() for name, (_, own) in images.items() if name.startswith("m2")}
     assert rows["m2_6-4"] != rows["m2_6-5"]
+    assert set(rows["m2_6-4"]) < set(rows["m2_12-4"])  # more labels are further ones
     assert (images["m2_6-4"][1].label_batch_size, images["m2_12-4"][1].label_batch_size) == (6, 10)
+    assert images["m2_12-4"][1].hparams.labelled == pytest.approx(12 / 60)  # a labelled image counts as any other
     feed = semi_supervised.feed(images["m2_6-4"][1], dataset)
     np.testing.assert_array_equal(feed.train.labelled.x, dataset.train.x[rows["m2_6-4"]])
     np.testing.assert_array_equal(feed.train.labelled.y, dataset.train.y[rows["m2_6-4"]])
@@ -94,49 +91,60 @@ def test_every_row_of_a_seed_has_the_same_labels(tmp_path, faces):
 def encoded(tmp_path, faces, monkeypatch):
     """Codes of a linear M1 of which one dimension is dead, in a file; and the layer that they are made by."""
     np.savez("faces.npz", **faces)
-    own = RunConfig(dataset="faces.npz", kind="m1", validation=0.0)
+    config = Config(dataset="faces.npz", num_labels=(6,), seed=7, batch_size=20)
+    images = {name: own for name, (_, own) in semi_supervised.runs(config).items()}
     model = VAE.dense(16, 3, hidden_dims=())
     params = init_params(model, KEY, jnp.zeros((1, 16)))
     kernel = params["encoder"]["dense_0"]["kernel"].at[:, 1].mul(1e-3)
     bias = jnp.array([0.5, 9.0, 0.0, -1.0, 0.0, 1.0])
     params = params | {"encoder": {"dense_0": {"kernel": kernel, "bias": bias}}}
     state = type("State", (), {"params": params})
-    monkeypatch.setattr(runner, "load", lambda path: {"m1-7": (own, model, state)}[path.name])
-    semi_supervised.write_codes(tmp_path, 7)
-    config = Config(dataset="faces.npz", num_labels=(6,), seed=7)
-    return semi_supervised.runs_of_codes(config, tmp_path)["m1_m2_6-7"][1], np.float64(kernel), np.float64(bias)
+    monkeypatch.setattr(runner, "load", lambda path: (images[path.name], model, state))
+    codes = semi_supervised.then(config, tmp_path)["m1_m2_6-7"][1]
+    return images["m2_6-7"], codes, lambda x: np.float64(x).reshape(-1, 16) @ np.float64(kernel) + np.float64(bias)
 
 
 def test_m2_sees_the_codes_of_m1_without_its_dead_dimensions(encoded, faces):
-    config, kernel, bias = encoded
-    outputs = {name: np.float64(faces[name].reshape(-1, 16)) @ kernel + bias for name in ("x", "x_test")}
-    assert (outputs["x"][:, :3].std(axis=0) > 0.1).tolist() == [True, False, True]
-    ready = runner.prepare(semi_supervised.EXPERIMENT, config, shapes_only=True)
-    means, logvars = ([0, 2], [3, 5])
+    """Those of the images that M2 of pixels sees, and those with labels of the same images."""
+    images, codes, outputs = encoded
+    assert (outputs(faces["x"])[:, :3].std(axis=0) > 0.1).tolist() == [True, False, True]
+    pixels, ready = (runner.prepare(semi_supervised.EXPERIMENT, own, shapes_only=True) for own in (images, codes))
     close = lambda found, wanted: np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
-    close(ready.dataset.train.x, outputs["x"][:, means])
-    close(ready.dataset.test.x, outputs["x_test"][:, means])  # on which it is judged
-    np.testing.assert_array_equal(ready.dataset.test.y, faces["y_test"])
+    means, logvars = [0, 2], [3, 5]
+    for found, wanted in zip(ready.feed.train, pixels.feed.train, strict=True):
+        close(found.posterior.mean, outputs(wanted.x)[:, means])
+        close(found.posterior.logvar, outputs(wanted.x)[:, logvars])
     few, many = ready.feed.train
-    close(many.posterior.mean, outputs["x"][:, means])
-    close(many.posterior.logvar, outputs["x"][:, logvars])
-    rows = m2.balanced(faces["y"], 6, seed=7)
-    close(few.posterior.mean, outputs["x"][rows][:, means])
-    close(few.posterior.logvar, outputs["x"][rows][:, logvars])
-    np.testing.assert_array_equal(few.y, faces["y"][rows])
+    np.testing.assert_array_equal(few.y, pixels.feed.train.labelled.y)
     assert many.y is None
+    close(ready.dataset.test.x, outputs(faces["x_test"])[:, means])  # on which it is judged
+    np.testing.assert_array_equal(ready.dataset.test.y, faces["y_test"])
+    assert ready.model.decoder.net.features[-1] == 4  # a mean and a log-variance of each
+
+
+def test_logistic_regression_sees_what_has_labels(encoded, faces, monkeypatch):
+    images, codes, outputs = encoded
+    seen = []
+    monkeypatch.setattr(evaluation, "linear_probe", lambda *arrays: seen.append(arrays) or 0.75)
+    found = [semi_supervised.probe(own, None) for own in (images, codes)]
+    assert found == [{"probe_error": 0.25, "dimensions": 16}, {"probe_error": 0.25, "dimensions": 2}]
+    (x, y, test_x, test_y), (z, of_codes, test_z, _) = seen
+    np.testing.assert_allclose(z, outputs(x)[:, [0, 2]], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(test_z, outputs(test_x)[:, [0, 2]], rtol=1e-5, atol=1e-5)
+    assert y.tolist() == of_codes.tolist()
+    assert sorted(y) == [0, 0, 1, 1, 2, 2]
+    assert test_y.tolist() == faces["y_test"].tolist()
 
 
 def test_a_step_takes_new_draws_of_the_codes(encoded):
-    """With the noise of the step: the loss is that of M2 on what the posteriors give."""
-    config, *_ = encoded
-    ready = runner.prepare(semi_supervised.EXPERIMENT, config, shapes_only=True)
-    state = ready.fresh()
-    found = []
-    for key in jax.random.split(KEY):
-        terms = jax.jit(ready.algorithm.evaluate)(state, ready.feed.train, key)
-        found.append(float(terms["elbo/class_nats"]))  # has no noise of its own
-    assert found[0] != found[1]
+    _, codes, _ = encoded
+    ready = runner.prepare(semi_supervised.EXPERIMENT, codes, shapes_only=True)
+    state, evaluate = ready.fresh(), jax.jit(ready.algorithm.evaluate)
+    terms = [float(evaluate(state, ready.feed.train, key)["elbo/class_nats"]) for key in jax.random.split(KEY)]
+    assert terms[0] != terms[1]  # it has no noise of its own
+
+
+def test_codes_are_drawn_from_their_posteriors():
     wide = SemiBatch(*(Codes(DiagonalGaussian(jnp.full((20_000, 1), m), jnp.full((20_000, 1), 2 * np.log(s))), y)
                        for m, s, y in ((2.0, 3.0, jnp.arange(20_000)), (-1.0, 0.5, None))))  # fmt: skip
     drawn = semi_supervised.drawn(KEY, wide)
@@ -148,8 +156,6 @@ def test_a_step_takes_new_draws_of_the_codes(encoded):
 
 
 def test_a_dead_m1_is_refused(encoded, tmp_path, monkeypatch):
-    from aejax.checks import InputError
-
     monkeypatch.setattr(semi_supervised, "LEAST", 100.0)
     with pytest.raises(InputError, match=r"All 3 dimensions of M1, seed 7, are dead.*--m1\.num-epochs"):
         semi_supervised.write_codes(tmp_path, 7)
