@@ -16,7 +16,11 @@ Published, MNIST: M2 of Pyro's tutorial (ss-vae.ipynb, 5 draws), errors of 6.81,
 1,000 and 3,000 labels; M1+M2 of the paper, 3.33 and 2.40 % with 100 and 1,000. Softplus units are those of both; the
 Gaussian of M1+M2, mean and variance of each number by the decoder, is that of the authors' code. Departures from it:
 labelled images are among those without labels too; no prior over weights; a floor of the variance; no image is held
-out, and the last epoch is measured.
+out, and the last epoch is measured. Not measured on MNIST yet.
+
+On the digits (2026-11-26, 3 draws, errors in %) M2 has 14.6, 7.6 and 3.9 with 20, 100 and 1,000 labels, where logistic
+regression on pixels has 33.9, 12.6 and 2.6. M1+M2 has 22.0, 16.1 and 15.4: M1 keeps 2.8 nats of a digit, so that draws
+of a code rarely tell the class; logistic regression on draws with all labels puts 13.9 % of the test means wrong.
 """
 
 import dataclasses
