@@ -2,7 +2,7 @@
 
 import dataclasses
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from aejax.data import Batch
 from aejax.evaluation import call, over_batches
 from aejax.methods import m2 as method
 from aejax.methods.m2 import SemiBatch
-from aejax.runner import Trained, measures
+from aejax.runner import Trained, later, measures
 from aejax.runner.inputs import Feed
 
 
@@ -22,6 +22,8 @@ class Config(runner.Config):
     """Size of the code."""
     num_labels: int = 100
     """How many training examples keep their labels, as many of each class as can be."""
+    labels: Literal["first", "drawn"] = later("first")
+    """Which ones: the first of each class, or a draw by the seed."""
     label_batch_size: int = 16
     """Labelled examples per step, beside --batch-size without labels."""
     hparams: method.HParams = method.HParams()
@@ -29,14 +31,9 @@ class Config(runner.Config):
 
 
 def feed(config: Config, dataset: data.Dataset) -> Feed:
-    """The first examples of each class with their labels, and all without."""
+    """Some examples of each class with their labels, and all without."""
     train, held_out = dataset.train, dataset.validation
-    order = np.argsort(np.argsort(train.y, kind="stable"), kind="stable")  # place among all, by class
-    first = np.searchsorted(np.sort(train.y), train.y)
-    rank = order - first  # place within the class
-    rows = np.lexsort((train.y, rank))[: config.num_labels]
-    if not 1 <= config.num_labels <= len(train.x):
-        raise InputError(f"--num-labels is {config.num_labels}; 1 to {len(train.x)} of {dataset.name} can keep theirs.")
+    rows = labelled(config, dataset)
     if config.label_batch_size < 1:
         raise InputError(f"--label-batch-size is {config.label_batch_size}; it has to be at least 1.")
     few = Batch(train.x[rows], train.y[rows])
@@ -45,11 +42,33 @@ def feed(config: Config, dataset: data.Dataset) -> Feed:
     return Feed(SemiBatch(few, Batch(train.x)), validation, sizes)
 
 
+def labelled(config: Config, dataset: data.Dataset) -> np.ndarray:
+    """Rows of the training examples that keep their labels."""
+    y = dataset.train.y
+    if not 1 <= config.num_labels <= len(y):
+        raise InputError(f"--num-labels is {config.num_labels}; 1 to {len(y)} of {dataset.name} can keep theirs.")
+    return balanced(y, config.num_labels, seed=None if config.labels == "first" else config.seed)
+
+
+def balanced(y: np.ndarray, count: int, *, seed: int | None = None) -> np.ndarray:
+    """Rows of so many examples, as many of each class as can be: the first of each, or drawn by a seed."""
+    order = np.arange(len(y)) if seed is None else np.random.default_rng(seed).permutation(len(y))
+    y = y[order]
+    place = np.argsort(np.argsort(y, kind="stable"), kind="stable")  # among all, by class
+    rank = place - np.searchsorted(np.sort(y), y)  # within the class
+    return order[np.lexsort((y, rank))[:count]]
+
+
 def measure(trained: Trained) -> dict[str, float]:
     """Beside the usual, the share of test images that the classifier gets wrong."""
+    return measures.standard(trained) | {"test_error": misclassified(trained)}
+
+
+def misclassified(trained: Trained) -> float:
+    """The share of test images that the classifier gets wrong."""
     classify: Any = partial(call, trained.model, trained.state.params, "classify")
     guesses = over_batches(classify, trained.dataset.test.x).argmax(axis=1)
-    return measures.standard(trained) | {"test_error": float(np.mean(guesses != trained.dataset.test.y))}
+    return float(np.mean(guesses != trained.dataset.test.y))
 
 
 EXPERIMENT = runner.of_method("m2", Config, measure=measure, feed=feed)

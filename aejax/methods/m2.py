@@ -7,7 +7,7 @@ over all classes, weighted by a classifier q(y|x), so that it learns from them t
 
 import math
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from aejax import likelihoods
 from aejax.algorithm import Algorithm, Metrics, Params, Player, play
 from aejax.checks import InputError, check_count
 from aejax.data import Batch, check_examples
-from aejax.factory import Method, NonNegative, Positive, Term, Tx, check_data, factory, optimisers
+from aejax.factory import LATER, Method, NonNegative, Positive, Term, Tx, check_data, factory, optimisers
 from aejax.methods.cvae import CVAE
 from aejax.methods.vae import terms
 from aejax.nets import MLP, ConvEncoder, shaped
@@ -74,45 +74,55 @@ class HParams(NamedTuple):
     """Learning rate."""
     alpha: NonNegative = 10.0
     """Weight of the classifier's cross-entropy on labelled examples, in nats."""
+    labelled: Annotated[NonNegative, LATER] = 1.0
+    """Weight of the bound of labelled examples."""
 
 
 @partial(jax.jit, static_argnames=("model",))
 def m2_loss(
-    params: Params, batch: SemiBatch, key: jax.Array, *, model: M2, alpha: float | jax.Array = 10.0
+    params: Params,
+    batch: SemiBatch,
+    key: jax.Array,
+    *,
+    model: M2,
+    alpha: float | jax.Array = 10.0,
+    labelled: float | jax.Array = 1.0,
 ) -> tuple[jax.Array, Metrics]:
     """The negative bounds of both streams, and the weighted cross-entropy of the classifier, in nats per example.
 
     With `L(x, y) = -log p(x|y, z) - log p(y) + KL(q(z|x, y) | p(z))` for one draw of z, and p(y) uniform, it is
 
-        mean L(x, y) + mean (sum_y q(y|x) L(x, y) - H(q(y|x))) + alpha mean (-log q(y|x)),
+        labelled mean L(x, y) + mean (sum_y q(y|x) L(x, y) - H(q(y|x))) + alpha mean (-log q(y|x)),
 
-    the first and the third over labelled, the second over unlabelled examples. The paper sums over all data
-    (equations 6 to 9), with alpha = 0.1 N: of N labelled and M unlabelled examples its three terms have the weights
-    N, M and alpha; here 1, 1 and `alpha`, since a step sees a batch of each.
+    the first and the third over labelled, the second over unlabelled examples. The paper (equations 6 to 9) sums the
+    bounds over N labelled and M unlabelled examples, and its alpha, the weight of that third mean, is 0.1 (N + M) in
+    the authors' code. That is M times this loss with `labelled` N / M, and with `alpha` 0.1 (N + M) / M; by default
+    the labelled bound counts as much as the other.
 
     Args:
       params, key, model: as in `vae_loss`, `params["classifier"]` beside.
       batch: `SemiBatch(labelled, unlabelled)`.
       alpha: weight of the classifier's cross-entropy.
+      labelled: weight of the bound of labelled examples.
 
     Returns:
       The loss, and the means of its three terms, and `error`, the share of labelled examples that are put wrong.
     """
     m2, (few, many) = model.bind({"params": params}), batch
     few_key, many_key = jax.random.split(key)
-    labelled = _bound(model, params, few, few_key).mean()
+    few_nats = _bound(model, params, few, few_key).mean()
 
     log_q = jax.nn.log_softmax(widen(m2.classify(many.x)))
     classes = jnp.arange(model.num_classes, dtype=jnp.int32)
     each = lambda y, key: _bound(model, params, Batch(many.x, jnp.full(len(many.x), y)), key)
     of_class = jax.vmap(each)(classes, jax.random.split(many_key, model.num_classes)).T
-    unlabelled = jnp.sum(jnp.exp(log_q) * (of_class + log_q), axis=1).mean()
+    many_nats = jnp.sum(jnp.exp(log_q) * (of_class + log_q), axis=1).mean()
 
     logits = widen(m2.classify(few.x))
     class_nats = optax.softmax_cross_entropy_with_integer_labels(logits, few.y).mean()
     error = jnp.mean(logits.argmax(axis=1) != few.y, dtype=logits.dtype)
-    bounds = {"labelled_bound_nats": labelled, "unlabelled_bound_nats": unlabelled}
-    return labelled + unlabelled + alpha * class_nats, bounds | {"class_nats": class_nats, "error": error}
+    bounds = {"labelled_bound_nats": few_nats, "unlabelled_bound_nats": many_nats}
+    return labelled * few_nats + many_nats + alpha * class_nats, bounds | {"class_nats": class_nats, "error": error}
 
 
 def _bound(model: M2, params: Params, batch: Batch, key: jax.Array) -> jax.Array:
@@ -137,7 +147,12 @@ def m2(model: M2, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis_nam
     if likelihoods.get(model.likelihood).coupled:
         raise InputError("M2 decodes each example as every class; fix the variance: Gaussian(variance).")
     loss = partial(m2_loss, model=model)
-    elbo = Player(loss, model.groups, optimisers(tx, {"elbo": hparams.lr})["elbo"], knobs={"alpha": hparams.alpha})
+    elbo = Player(
+        loss,
+        model.groups,
+        optimisers(tx, {"elbo": hparams.lr})["elbo"],
+        knobs={"alpha": hparams.alpha, "labelled": hparams.labelled},
+    )
     return play({"elbo": elbo}, [["elbo"]], axis_name=axis_name, check=partial(check_streams, model))
 
 

@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from aejax.nets.mlp import MLP
+
 
 class Labelled(nn.Module):
     """`net` on its input with the condition behind it: as further numbers of a vector, or channels of an image.
@@ -20,4 +22,7 @@ class Labelled(nn.Module):
     def __call__(self, x: jax.Array, y: jax.Array) -> jax.Array:
         numbers = y.astype(x.dtype) if self.num_classes is None else jax.nn.one_hot(y, self.num_classes, dtype=x.dtype)
         told = numbers.reshape(x.shape[0], *(1,) * (x.ndim - 2), -1)
-        return self.net(jnp.concatenate([x, jnp.broadcast_to(told, (*x.shape[:-1], told.shape[-1]))], axis=-1))
+        told = jnp.broadcast_to(told, (*x.shape[:-1], told.shape[-1]))
+        if isinstance(self.net, MLP):  # which multiplies x once where it is seen with several conditions
+            return self.net(x, told)
+        return self.net(jnp.concatenate([x, told], axis=-1))

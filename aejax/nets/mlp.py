@@ -4,6 +4,32 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Dense(nn.Dense):
+    """`nn.Dense` of inputs that stand behind one another, each times its own rows of the kernel.
+
+    So an input that `jax.vmap` does not map is multiplied once, whatever the others are.
+
+    Call: `[B, D], [B, K], ... -> [B, features]`, with the parameters of `nn.Dense` on `[B, D + K + ...]`.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *others: jax.Array) -> jax.Array:
+        if not others:
+            return super().__call__(x)
+        parts = (x, *others)
+        ends = np.cumsum([part.shape[-1] for part in parts])
+        kernel = self.param("kernel", self.kernel_init, (int(ends[-1]), self.features), self.param_dtype)
+        products = [part @ rows for part, rows in zip(parts, jnp.split(kernel, ends[:-1]), strict=True)]
+        y = sum(products[1:], start=products[0])
+        if self.use_bias:
+            y += self.param("bias", self.bias_init, (self.features,), self.param_dtype).reshape(
+                (1,) * (y.ndim - 1) + (-1,)
+            )
+        return y
 
 
 class MLP(nn.Module):
@@ -15,7 +41,8 @@ class MLP(nn.Module):
       final_activation: after the last layer; none by default.
       use_bias: whether the layers have biases.
 
-    Call: `[B, D] -> [B, features[-1]]`. Layers are named `dense_0`, `dense_1`, ...
+    Call: `[B, D] -> [B, features[-1]]`. Layers are named `dense_0`, `dense_1`, ...; further inputs `[B, K]` stand
+    behind the first, as in `Dense`.
     """
 
     features: tuple[int, ...]
@@ -24,12 +51,13 @@ class MLP(nn.Module):
     use_bias: bool = True
 
     def setup(self):
-        self.dense = [nn.Dense(width, use_bias=self.use_bias) for width in self.features]
+        self.dense = [Dense(width, use_bias=self.use_bias) for width in self.features]
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        for layer in self.dense[:-1]:
-            x = self.activation(layer(x))
-        x = self.dense[-1](x)
+    def __call__(self, x: jax.Array, *others: jax.Array) -> jax.Array:
+        first, *rest = self.dense
+        x = first(x, *others)
+        for layer in rest:
+            x = layer(self.activation(x))
         return x if self.final_activation is None else self.final_activation(x)
 
     def kernels(self) -> list[jax.Array]:

@@ -6,10 +6,11 @@ Nothing that decides no number: that is a launch option. Nothing is trained or r
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from aejax import likelihoods, schedules
 from aejax.checks import InputError, check_positive
+from aejax.factory import LATER
 
 
 def later(default: Any) -> Any:
@@ -99,8 +100,14 @@ def from_dict(cls: type, values: dict[str, Any]) -> Any:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The JSON form of a Config, without the fields that came later where they have their defaults."""
+    """The JSON form of a Config, without the fields and knobs that came later where they have their defaults."""
     fields = dataclasses.fields(config)
     values = {field.name: getattr(config, field.name) for field in fields}
     values = {f.name: values[f.name] for f in fields if not ("later" in f.metadata and values[f.name] == f.default)}
-    return {name: value._asdict() if hasattr(value, "_fields") else value for name, value in values.items()}
+    return {name: _knobs(value) if hasattr(value, "_fields") else value for name, value in values.items()}
+
+
+def _knobs(hparams: Any) -> dict[str, Any]:
+    types, defaults = get_type_hints(type(hparams), include_extras=True), hparams._field_defaults
+    is_late = lambda name: LATER in getattr(types[name], "__metadata__", ())
+    return {k: value for k, value in hparams._asdict().items() if not (is_late(k) and value == defaults[k])}

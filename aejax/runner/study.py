@@ -49,7 +49,8 @@ class Study(NamedTuple):
     formerly: tuple[str, ...] = ()  # names that it had, which older folders hold
     of_folders: Callable[[Any, Path, Once], Metrics] = (
         lambda config, path, once: {}
-    )  # more of the rows, from their runs
+    )  # more of the rows, and further ones, from their runs
+    then: Callable[[Any, Path], Runs] = lambda config, path: {}  # further runs, made of the folders of the others
 
 
 def seeded(rows: dict[str, tuple[Experiment, Any]], seed: int, num_seeds: int) -> Runs:
@@ -71,6 +72,7 @@ def run_all(
     bars: "Bars",
     *,
     after: Callable[[str], str | None] = lambda name: None,
+    done: Sequence[str] = (),
 ) -> dict[str, dict[str, float]]:
     """The metrics of every run, and its `seconds`; runs that are finished in the folder are not repeated.
 
@@ -78,6 +80,7 @@ def run_all(
       runs: in the order in which they are run.
       folder, launch, bars: as the command line has them.
       after: the name of the run from whose last parameters a run begins; None for fresh ones.
+      done: names of runs that the folder has already.
 
     Raises:
       InputError: a configuration or the data cannot be used, and nothing has been written then; or what is measured of
@@ -86,7 +89,7 @@ def run_all(
     from aejax.runner.launch import execute
 
     _check(runs, folder.path, launch, after)
-    folder.start(runs=list(runs))
+    folder.start(runs=[*done, *runs])
     metrics = {}
     for name, (experiment, config) in runs.items():
         path = folder.path / name
@@ -147,11 +150,14 @@ def body(study: Study) -> Callable[[Any, Launch, "Bars"], Callable[[], None]]:
 
         if not folder.is_finished:
             runs = study.runs(config)
-            trained = by_row(run_all(runs, folder, launch, bars, after=study.after))
+            found = run_all(runs, folder, launch, bars, after=study.after)
+            if further := study.then(config, folder.path):
+                found |= run_all(further, folder, launch, bars, after=study.after, done=list(found))
+            trained = by_row(found)
             dataset = load_data(next(iter(runs.values()))[1])
             bars.say("measuring and drawing")
             for row, more in study.of_folders(config, folder.path, once).items():
-                trained[row] |= more
+                trained[row] = trained.get(row, {}) | more
             metrics = study.beside(config, dataset, once) | trained
             folder.figures.mkdir(exist_ok=True)
             for name, figure in study.draw(config, folder.path, dataset).items():

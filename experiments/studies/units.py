@@ -36,6 +36,7 @@ METRICS: dict[str, Unit] = {
         "1 less `probe_accuracy`; of sparse codes, a softmax on codes of mean square 1, its epoch chosen on the "
         "validation split",
     ),
+    "dimensions": Unit("count", "numbers of an image that logistic regression sees"),
     "alpha": Unit(
         "none",
         "k-sparse: that softmax sees the `alpha k` largest units, `alpha` chosen by its validation error",

@@ -87,3 +87,16 @@ def test_it_trains_on_two_streams_and_refuses_one(params):
         M2.dense(2, 1, num_classes=None)  # it sums over classes, where a CVAE may be told numbers
     with pytest.raises(InputError, match="num_classes=3"):
         training.train(algo, state, unknown, KEY, batch_size=sizes, num_epochs=1)
+
+
+def test_the_terms_have_the_weights_of_sums_over_all_data(params):
+    """Equation 9 of the paper, over n = N + M examples: sum L + sum U + alpha n mean(-log q), over M."""
+    few, many, alpha = 4, 8, 0.1
+    term = lambda name: jax.grad(lambda p: m2_loss(p, DATA, KEY, model=MODEL)[1][name])(params)
+    terms = [term(name) for name in ("labelled_bound_nats", "unlabelled_bound_nats", "class_nats")]
+    objective = jax.tree.map(lambda a, b, c: few * a + many * b + alpha * (few + many) * c, *terms)
+    weights = {"labelled": few / many, "alpha": alpha * (few + many) / many}
+    ours = jax.grad(lambda p: m2_loss(p, DATA, KEY, model=MODEL, **weights)[0])(params)
+    close = lambda found, wanted: np.testing.assert_allclose(many * found, wanted, rtol=1e-4, atol=1e-4)
+    jax.tree.map(close, ours, objective)
+    assert float(jnp.abs(ours["classifier"]["dense_0"]["kernel"]).max()) > 0.01

@@ -13,7 +13,7 @@ from aejax.checks import InputError
 from aejax.runner import environment, folder
 from aejax.runner.config import from_dict, to_dict
 from aejax.runner.folder import RunFolder, default_path, open_folder
-from experiments import aae, ae, vae
+from experiments import aae, ae, m2, vae
 from experiments.studies import geometry
 
 CONFIG = ae.Config()
@@ -44,6 +44,7 @@ def test_fields_that_came_later_leave_folders_the_same_runs(tmp_path):
     """The names are those that the first version gave."""
     for experiment, name in ((ae, "ae-digits-1cf07276"), (vae, "vae-digits-7e65f7f9"), (aae, "aae-digits-469e43cd")):
         assert default_path(name.partition("-")[0], experiment.Config()).name == name
+    assert default_path("m2", m2.Config()).name == "m2-digits-13db110b"  # whose knobs were one less
     assert default_path("geometry", geometry.Config()).name == "geometry-digits-d3ec382f"
     run = begin(tmp_path, vae.Config(), "vae")
     saved = json.loads((run.path / "config.json").read_text())["config"]
@@ -53,6 +54,9 @@ def test_fields_that_came_later_leave_folders_the_same_runs(tmp_path):
         open_folder("vae", clipped, tmp_path, resume=True)
     assert default_path("vae", clipped) != default_path("vae", vae.Config())
     assert from_dict(vae.Config, json.loads(json.dumps(to_dict(clipped)))) == clipped
+    half = m2.Config(hparams=m2.method.HParams(labelled=0.5))
+    assert default_path("m2", half) != default_path("m2", m2.Config())
+    assert from_dict(m2.Config, json.loads(json.dumps(to_dict(half)))) == half
 
 
 @pytest.mark.parametrize("resume", [False, True])

@@ -224,3 +224,24 @@ def test_nothing_is_written_where_one_row_is_refused(tmp_path, change, message):
     with pytest.raises(InputError, match=message):
         run_all(runs, tmp_path / "run")
     assert not list(tmp_path.iterdir())
+
+
+def test_further_runs_are_made_of_the_folders_of_the_first(tmp_path):
+    """And a row of what is measured of both; all are told in config.json."""
+    sizes = lambda path: {name: read(path / name / "summary.json")["metrics"]["size"] for name in ("a-0", "b-0")}
+    then = lambda config, path: {"b-0": (EXPERIMENT, LR(read(path / "a-0" / "summary.json")["metrics"]["size"] * 1e-6))}
+
+    def of_folders(config, path, once):
+        found = sizes(path)
+        return {"a": {"twice": [2 * found["a-0"]]}, "c": {"both": [*found.values()]}}
+
+    runs = lambda config: {"a-0": (EXPERIMENT, TINY)}
+    tiny = study.Study("tiny", Config, runs, str, lambda *_: {}, of_folders=of_folders, then=then)
+    study.body(tiny)(Config(), launch.Launch(workdir=tmp_path / "run"), Bars(Console(file=io.StringIO())))
+    metrics = read(tmp_path / "run" / "summary.json")["metrics"]
+    assert list(metrics) == ["a", "b", "c"]
+    (a,), (b,) = metrics["a"]["size"], metrics["b"]["size"]
+    assert metrics["a"]["twice"] == [2 * a]
+    assert metrics["c"] == {"both": [a, b]}
+    assert read(tmp_path / "run" / "config.json")["runs"] == ["a-0", "b-0"]
+    assert runner.load(tmp_path / "run" / "b-0")[0].hparams.lr == a * 1e-6
