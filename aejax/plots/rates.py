@@ -74,6 +74,7 @@ def _draw(ax: "Axes", name: str, panel: RateDistortion) -> None:
         ax.plot(*map(np.asarray, panel.exact), "--", color=canvas.INK, linewidth=1.2, label="exact")
     ax.margins(0.12)
     (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+    left = max(left, -0.04 * right)  # no rate is below 0
     shape = np.array([right - left, high - low])
     for beta, centre in zip(weights, np.stack([across, up], axis=1), strict=True):
         step = np.array([1.0, -beta])

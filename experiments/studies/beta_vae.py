@@ -53,7 +53,7 @@ _SHOWN = 12  # test images
 class Config:
     dataset: str = "digits"
     """digits, a prepared TFDS image set such as mnist, or a path to .npy or .npz (x) with values in [0, 1]."""
-    betas: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)
+    betas: tuple[float, ...] = (0.1, 0.3, 1.0, 1.7, 3.0)
     """Weights of the KL term."""
     latent_dim: int = 8
     """Size of the code."""
@@ -67,7 +67,7 @@ class Config:
     """Learning rate of Adam, its peak; it falls along a cosine."""
     cost_rounds: int = 3
     """How often the cost of a run, alone and in the sweep, is measured; 0 leaves it out."""
-    cost_epochs: int = 20
+    cost_epochs: int = 10
     """Passes of these runs."""
     num_seeds: int = 4
     """Runs of each beta."""
