@@ -18,6 +18,14 @@ with the mean and covariance of the training pixels, which has no code. Draws ar
   get smaller; the mean of 10 times.
 - between: share of codes halfway between the codes of two test images of different digits that are decoded to a digit,
   for the digits 2, 4, 5 and 6; beside it that of the images' own averages.
+
+On the digits (2 seeds, 2026-11-26, 3 minutes in all on two shared CPU cores) of the draws of N(0, I) 1.1 +- 0.8 % are
+digits for the AE, 0.2 +- 0.2 % without the KL and 75.9 +- 0.4 % for the VAE; of test images 77.8 %, of a Gaussian of
+the pixels 15 %. Fitted Gaussians take the AE to 36.6 +- 0.9 % and the VAE to 77.6 +- 0.8 %. Halfway between two digits
+46 +- 6 % of what the AE decodes are digits and 74 +- 5 % of the VAE's, of averages of images 25 %. The price is the
+error, 1.65 of the VAE against 0.73. The Frechet distance says otherwise: 2.8 of the AE and 0.71 of the VAE, but 0.28
+of the AE with a fitted Gaussian, and 0.24 of the Gaussian of the pixels. It sees means and covariances alone, and the
+means that a VAE decodes vary less than images do.
 """
 
 import dataclasses
