@@ -90,7 +90,7 @@ def interleave(calls: Mapping[str, Callable[[], Any]], rounds: int, seconds: flo
 @contextmanager
 def uncached() -> Iterator[None]:
     """Nothing is read from JAX's cache of compiled programs on the disk, nor written to it."""
-    before = jax.config.jax_enable_compilation_cache
+    before = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
     _use_cache(False)
     try:
         yield

@@ -186,7 +186,8 @@ def cost(config: Config, own: Functions, x: np.ndarray, say: Callable[[str], Non
     """
     algo, runs = own.build(settings(config)[0]), len(config.betas) * config.num_seeds
     init_key, train_key = jax.random.split(jax.random.key(config.seed))
-    state, sizes = algo.init(own.init(init_key)), {"batch_size": config.batch_size, "num_epochs": config.cost_epochs}
+    state = algo.init(own.init(init_key))
+    sizes: dict[str, Any] = {"batch_size": config.batch_size, "num_epochs": config.cost_epochs}
 
     def alone() -> None:
         for _ in training.train(algo, state, data.Batch(x), train_key, **sizes):
@@ -217,7 +218,7 @@ def draw(config: Config, own: Functions, result: SweepResult, summary: dict[str,
     from aejax import plots
 
     curve = lambda found, exact=None: plots.RateDistortion(
-        config.betas, found["test_kl_nats"], found["test_recon_nats"], exact
+        np.array(config.betas), found["test_kl_nats"], found["test_recon_nats"], exact
     )
     low, high = min(config.betas), max(config.betas)
     line = exact(VARIANCES, NOISE, np.geomspace(low / 1.5, high * 1.5, 200)) if low > 0 else None

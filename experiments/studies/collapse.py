@@ -105,6 +105,8 @@ def settings(config: Config) -> dict[str, Setting]:
         "wide_cycle": Setting("variance 1, cyclic", by_variance, wide, way="cycle"),
         "wide_beta": Setting("variance 1, beta 0.05", by_variance, wide, beta=0.05),
         "learned": Setting("variance learned", by_variance, learned),
+        "learned_ramp": Setting("variance learned, warm-up", by_variance, learned, way="ramp"),
+        "learned_cycle": Setting("variance learned, cyclic", by_variance, learned, way="cycle"),
         "large": Setting(f"{config.large_dim} numbers", by_size, large),
         "large_ramp": Setting(f"{config.large_dim} numbers, warm-up", by_size, large, way="ramp"),
         "large_cycle": Setting(f"{config.large_dim} numbers, cyclic", by_size, large, way="cycle"),
@@ -174,7 +176,7 @@ EXPERIMENT = vae.EXPERIMENT._replace(
 )  # fmt: skip
 
 
-def kl_by_dimension(model: VAE, params: Any, x: np.ndarray) -> np.ndarray:
+def kl_by_dimension(model: nets.Autoencoder, params: Any, x: np.ndarray) -> np.ndarray:
     """KL(q(z_j|x) | N(0, 1)) in nats, mean over x, `[Z]`, the largest first."""
     encode = jax.jit(lambda x: model.apply({"params": params}, x, method="encode"))
     mean, logvar = (v.astype(np.float64) for v in over_batches(encode, x, batch_size=256))

@@ -34,7 +34,7 @@ def test_every_row_is_what_its_title_says():
     assert {name for name, row in rows.items() if row.latent_dim == 50} == {"large", "large_ramp", "large_cycle"}
     assert {n: row.likelihood for n, row in rows.items() if row.likelihood != "bernoulli"} == {
         "wide": "gaussian", "wide_ramp": "gaussian", "wide_cycle": "gaussian", "wide_beta": "gaussian",
-        "learned": "gaussian_learned",
+        "learned": "gaussian_learned", "learned_ramp": "gaussian_learned", "learned_cycle": "gaussian_learned",
     }  # fmt: skip
     build = lambda name: collapse.build_model(rows[name], Spec((64,), None))
     assert build("deep_cycle").decoder.features == (512,) * 6 + (64,)
