@@ -52,6 +52,7 @@ class Setting(NamedTuple):
     fields: dict[str, Any] = {}  # noqa: RUF012
     beta: float = 1.0
     way: str = "constant"  # or ramp, or cycle
+    rate: float = 1.0  # of Adam, in those of the configuration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,8 +106,8 @@ def settings(config: Config) -> dict[str, Setting]:
         "wide_cycle": Setting("variance 1, cyclic", by_variance, wide, way="cycle"),
         "wide_beta": Setting("variance 1, beta 0.05", by_variance, wide, beta=0.05),
         "learned": Setting("variance learned", by_variance, learned),
-        "learned_ramp": Setting("variance learned, warm-up", by_variance, learned, way="ramp"),
-        "learned_cycle": Setting("variance learned, cyclic", by_variance, learned, way="cycle"),
+        "fast": Setting("variance learned, 10 x the rate", by_variance, learned, rate=10.0),
+        "fast_ramp": Setting("the same, warm-up", by_variance, learned, way="ramp", rate=10.0),
         "large": Setting(f"{config.large_dim} numbers", by_size, large),
         "large_ramp": Setting(f"{config.large_dim} numbers, warm-up", by_size, large, way="ramp"),
         "large_cycle": Setting(f"{config.large_dim} numbers, cyclic", by_size, large, way="cycle"),
@@ -128,7 +129,10 @@ def runs(config: Config) -> Runs:
             "warmup_epochs": config.num_epochs // 2 * (setting.way == "ramp"),
             "cycle_epochs": config.num_epochs // _CYCLES * (setting.way == "cycle"),
         }
-        rows[name] = EXPERIMENT, Row(**shared | setting.fields | ways, hparams=HParams(config.lr, setting.beta))
+        rows[name] = (
+            EXPERIMENT,
+            Row(**shared | setting.fields | ways, hparams=HParams(setting.rate * config.lr, setting.beta)),
+        )
     return study.seeded(rows, config.seed, config.num_seeds)
 
 

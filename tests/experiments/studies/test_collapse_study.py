@@ -34,8 +34,10 @@ def test_every_row_is_what_its_title_says():
     assert {name for name, row in rows.items() if row.latent_dim == 50} == {"large", "large_ramp", "large_cycle"}
     assert {n: row.likelihood for n, row in rows.items() if row.likelihood != "bernoulli"} == {
         "wide": "gaussian", "wide_ramp": "gaussian", "wide_cycle": "gaussian", "wide_beta": "gaussian",
-        "learned": "gaussian_learned", "learned_ramp": "gaussian_learned", "learned_cycle": "gaussian_learned",
+        "learned": "gaussian_learned", "fast": "gaussian_learned", "fast_ramp": "gaussian_learned",
     }  # fmt: skip
+    assert {name for name, row in rows.items() if row.hparams.lr != 1e-3} == {"fast", "fast_ramp"}
+    assert rows["fast"].hparams.lr == pytest.approx(1e-2)
     build = lambda name: collapse.build_model(rows[name], Spec((64,), None))
     assert build("deep_cycle").decoder.features == (512,) * 6 + (64,)
     assert build("deep").encoder == build("beta_1").encoder
