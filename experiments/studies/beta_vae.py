@@ -8,6 +8,19 @@ Beside the images stands a set whose curve is known: Gaussian data, a linear VAE
 variance s2. With beta it is probabilistic PCA of the variance `beta s2`. A direction of the variance v above that has
 the rate `log(v / (beta s2)) / 2` and the squared error `beta s2`, the others have no rate and the error v, which is
 "reverse water-filling", the rate-distortion function of a Gaussian source.
+
+On the digits, 4 seeds (2026-11-26, two shared CPU cores):
+
+| beta | rate (KL) | distortion | their sum, the bound | active units of 8 |
+| --- | --- | --- | --- | --- |
+| 0.1 | 15.510 ± 0.044 | 14.43 ± 0.16 | 29.94 ± 0.13 | 8 ± 0 |
+| 0.3 | 10.340 ± 0.096 | 15.44 ± 0.15 | 25.784 ± 0.091 | 8 ± 0 |
+| 1 | 4.112 ± 0.082 | 19.551 ± 0.079 | 23.663 ± 0.061 | 8 ± 0 |
+| 1.7 | 1.836 ± 0.073 | 22.78 ± 0.18 | 24.61 ± 0.11 | 6.50 ± 0.58 |
+| 3 | 0.032 ± 0.040 | 27.22 ± 0.15 | 27.26 ± 0.11 | 0.8 ± 1.5 |
+
+The bounds on Gaussian data are within 0.9 % of the exact ones, the rates within 1.0 %; both are farthest at beta = 0.1.
+COST
 """
 
 import dataclasses
@@ -193,7 +206,8 @@ def cost(config: Config, own: Functions, x: np.ndarray, say: Callable[[str], Non
         for _ in training.train(algo, state, data.Batch(x), train_key, **sizes):
             pass
 
-    calls = {"single": alone, "sweep": lambda: train(config, own, x, config.cost_epochs, config.lr)}
+    swept = lambda: train(config, own, x, config.cost_epochs, config.lr)
+    calls = {"single": alone, "sweep": swept}
     cold: dict[str, list[float]] = {name: [] for name in calls}
     with timing.uncached():
         for i in range(config.cost_rounds):
@@ -204,9 +218,11 @@ def cost(config: Config, own: Functions, x: np.ndarray, say: Callable[[str], Non
                 call()
                 cold[name].append(1e3 * (time.perf_counter() - start))
     say("cost, without compilation")
+    as_many = {"single": lambda: [alone() for _ in range(runs)], "sweep": swept}  # for turns of one length
+    warm = timing.interleave(as_many, config.cost_rounds, 0.0)
     found = {"runs": float(runs)}
-    for suffix, taken in (("cold_", cold), ("", timing.interleave(calls, config.cost_rounds, 0.0))):
-        each = {"single": taken["single"], "sweep": [ms / runs for ms in taken["sweep"]]}
+    for suffix, taken, alone_runs in (("cold_", cold, 1), ("", warm, runs)):
+        each = {"single": [ms / alone_runs for ms in taken["single"]], "sweep": [ms / runs for ms in taken["sweep"]]}
         found |= {f"{suffix}{name}_seconds": statistics.median(values) / 1e3 for name, values in each.items()}
         found[f"{suffix}ratio"] = timing.ratio(each["sweep"], each["single"])
     return found

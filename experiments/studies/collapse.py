@@ -7,7 +7,21 @@ another weight, another variance or a learned one changes the optimum (Lucas et 
 
 The report is `evaluation.collapse` on the test images, as every run prints it. KL, mutual information and the KL of the
 aggregate posterior are `evaluation.decompose` on the first 2,000 training images: the mutual information is at most the
-logarithm of their number. Bounds of one likelihood can be compared, those of two cannot.
+logarithm of their number, 7.28 of 1,455 digits, and what stands a little below zero is zero but for the draws. Bounds
+of one likelihood can be compared, those of two cannot.
+
+On the digits (2 seeds, 2026-11-26, 8 CPU minutes on two shared cores):
+
+- The optimum has collapsed with beta 10, and with a variance of 1, which is more than any direction of the digits has.
+  Warm-up and cycles end where the constant weight ends: no unit is active, the KL is below 0.008 nats. Beta 0.05 at a
+  variance of 1 has all 8 units and 9.8 nats.
+- A learned variance starts at 1, and Adam moves it by its rate: after these passes it is still too large, and nothing
+  is encoded. With ten times the rate it falls to 0.07, what the pixels have around their mean, and the bound to 7.1, but
+  the encoder is dead: of 64 units in its last hidden layer 1 and 0 ever speak. With warm-up too 5 units are active, at
+  a bound of -29.0 +- 0.4.
+- A code of 50 numbers is not reported, but slow: of 26.3 +- 0.2 nats warm-up takes 0.8 and cycles 0.5.
+- The deep decoder loses units on the way, not in the optimum: 1 and 2 of 8 are active, and one of the two seeds is
+  reported. Warm-up gives 5 or 6 units, and a bound of 23.73 in place of 24.9 +- 0.8; cycles give 23.84.
 """
 
 import dataclasses

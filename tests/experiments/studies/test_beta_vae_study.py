@@ -113,10 +113,18 @@ def test_the_cost_is_by_run_and_compiles_anew_only_where_it_says_so(monkeypatch)
         beta_vae.training, "train", lambda *_, **sizes: calls.append(("single", sizes["num_epochs"])) or ()
     )
     monkeypatch.setattr(jax, "clear_caches", lambda: calls.append("cleared"))
-    monkeypatch.setattr(timing, "interleave", lambda calls, rounds, seconds: {"single": [30.0], "sweep": [60.0]})
+
+    def interleave(own, rounds, seconds):
+        calls.append("compiled before")
+        for call in own.values():
+            call()
+        return {"single": [120.0], "sweep": [60.0]}
+
+    monkeypatch.setattr(timing, "interleave", interleave)
     own = beta_vae.functions(VAE.dense(6, 2, hidden_dims=(4,)), 6, 4, binarize=True)
     found = beta_vae.cost(config, own, np.zeros((40, 6), np.float32), lambda _: None)
-    assert calls == ["cleared", ("single", 1), "cleared", ("sweep", 1)]
+    turns = ["compiled before", *[("single", 1)] * 4, ("sweep", 1)]
+    assert calls == ["cleared", ("single", 1), "cleared", ("sweep", 1), *turns]
     assert (found["runs"], found["single_seconds"], found["sweep_seconds"]) == (4, 0.03, 0.015)
     assert found["ratio"] == 0.5
 
