@@ -16,7 +16,7 @@ On the digits (2 seeds, 2026-11-26, 8 CPU minutes on two shared cores):
   Warm-up and cycles end where the constant weight ends: no unit is active, the KL is below 0.008 nats. Beta 0.05 at a
   variance of 1 has all 8 units and 9.8 nats.
 - A learned variance starts at 1, and Adam moves it by its rate: after these passes it is still too large, and nothing
-  is encoded. With ten times the rate it falls to 0.07, what the pixels have around their mean, and the bound to 7.1, but
+  is encoded. With ten times the rate it falls to 0.07, what pixels have around their mean, and the bound to 7.1, but
   the encoder is dead: of 64 units in its last hidden layer 1 and 0 ever speak. With warm-up too 5 units are active, at
   a bound of -29.0 +- 0.4.
 - A code of 50 numbers is not reported, but slow: of 26.3 +- 0.2 nats warm-up takes 0.8 and cycles 0.5.
