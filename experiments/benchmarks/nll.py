@@ -3,9 +3,8 @@
 The net is that of the IWAE paper, 784-200-200-50, untrained, on random binary images: time does not depend on the
 values. `evaluation.nll` takes blocks of images, and of samples so many that the decoder sees `max_rows` codes at once.
 Beside it stand two loops that do the same for one image at a time: one jitted call with all of its samples, and 50
-calls of 100 samples, each op by op, with the image repeated and encoded for each, as code in the manner of PyTorch has
-it. All three are asked for the same number first. They take turns; quoted are medians, and the time of 10,000 images is
-that of those measured, times their share.
+calls of 100 samples, each op by op, with the image repeated and encoded for each. They take turns; quoted are medians.
+The time of 10,000 images is extrapolated: that of those measured, times what 10,000 are of them.
 """
 
 import dataclasses
@@ -38,7 +37,7 @@ class Config:
     """Measured, of the first two; of the loop op by op an eighth."""
     num_samples: int = 5000
     """Of each image, a multiple of 100."""
-    rounds: int = 3
+    rounds: int = 2
     """How often each candidate has its turn."""
     hidden_dims: tuple[int, ...] = (200, 200)
     """Widths of the tanh layers of the encoder; the decoder mirrors them."""

@@ -21,7 +21,7 @@ On the digits, 4 seeds (2026-11-26, two shared CPU cores):
 
 The bounds on Gaussian data are within 0.9 % of the exact ones, the rates within 1.0 %; both are farthest at beta = 0.1.
 A run of 10 passes took 0.85 times as long in the sweep as alone, by `train`, and 0.08 times with compilation, which one
-program of 20 runs shares (medians of 3 rounds that take turns, on cores that other programs kept busy).
+program of 20 runs shares: medians of 3 rounds that take turns, on busy cores (docs/speed.md).
 """
 
 import dataclasses
