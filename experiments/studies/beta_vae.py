@@ -203,9 +203,10 @@ def cost(config: Config, own: Functions, x: np.ndarray, say: Callable[[str], Non
     state = algo.init(own.init(init_key))
     sizes: dict[str, Any] = {"batch_size": config.batch_size, "num_epochs": config.cost_epochs}
 
-    def alone() -> None:
-        for _ in training.train(algo, state, data.Batch(x), train_key, **sizes):
-            pass
+    def alone(times: int = 1) -> None:
+        for _ in range(times):
+            for _ in training.train(algo, state, data.Batch(x), train_key, **sizes):
+                pass
 
     swept = lambda: train(config, own, x, config.cost_epochs, config.lr)
     calls = {"single": alone, "sweep": swept}
@@ -219,7 +220,7 @@ def cost(config: Config, own: Functions, x: np.ndarray, say: Callable[[str], Non
                 call()
                 cold[name].append(1e3 * (time.perf_counter() - start))
     say("cost, without compilation")
-    as_many = {"single": lambda: [alone() for _ in range(runs)], "sweep": swept}  # for turns of one length
+    as_many = {"single": partial(alone, runs), "sweep": swept}  # for turns of one length
     warm = timing.interleave(as_many, config.cost_rounds, 0.0)
     found = {"runs": float(runs)}
     for suffix, taken, alone_runs in (("cold_", cold, 1), ("", warm, runs)):
