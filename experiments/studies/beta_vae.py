@@ -209,7 +209,7 @@ def cost(config: Config, own: Functions, x: np.ndarray, say: Callable[[str], Non
                 pass
 
     swept = lambda: train(config, own, x, config.cost_epochs, config.lr)
-    calls = {"single": alone, "sweep": swept}
+    calls: dict[str, Callable[[], Any]] = {"single": alone, "sweep": swept}
     cold: dict[str, list[float]] = {name: [] for name in calls}
     with timing.uncached():
         for i in range(config.cost_rounds):
@@ -220,7 +220,7 @@ def cost(config: Config, own: Functions, x: np.ndarray, say: Callable[[str], Non
                 call()
                 cold[name].append(1e3 * (time.perf_counter() - start))
     say("cost, without compilation")
-    as_many = {"single": partial(alone, runs), "sweep": swept}  # for turns of one length
+    as_many: dict[str, Callable[[], Any]] = {"single": partial(alone, runs), "sweep": swept}
     warm = timing.interleave(as_many, config.cost_rounds, 0.0)
     found = {"runs": float(runs)}
     for suffix, taken, alone_runs in (("cold_", cold, 1), ("", warm, runs)):
