@@ -13,6 +13,7 @@ from aejax.plots.history import curves, histories
 from aejax.plots.latent import latent_scatter, manifold_grid, walk
 from aejax.plots.lines import ContractionCurve, contraction_curves, spectra
 from aejax.plots.panels import Curve, Lines, line_panels
+from aejax.plots.rates import RateDistortion, rate_distortion
 from aejax.plots.sheet import Column, compare_sheet
 from aejax.plots.tangents import tangents
 
@@ -24,6 +25,7 @@ __all__ = [
     "Embedding",
     "Lines",
     "Magnification",
+    "RateDistortion",
     "compare_sheet",
     "contraction_curves",
     "curves",
@@ -39,6 +41,7 @@ __all__ = [
     "magnification_map",
     "manifold_grid",
     "paths",
+    "rate_distortion",
     "reconstructions",
     "samples",
     "save",

@@ -6,6 +6,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 
 Candidate = Iterator[float]  # each `next` works for a while and returns seconds per step
 
@@ -83,6 +85,22 @@ def interleave(calls: Mapping[str, Callable[[], Any]], rounds: int, seconds: flo
     candidates = {name: repeat(call, seconds) for name, call in calls.items()}
     turns = [{name: 1e3 * next(candidate) for name, candidate in candidates.items()} for _ in range(rounds + 1)][1:]
     return {name: [turn[name] for turn in turns] for name in calls}
+
+
+@contextmanager
+def uncached() -> Iterator[None]:
+    """Nothing is read from JAX's cache of compiled programs on the disk, nor written to it."""
+    before = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    _use_cache(False)
+    try:
+        yield
+    finally:
+        _use_cache(before)
+
+
+def _use_cache(use: bool) -> None:
+    jax.config.update("jax_enable_compilation_cache", use)
+    compilation_cache.reset_cache()  # whether there is one is asked at the first compilation after that
 
 
 def ratio(others: list[float], ours: list[float]) -> float:

@@ -161,11 +161,16 @@ class Hashed:
     dataset: data.Dataset = dataclasses.field(compare=False)
 
 
-def baselines(config: Config, dataset: data.Dataset) -> dict[str, Baseline]:
-    """The methods of scikit-learn, fitted to flat data with labels."""
+def hashed(dataset: data.Dataset) -> Hashed:
+    """Of flat data with labels."""
     splits = (dataset.train, dataset.test)
     content = b"".join(np.ascontiguousarray(array).tobytes() for split in splits for array in split)
-    return _baselines(config, Hashed(hashlib.sha256(content).hexdigest(), dataset))
+    return Hashed(hashlib.sha256(content).hexdigest(), dataset)
+
+
+def baselines(config: Config, dataset: data.Dataset) -> dict[str, Baseline]:
+    """The methods of scikit-learn, fitted to flat data with labels."""
+    return _baselines(config, hashed(dataset))
 
 
 @lru_cache(maxsize=1)  # scored and drawn

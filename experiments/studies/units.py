@@ -4,7 +4,7 @@ from aejax.runner.units import Unit
 
 METRICS: dict[str, Unit] = {
     "num_params": Unit("count", "numbers that are trained, tied weights once"),
-    "test_recon_nats, test_kl_nats": Unit("nats per image", "the two parts of `test_bound_nats`, one sample an image"),
+    "test_recon_nats, test_kl_nats": Unit("nats per image", "the two parts of `test_bound_nats`, with as many draws"),
     "code_mean_gap": Unit(
         "code units",
         "test codes drawn from their posteriors: largest distance of a mean from that of 10,000 draws of the prior",
@@ -162,5 +162,34 @@ METRICS: dict[str, Unit] = {
         "whether a unit matters for one factor, and a factor is in one unit, by the importances of boosted trees",
     ),
     "dci_informativeness": Unit("between 0 and 1", "accuracy of these trees on factors, mean over factors"),
-    "train_recon_nats, train_kl_nats": Unit("nats per image", "of the last epoch, mean over its steps"),
+    "exact_rate_nats, exact_distortion_nats": Unit(
+        "nats per example",
+        "of the best linear VAE on Gaussian data, in closed form: what its KL and its -log p(x|z) are",
+    ),
+    "digits, prior_digits, fitted_digits": Unit(
+        "share of draws",
+        "taken for some label with a probability of 0.9 by a classifier of the training images: images themselves,"
+        " decoded draws of N(0, I), and of a Gaussian with the moments of the codes",
+    ),
+    "kinds, prior_kinds, fitted_kinds": Unit("count", "perplexity of the labels of these"),
+    "nearest, prior_nearest, fitted_nearest": Unit("data units", "distance to the nearest training image, mean"),
+    "frechet, prior_frechet, fitted_frechet": Unit(
+        "squared data units",
+        "Frechet distance of Gaussians with the moments of draws and of training images, in 20 principal components",
+    ),
+    "between_digits": Unit("share of pairs", "taken for a label like `digits`, halfway between codes of two labels"),
+    "finds_posterior, finds_outputs, finds_samples, finds_mean, finds_untrained, finds_dead": Unit(
+        "0 or 1",
+        "whether the report on collapse finds: a collapsed posterior, identical outputs, identical samples, an error no"
+        " better than that of the mean, or than before training, dead units",
+    ),
+    "collapsed_units": Unit("count", "dimensions of the posterior that are the prior, for nearly all test images"),
+    "mutual_info_nats": Unit(
+        "nats per image", "of image and code, of the training images; at most log of their number"
+    ),
+    "marginal_kl_nats": Unit("nats per image", "KL of the aggregate posterior to the prior, of the training images"),
+    "train_bound_nats": Unit("nats per image", "the negative bound on them"),
+    "train_recon_nats, train_kl_nats": Unit(
+        "nats per image", "of the last epoch, mean over its steps; the KL of `collapse` is of the trained model"
+    ),
 }

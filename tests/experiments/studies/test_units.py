@@ -10,8 +10,10 @@ from aejax.methods import METHODS
 from aejax.runner import units
 from aejax.runner.inputs import seen
 from experiments.studies import (
+    beta_vae,
     bits_back,
     bounds,
+    collapse,
     contractive,
     conv_ae,
     counts,
@@ -19,6 +21,7 @@ from experiments.studies import (
     denoising,
     disentangle,
     flows,
+    generate,
     likelihood_view,
     linear_ae,
     manifold,
@@ -46,6 +49,8 @@ STUDIES = {
     bits_back: {"hidden_dims": (8,), "latent_dim": 2},
     priors: {"hidden_dims": (8,), "latent_dim": 2, "nll_samples": 2, "num_components": 3, "num_seeds": 1},
     flows: {"hidden_dims": (8,), "latent_dim": 2, "nll_samples": 2, "depths": (1,), "num_seeds": 1},
+    generate: {"hidden_dims": (8,), "latent_dim": 2, "walk_between": (0, 1), "num_seeds": 1},
+    collapse: {"hidden_dims": (8,), "latent_dim": 2, "large_dim": 3, "decoder_dims": (8, 8), "num_seeds": 1},
 }  # fmt: skip
 
 
@@ -104,7 +109,7 @@ def test_whatever_a_study_reports_is_in_the_table_of_units(module, faces, monkey
         ready = runner.prepare(experiment, own)
         trained = runner.Trained(own, ready.model, ready.algorithm, ready.state, ready.dataset, [], KEY, KEY, {})
         names |= set(experiment.measure(trained))
-    if module in (deep_ae, conv_ae, manifold, bits_back):
+    if module in (deep_ae, conv_ae, manifold, bits_back, generate):
         dataset = runner.load_data(own)
         names |= {name for row in module.beside(config, dataset, None).values() for name in row}
     assert len(names) > 5
@@ -121,6 +126,8 @@ def test_whatever_the_other_experiments_report_is_in_the_table_of_units():
         *spectra.METRICS,
         *disentangle.SCORES,
         *disentangle.TRAINED,
+        *beta_vae.MEASURED,
+        *beta_vae.EXACT,
         "noise_nats",
     }
     assert undocumented(names.union(*readings.values())) == []
