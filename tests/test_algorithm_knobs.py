@@ -52,6 +52,19 @@ def test_a_longer_run_begins_as_the_shorter_one():
     )
 
 
+@pytest.mark.parametrize("kind", schedules.WEIGHTS)
+def test_a_schedule_goes_on_where_a_run_stopped(kind):
+    """Of the seven weights of the whole run, those from the third on, as bits."""
+    pace = 0.3 if kind is schedules.Decay else 4.0
+    algo, data = knobbed(kind(2.0, 0.5, pace)), np.zeros(8, np.float32)
+    chunks = list(training.train(algo, algo.init(START), data, KEY, batch_size=8, num_epochs=7, boundary=3))
+    whole = np.concatenate([chunk.metrics["p/weight"] for chunk in chunks])
+    saved = jax.tree.map(np.asarray, next(chunk.state for chunk in chunks if chunk.step == 3))
+    rest = list(training.train(algo, saved, data, KEY, batch_size=8, num_epochs=7))
+    np.testing.assert_array_equal(np.concatenate([chunk.metrics["p/weight"] for chunk in rest]), whole[3:])
+    assert len(set(whole.tolist())) > 2
+
+
 @pytest.mark.first(1)
 @pytest.mark.parametrize("kind", schedules.WEIGHTS)
 def test_schedules_of_weights_are_swept(kind):
