@@ -14,7 +14,7 @@ from aejax import evaluation, recipe
 from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.evaluation import call
-from aejax.likelihoods import NegativeBinomial
+from aejax.likelihoods import Categorical, NegativeBinomial
 from aejax.methods.count_vae import CountVAE, PerGene, count_vae
 from aejax.methods.vae import VAE, terms, vae, vae_loss
 from aejax.nets import MLP, init_params
@@ -193,7 +193,7 @@ def test_a_decoder_of_ones_own_may_have_dispersions_of_each_cell():
 
 
 def test_other_likelihoods_and_other_data_are_refused():
-    for likelihood in ("bernoulli", "gaussian", "categorical"):
+    for likelihood in ("bernoulli", "gaussian", "categorical", Categorical(levels=2)):  # whose x are 0 and 1
         model = CountVAE.dense(D, Z, likelihood=likelihood)
         for refused in (lambda m=model: count_vae(m), lambda m=model: init_params(m, jax.random.key(0), X)):
             with pytest.raises(InputError, match="negative_binomial or poisson"):
