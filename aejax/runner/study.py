@@ -109,7 +109,7 @@ def run_all(
 
 
 def _check(runs: Runs, path: Path, launch: Launch, after: Callable[[str], str | None]) -> None:
-    """Refuses what any of the runs would refuse, by its folder too; of those that differ in their seed one is traced."""
+    """Refuses what any of the runs would, and its folder; of those that differ in their seed alone one is traced."""
     alike = {(id(each), dataclasses.replace(own, seed=0)): each for each, own in runs.values()}
     for (_, config), experiment in alike.items():
         prepare(experiment, config, devices=launch.devices, parallel=launch.parallel, shapes_only=True)
