@@ -241,6 +241,7 @@ def test_counts_are_compared_as_those_of_a_poisson_and_to_know_the_library_is_no
     wanted = (best - scipy.stats.poisson(mean).logpmf(x)).sum(axis=1).mean()
     assert found.numbers["mean_poisson_nats"] == pytest.approx(wanted, rel=1e-5)
     assert "sse" not in found.numbers
+    assert 0.1 < found.numbers["sample_variance"] < 2  # of shares, whatever the library that a sample has
     alike = counts(0.0, (0.0, 0.0, -1.386, -1.386))  # shares of 0.4 and 0.1
     assert np.corrcoef(call(*alike, "reconstruct", x).ravel(), x.ravel())[0, 1] > 0.5
     check(collapse(*alike, x, KEY), OUTPUTS, SAMPLES, POISSON)

@@ -167,6 +167,7 @@ def test_cells_have_the_library_that_is_seen_or_given():
     np.testing.assert_allclose(total("reconstruct", X), X.sum(axis=1), rtol=1e-5)
     np.testing.assert_allclose(total("generate", z, sizes), sizes, rtol=1e-5)
     np.testing.assert_allclose(total("generate", z), np.full(7, 1e4), rtol=1e-5)
+    np.testing.assert_array_equal(call(MODEL, params, "library", X[:2] * np.float32([[1], [0]])), [X[0].sum(), 1])
     once, twice = (call(MODEL.clone(library_size=size), params, "generate", z) for size in (50.0, 100.0))
     np.testing.assert_allclose(2 * once, twice, rtol=1e-5)
 
