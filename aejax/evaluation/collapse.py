@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
+from aejax import likelihoods
 from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.evaluation.apply import examples, num_rows, over_batches
@@ -53,13 +54,19 @@ def collapse(
     | collapsed posterior | less than a quarter of the dimensions of a Gaussian posterior are in use |
     | identical outputs | reconstructions vary less than 1 % as much as the data, or decoded draws from the prior do |
     | unused codebook | the perplexity of discrete codes is below 1 and a tenth of the other entries |
-    | no better than the mean | the squared error is not below that of the mean of the data, by 1 % |
+    | no better than the mean | the error is not below that of the mean of the data, by 1 % |
     | no better than untrained | nor below that with the parameters before training |
 
     A dimension is in use where its KL to N(0, 1) is above 0.01 nats for one example of a hundred at least, and where
     the variance of its mean is above 0.01, as `active_units` has it. Under another prior only the latter is asked, of
     codes divided by the deviation of q(z), whose scale then means nothing. Half of the dimensions unused is usual: the
     bound prunes what it does not need.
+
+    The error is the squared one; of counts it is the -log p(x) of a Poisson with the means x_hat, less what is left at
+    x_hat = x, in nats. The squares of counts hang on the few largest, which a likelihood of counts takes for noise. Of
+    all constants the mean of the data has the least of either error. A model that is told the `library` of an example,
+    as `CountVAE` is, knows it without a code: the mean is then one of shares, times the library, and shares have to
+    vary.
 
     Args:
       model: any `Autoencoder`. A codebook is looked for where there are `tokens`, draws are made where there is a prior
@@ -72,7 +79,8 @@ def collapse(
     Returns:
       `Collapse(findings, numbers)`. The numbers, each where it is measured: `dead_units` (a share), `collapsed_units`
       and `active_units` (counts), `kl_nats` (per example), `output_variance` and `sample_variance` (over that of the
-      data), `perplexity`, and squared errors per example `sse`, `mean_sse` and `untrained_sse`.
+      data), `perplexity`, and errors per example: `sse`, `mean_sse` and `untrained_sse`, of counts `poisson_nats`,
+      `mean_poisson_nats` and `untrained_poisson_nats`.
 
     Raises:
       InputError: fewer than two examples, or such as the model is not trained on; labels missing or unknown.
@@ -90,19 +98,27 @@ def collapse(
     arrays = tuple(map(np.asarray, examples(model, data, likelihood=model.likelihood)))
     if num_rows(*arrays) < 2:
         raise InputError("One example does not tell whether a model has collapsed; at least 2 do.")
-    z, x_hat, tokens, posterior = over_batches(partial(_maps, params, model=model), *arrays)
-    x = _rows(arrays[0])
-    found = [_units(z), *_outputs(x, _rows(x_hat))]
+    z, x_hat, tokens, posterior, library = over_batches(partial(_maps, params, model=model), *arrays)
+    x, x_hat = _rows(arrays[0]), _rows(x_hat)
+    size = np.ones((len(x), 1)) if library is None else _rows(library)
+    mean = size * (x.sum(axis=0) / size.sum())
+    error = _poisson if likelihoods.get(model.likelihood).support == likelihoods.COUNTS else _squared
+    found = [
+        _units(z),
+        _variety(x / size, x_hat / size, "output_variance", "reconstructions"),
+        error(x, x_hat, mean, "mean", "of the mean of the data"),
+    ]
     if posterior is not None:
         found.append(_posterior(posterior, model.prior is not None and model.has_normal_prior))
     if model.prior is not None or type(model).sample is not Autoencoder.sample:
-        drawn = _sample(params, key, *(a[:_DRAWS] for a in arrays[1:]), model=model, n=min(len(x), _DRAWS))
-        found.append(_variety(x, _rows(np.asarray(drawn)), "sample_variance", "decoded draws from the prior"))
+        told = arrays[1:] if library is None else (np.ones_like(library),)
+        drawn = _sample(params, key, *(a[:_DRAWS] for a in told), model=model, n=min(len(x), _DRAWS))
+        found.append(_variety(x / size, _rows(np.asarray(drawn)), "sample_variance", "decoded draws from the prior"))
     if tokens is not None:
         found.append(_codebook(tokens, model.num_entries))
     if untrained is not None:
         other = over_batches(partial(_maps, untrained, model=model), *arrays)[1]
-        found.append(_better(x, _rows(x_hat), _rows(other), "untrained_sse", "with the untrained parameters"))
+        found.append(error(x, x_hat, _rows(other), "untrained", "with the untrained parameters"))
     numbers: dict[str, float] = {}
     for measured, _ in found:
         numbers |= measured
@@ -119,13 +135,6 @@ def _units(z: np.ndarray) -> _Found:
     return {"dead_units": dead}, f"{text}; up to {100 * most:.0f} % may be." if dead > most else ""
 
 
-def _outputs(x: np.ndarray, x_hat: np.ndarray) -> list[_Found]:
-    mean = np.broadcast_to(x.mean(axis=0), x.shape)
-    numbers, text = _better(x, x_hat, mean, "mean_sse", "of the mean of the data")
-    sse = {"sse": float(np.square(x_hat - x).sum(axis=1).mean())}
-    return [_variety(x, x_hat, "output_variance", "reconstructions"), (sse | numbers, text)]
-
-
 def _variety(x: np.ndarray, outputs: np.ndarray, name: str, what: str) -> _Found:
     """The variance of outputs over that of data, both summed over the components."""
     total = x.var(axis=0).sum()
@@ -138,11 +147,30 @@ def _variety(x: np.ndarray, outputs: np.ndarray, name: str, what: str) -> _Found
     return {name: share}, "" if share >= _VARIANCE else text
 
 
-def _better(x: np.ndarray, x_hat: np.ndarray, other: np.ndarray, name: str, what: str) -> _Found:
-    """Whether the squared error is below another one."""
+def _squared(x: np.ndarray, x_hat: np.ndarray, other: np.ndarray, name: str, what: str) -> _Found:
+    """Whether the squared error is below that of other outputs."""
     error, limit = (float(np.square(v - x).sum(axis=1).mean()) for v in (x_hat, other))
-    text = f"The squared error is {error:.4g} per example, not below {limit:.4g} {what} by {100 * _GAIN:.0f} %."
-    return {name: limit}, "" if error < (1 - _GAIN) * limit or not limit else text
+    return {"sse": error, f"{name}_sse": limit}, _not_below(
+        "The squared error is {:.4g} per example", error, limit, what
+    )
+
+
+def _poisson(x: np.ndarray, x_hat: np.ndarray, other: np.ndarray, name: str, what: str) -> _Found:
+    """Whether the error of counts is below that of other outputs, in nats: `x log(x / v) - x + v`."""
+    seen = x > 0
+    with np.errstate(divide="ignore"):  # a mean of 0 for what was counted: infinite
+        error, limit = (
+            float((v - x - x * np.log(np.where(seen, v, 1) / np.where(seen, x, 1))).sum(axis=1).mean())
+            for v in (x_hat, other)
+        )
+    text = _not_below("The Poisson error is {:.4g} nats per example", error, limit, what)
+    return {"poisson_nats": error, f"{name}_poisson_nats": limit}, text
+
+
+def _not_below(text: str, error: float, limit: float, what: str) -> str:
+    if error < (1 - _GAIN) * limit or not limit:
+        return ""
+    return f"{text.format(error)}, not below {limit:.4g} {what} by {100 * _GAIN:.0f} %."
 
 
 def _posterior(posterior: DiagonalGaussian, has_normal_prior: bool) -> _Found:
@@ -175,12 +203,13 @@ def _rows(x: np.ndarray) -> np.ndarray:
 
 @partial(jax.jit, static_argnames="model")
 def _maps(params: Any, *inputs: jax.Array, model: Autoencoder) -> tuple[Any, ...]:
-    """Codes, reconstructions, and tokens and Gaussian posteriors of models that have such."""
+    """Codes, reconstructions, and tokens, Gaussian posteriors and libraries of models that have such."""
     bound = model.bind({"params": params})
     tokens = bound.tokens(*inputs) if hasattr(bound, "tokens") else None
     posterior = bound.encode(*inputs)
     known = posterior if isinstance(posterior, DiagonalGaussian) else None
-    return bound.embed(*inputs), bound.reconstruct(*inputs), tokens, known
+    library = bound.library(*inputs) if hasattr(bound, "library") else None
+    return bound.embed(*inputs), bound.reconstruct(*inputs), tokens, known, library
 
 
 @partial(jax.jit, static_argnames=("model", "n"))

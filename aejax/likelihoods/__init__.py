@@ -19,11 +19,12 @@ and is summed. Results are in nats per example. Weights such as beta are the cal
 from aejax.checks import InputError, nearest
 from aejax.likelihoods.base import Likelihood, Support
 from aejax.likelihoods.continuous import Bernoulli, Gaussian, bernoulli_nll, gaussian_nll, sse
-from aejax.likelihoods.counts import NegativeBinomial, Poisson
+from aejax.likelihoods.counts import COUNTS, NegativeBinomial, Poisson
 from aejax.likelihoods.levels import Categorical, DiscretizedLogistic
 from aejax.precision import sum_event
 
 __all__ = [
+    "COUNTS",
     "LIKELIHOODS",
     "Bernoulli",
     "Categorical",

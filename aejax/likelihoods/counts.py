@@ -13,6 +13,7 @@ from aejax.precision import widen
 
 Array = jax.Array
 
+COUNTS = Support(0.0, math.inf, 1.0)
 _LARGEST = 2.0**24  # float32 cannot tell larger counts from their neighbours
 _TURN = math.log(_LARGEST)
 _DISPERSIONS = (1e-4, 1e4)
@@ -66,7 +67,7 @@ class Poisson(Likelihood):
 
     @property
     def support(self) -> Support:
-        return Support(0.0, math.inf, 1.0)
+        return COUNTS
 
     def nll_components(self, output: Array, x: Array) -> Array:
         chex.assert_equal_shape([output, x])
@@ -105,7 +106,7 @@ class NegativeBinomial(Likelihood):
 
     @property
     def support(self) -> Support:
-        return Support(0.0, math.inf, 1.0)
+        return COUNTS
 
     @property
     def numbers(self) -> int:

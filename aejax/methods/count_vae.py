@@ -90,7 +90,11 @@ class CountVAE(VAE):
 
     def reconstruct(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         """The means of cells with the codes and the libraries of x: `[B, ...] -> [B, ...]`."""
-        return self.generate(self.embed(x), _library(x))
+        return self.generate(self.embed(x), self.library(x))
+
+    def library(self, x: jax.Array) -> jax.Array:
+        """The libraries of cells, `[B, ...] -> [B]`: the sums of their counts, of an empty one 1."""
+        return jnp.maximum(sum_event(x), 1.0)
 
     def nll(self, z: jax.Array, x: jax.Array, *condition: jax.Array) -> jax.Array:
         """-log p(x|z) given the library, in nats per example: `[B, Z], [B, ...] -> [B]`."""
@@ -98,16 +102,12 @@ class CountVAE(VAE):
 
     def nll_and_mean(self, z: jax.Array, x: jax.Array, *condition: jax.Array) -> tuple[jax.Array, jax.Array]:
         """`nll`, and the means of cells with the libraries of x: `[B], [B, ...]`."""
-        likelihood, output = likelihoods.get(self.likelihood), self.decode(z, _library(x))
+        likelihood, output = likelihoods.get(self.likelihood), self.decode(z, self.library(x))
         return likelihood.nll(output, x), likelihood.mean(output)
 
 
-def _library(x: jax.Array) -> jax.Array:
-    return jnp.maximum(sum_event(x), 1.0)
-
-
 def _check_likelihood(model: CountVAE) -> None:
-    if likelihoods.get(model.likelihood).support.step != 1:
+    if likelihoods.get(model.likelihood).support != likelihoods.COUNTS:
         raise InputError(
             f"The likelihood is {model.likelihood!r}; {type(model).__name__} takes one of counts, negative_binomial or"
             " poisson. Data that are no counts are for a VAE."

@@ -8,6 +8,7 @@ No method and no published figure: those are in the studies.
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +20,7 @@ from aejax.data import Dataset
 from aejax.runner.config import check, to_dict
 from aejax.runner.environment import provenance
 from aejax.runner.experiment import Experiment
-from aejax.runner.folder import RunFolder, elsewhere, open_folder, read_json, write_json
+from aejax.runner.folder import FolderWarning, RunFolder, elsewhere, open_folder, read_json, write_json
 from aejax.runner.inputs import load_data
 from aejax.runner.loading import load
 from aejax.runner.options import Launch, refuse_origin
@@ -108,7 +109,7 @@ def run_all(
 
 
 def _check(runs: Runs, path: Path, launch: Launch, after: Callable[[str], str | None]) -> None:
-    """Refuses what any of the runs would refuse; of those that differ in their seed alone one is traced."""
+    """Refuses what any of the runs would, and its folder; of those that differ in their seed alone one is traced."""
     alike = {(id(each), dataclasses.replace(own, seed=0)): each for each, own in runs.values()}
     for (_, config), experiment in alike.items():
         prepare(experiment, config, devices=launch.devices, parallel=launch.parallel, shapes_only=True)
@@ -117,6 +118,11 @@ def _check(runs: Runs, path: Path, launch: Launch, after: Callable[[str], str | 
         before, saved = after(name), read_json(path / name / "config.json")
         if before is not None and saved is not None and saved["config"]["num_epochs"] != config.num_epochs:
             raise InputError(f"{path / name} began where a shorter {before} ended. Give {elsewhere(launch.resume)}.")
+    with warnings.catch_warnings():  # each run warns when its turn comes
+        warnings.simplefilter("ignore", FolderWarning)
+        for name, (experiment, config) in runs.items():
+            if (path / name).exists():
+                open_folder(experiment.name, config, path / name, resume=True, formerly=experiment.formerly)
 
 
 def by_row(metrics: dict[str, dict[str, float]]) -> Metrics:

@@ -114,8 +114,12 @@ def functions(model: VAE, data_dim: int, num_steps: int, *, binarize: bool) -> F
 
 def check(config: Config) -> None:
     """Refuses what cannot be run, before anything is written."""
-    for name in ("num_epochs", "num_seeds", "cost_epochs"):
+    for name in ("latent_dim", "num_epochs", "batch_size", "num_seeds", "cost_epochs"):
         check_count(**{f"--{name.replace('_', '-')}": getattr(config, name)})
+    if any(width < 1 for width in config.hidden_dims):
+        raise InputError(f"--hidden-dims are {config.hidden_dims}; each has to be at least 1.")
+    if config.seed < 0:
+        raise InputError(f"--seed is {config.seed}; it has to be 0 or more.")
     if config.cost_rounds < 0:
         raise InputError(f"--cost-rounds is {config.cost_rounds}; it has to be 0 or more.")
     if not config.betas or len(set(config.betas)) != len(config.betas):

@@ -82,7 +82,7 @@ class Config:
     decoder_dims: tuple[int, ...] = (512, 512, 512, 512, 512, 512)
     """Widths of the hidden layers of the deep decoder."""
     num_epochs: int = 100
-    """Passes over the training examples."""
+    """Passes over the training examples, half of them for a warm-up; they cannot grow with --resume."""
     batch_size: int = 128
     """Examples per step, over all devices."""
     lr: float = 1e-3
@@ -135,6 +135,8 @@ def runs(config: Config) -> Runs:
     """Every row with every seed."""
     if config.large_dim < 1 or not config.decoder_dims or min(config.decoder_dims) < 1:
         raise InputError("--large-dim and the widths of --decoder-dims have to be at least 1.")
+    if config.num_epochs < _CYCLES:
+        raise InputError(f"--num-epochs is {config.num_epochs}; the {_CYCLES} cycles need at least as many.")
     names = ("dataset", "latent_dim", "hidden_dims", "num_epochs", "batch_size")
     shared: dict[str, Any] = {name: getattr(config, name) for name in names} | {"schedule": "cosine", "nll_samples": 0}
     rows = {}

@@ -75,7 +75,7 @@ class Config:
 
 
 def runs(config: Config) -> Runs:
-    """Both likelihoods of counts with every seed."""
+    """Both likelihoods of counts with every seed; `InputError` where PCA has not as many components as the code."""
     if config.nll_samples < 1:
         raise InputError(f"--nll-samples is {config.nll_samples}; it has to be at least 1.")
     extras.need("The study of counts", "sklearn", extra="sklearn")
@@ -86,6 +86,11 @@ def runs(config: Config) -> Runs:
     rows = {
         name: (experiment, count_vae.Config(**shared, likelihood=name)) for name in ("poisson", "negative_binomial")
     }
+    shape = runner.load_data(rows["poisson"][1]).train.x.shape
+    if config.latent_dim > min(shape):
+        raise InputError(
+            f"--latent-dim is {config.latent_dim}; PCA of {shape[0]} x {shape[1]} counts has fewer numbers."
+        )
     return study.seeded(rows, config.seed, config.num_seeds)
 
 

@@ -104,11 +104,11 @@ def runs(config: Config) -> Runs:
         },
     }
     y = runner.load_data(rows["ae"][1]).test.y
-    missing = set(config.walk_between) - set(() if y is None else y.tolist())
-    if missing or len(set(config.walk_between)) < 2:
+    known = [] if y is None else np.unique(y).tolist()
+    if not set(config.walk_between) <= set(known) or len(set(config.walk_between)) < 2:
         raise InputError(
             f"--walk-between is {config.walk_between}; wanted are at least two labels of the test images of"
-            f" {config.dataset}, and {sorted(missing)} are none."
+            f" {config.dataset}, which have {known or 'none'}."
         )
     measured = partial(measure, labels=config.walk_between)
     changed = {name: (each._replace(measure=measured, draw=lambda _: {}), row) for name, (each, row) in rows.items()}

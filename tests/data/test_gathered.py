@@ -23,7 +23,8 @@ def folder(tmp_path, monkeypatch):
     save("binarized_mnist", train=packed[:12], valid=packed[12:15], test=packed[15:])
     grey = np.arange(6, dtype=np.uint8)[:, None, None] * np.full((1, 28, 28), 51, np.uint8)
     save("omniglot28", x_train=grey[:4], y_train=np.arange(4, dtype=np.uint16), x_test=grey[4:], y_test=np.arange(2))
-    counts = np.random.default_rng(0).poisson(np.exp(np.random.default_rng(1).normal(-1, 1.5, (30, 8))))
+    log_means = np.random.default_rng(1).normal(-1, 1.5, (30, 8)) + np.linspace(0, 2.4, 8)  # the largest vary least
+    counts = np.random.default_rng(0).poisson(np.exp(log_means))
     counts[:, 5] = counts[:, 0] = counts[3] = 0  # two genes and a cell without a count
     indptr = np.r_[0, np.cumsum(np.count_nonzero(counts, axis=1))].astype(np.uint32)
     csr = {"indices": np.nonzero(counts)[1].astype(np.uint16), "counts": counts[counts > 0].astype(np.uint16)}

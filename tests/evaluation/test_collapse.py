@@ -7,14 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from conditioned import linear_model
 
 from aejax import data, training
 from aejax.algorithm import begin
 from aejax.checks import InputError
 from aejax.data import Batch
-from aejax.evaluation import collapse, perplexity
+from aejax.evaluation import call, collapse, perplexity
 from aejax.methods.ae import AE, ae
+from aejax.methods.count_vae import CountVAE
 from aejax.methods.vae import VAE, vae
 from aejax.methods.vq_vae import VQVAE, vq_vae
 from aejax.nets import init_params
@@ -23,6 +25,7 @@ from aejax.priors import GaussianMixture
 KEY = jax.random.key(0)
 DEAD, POSTERIOR, OUTPUTS = "units of the code are 0", "dimensions of the posterior", "The reconstructions vary"
 SAMPLES, CODEBOOK, ERROR = "The decoded draws from the prior vary", "entries of the codebook", "The squared error is"
+POISSON = "The Poisson error is"
 
 
 @pytest.fixture(scope="module")
@@ -209,3 +212,51 @@ def test_conditioned_models_are_looked_at_with_their_labels():
         collapse(model, params, batch.x, KEY)
     with pytest.raises(InputError, match="at least 2 do"):
         collapse(model, params, Batch(batch.x[:1], batch.y[:1]), KEY)
+
+
+def counts(slope, bias):
+    """A `CountVAE` of four genes, whose code is `log(1 + x_0) - log(1 + x_1)`, and its logits affine in it."""
+    encoder = {"kernel": jnp.array([[1.0, 0], [-1, 0], [0, 0], [0, 0]]), "bias": jnp.array([0.0, -4.0])}
+    decoder = {"kernel": jnp.array([[slope, -slope, 0, 0]]), "bias": jnp.asarray(bias)}
+    params = {"encoder": {"dense_0": encoder}, "decoder": {"dense_0": decoder}}
+    return CountVAE.dense(4, 1, hidden_dims=(), likelihood="poisson"), params
+
+
+OTHERS = (0.0, 0.0, np.log(0.1 / 0.12**0.5), np.log(0.1 / 0.12**0.5))  # with a slope of 0.5 those of `cells`
+
+
+def cells():
+    """Two kinds of cells, with libraries of 40, or of 20,000."""
+    shares = np.array([[0.6, 0.2, 0.1, 0.1], [0.2, 0.6, 0.1, 0.1]])[np.arange(200) % 2]
+    library = np.where(np.arange(200) % 20 < 2, 20_000, 40)
+    return np.random.default_rng(0).poisson(shares * library[:, None]).astype(np.float32)
+
+
+def test_counts_are_compared_as_those_of_a_poisson_and_to_know_the_library_is_no_merit():
+    x = cells()
+    found = collapse(*counts(0.5, OTHERS), x, KEY)
+    check(found)
+    mean = x.sum(axis=1, keepdims=True) * x.sum(axis=0) / x.sum()
+    best = np.where(x > 0, scipy.stats.poisson(np.maximum(x, 1)).logpmf(x), 0.0)
+    wanted = (best - scipy.stats.poisson(mean).logpmf(x)).sum(axis=1).mean()
+    assert found.numbers["mean_poisson_nats"] == pytest.approx(wanted, rel=1e-5)
+    assert "sse" not in found.numbers
+    assert 0.1 < found.numbers["sample_variance"] < 2  # of shares, whatever the library that a sample has
+    alike = counts(0.0, (0.0, 0.0, -1.386, -1.386))  # shares of 0.4 and 0.1
+    assert np.corrcoef(call(*alike, "reconstruct", x).ravel(), x.ravel())[0, 1] > 0.5
+    check(collapse(*alike, x, KEY), OUTPUTS, SAMPLES, POISSON)
+
+
+def test_one_count_out_of_all_reason_is_no_collapse_though_the_squared_error_hangs_on_it():
+    x = np.where(np.arange(1000)[:, None] % 2, [24.0, 8, 4, 4], [8.0, 24, 4, 4]).astype(np.float32)
+    x[0, 2] = 6000
+    found, x_hat = collapse(*counts(0.5, OTHERS), x, KEY), call(*counts(0.5, OTHERS), "reconstruct", x)
+    shares = x.sum(axis=1, keepdims=True) * x.sum(axis=0) / x.sum()
+    assert np.square(x_hat - x).sum() > np.square(shares - x).sum()
+    assert POISSON not in str(found.findings)
+
+
+def test_a_mean_of_0_for_what_was_counted_is_found():
+    found = collapse(*counts(0.0, (0.0, 0.0, -1e6, 0.0)), cells(), KEY)
+    assert found.numbers["poisson_nats"] == np.inf
+    assert POISSON in str(found.findings)

@@ -14,7 +14,7 @@ from aejax import evaluation, recipe
 from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.evaluation import call
-from aejax.likelihoods import NegativeBinomial
+from aejax.likelihoods import Categorical, NegativeBinomial
 from aejax.methods.count_vae import CountVAE, PerGene, count_vae
 from aejax.methods.vae import VAE, terms, vae, vae_loss
 from aejax.nets import MLP, init_params
@@ -167,6 +167,7 @@ def test_cells_have_the_library_that_is_seen_or_given():
     np.testing.assert_allclose(total("reconstruct", X), X.sum(axis=1), rtol=1e-5)
     np.testing.assert_allclose(total("generate", z, sizes), sizes, rtol=1e-5)
     np.testing.assert_allclose(total("generate", z), np.full(7, 1e4), rtol=1e-5)
+    np.testing.assert_array_equal(call(MODEL, params, "library", X[:2] * np.float32([[1], [0]])), [X[0].sum(), 1])
     once, twice = (call(MODEL.clone(library_size=size), params, "generate", z) for size in (50.0, 100.0))
     np.testing.assert_allclose(2 * once, twice, rtol=1e-5)
 
@@ -193,7 +194,7 @@ def test_a_decoder_of_ones_own_may_have_dispersions_of_each_cell():
 
 
 def test_other_likelihoods_and_other_data_are_refused():
-    for likelihood in ("bernoulli", "gaussian", "categorical"):
+    for likelihood in ("bernoulli", "gaussian", "categorical", Categorical(levels=2)):  # whose x are 0 and 1
         model = CountVAE.dense(D, Z, likelihood=likelihood)
         for refused in (lambda m=model: count_vae(m), lambda m=model: init_params(m, jax.random.key(0), X)):
             with pytest.raises(InputError, match="negative_binomial or poisson"):

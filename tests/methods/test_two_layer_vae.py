@@ -112,6 +112,15 @@ def test_the_draws_of_the_posterior_have_its_density(ladder):
     np.testing.assert_allclose(q.mode, np.broadcast_to(q.mode[:1], q.mode.shape))
 
 
+@both
+def test_the_code_of_an_example_is_the_mean_of_its_draws(ladder):
+    """Where all is linear and the variances are fixed."""
+    params, x, _ = problem(ladder)
+    q = linear(ladder).apply({"params": params}, x[:1].repeat(5000, 0), method="encode")
+    z = np.float64(jax.jit(lambda q: q.sample(jax.random.key(0)))(q))
+    assert np.abs(z_scores(z, np.float64(q.mode[0]))).max() < 4
+
+
 def test_the_prior_is_the_joint_of_both_layers():
     params, _, _ = problem(False)
     model = linear(False).bind({"params": params})

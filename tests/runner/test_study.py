@@ -226,6 +226,19 @@ def test_nothing_is_written_where_one_row_is_refused(tmp_path, change, message):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_longer_study_with_runs_that_cannot_grow_is_refused_as_it_stands(tmp_path):
+    """The second one was to change with the number of passes, as a warm-up by halves does."""
+    path, rows = tmp_path / "run", lambda epochs: {
+        "a": (EXPERIMENT, dataclasses.replace(TINY, num_epochs=epochs)),
+        "b": (EXPERIMENT, dataclasses.replace(LR(epochs / 100), num_epochs=epochs)),
+    }  # fmt: skip
+    run_all(study.seeded(rows(1), 0, 1), path, config=Config(num_epochs=1))
+    before = contents(path)
+    with pytest.raises(InputError, match=r"b-0 holds another run: hparams .*, num_epochs 1 there and 2 here"):
+        run_all(study.seeded(rows(2), 0, 1), path)
+    assert contents(path) == before
+
+
 def test_further_runs_are_made_of_the_folders_of_the_first(tmp_path):
     """And a row of what is measured of both; all are told in config.json."""
     sizes = lambda path: {name: read(path / name / "summary.json")["metrics"]["size"] for name in ("a-0", "b-0")}

@@ -13,11 +13,13 @@ from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.likelihoods import Gaussian
 from aejax.methods import METHODS
-from aejax.methods.vae import VAE
+from aejax.methods.vae import VAE, HParams
 from aejax.runner import launch
 from aejax.sweep import SweepResult
 from experiments.benchmarks import timing
 from experiments.studies import beta_vae
+
+KEY = jax.random.key(0)
 
 
 def test_no_method_has_the_name_of_the_study():
@@ -91,8 +93,8 @@ def test_what_is_measured_at_the_optimum_is_the_exact_curve(beta):
 SMALL = beta_vae.Config(betas=(0.5, 2.0), latent_dim=2, hidden_dims=(4,), num_epochs=2, num_seeds=2, cost_epochs=1)
 
 
-def test_every_beta_meets_every_seed_and_a_run_is_that_of_train():
-    """Each with the noise of its own seed, binarised: the loss is `recon + beta kl` of its beta."""
+def test_every_beta_meets_every_seed():
+    """Each with the noise of its own seed: the loss is `recon + beta kl` of its beta."""
     x = np.random.default_rng(0).random((40, 6), np.float32)
     config = dataclasses.replace(SMALL, batch_size=20)
     own = beta_vae.functions(VAE.dense(6, 2, hidden_dims=(4,)), 6, 4, binarize=True)
@@ -146,6 +148,7 @@ def test_programs_on_the_disk_are_neither_read_nor_written(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("fields", "words"),
     [({"betas": ()}, "--betas"), ({"betas": (1.0, 1.0)}, "none twice"), ({"betas": (-1.0,)}, "beta"),
+     ({"latent_dim": 0}, "--latent-dim"), ({"hidden_dims": (0,)}, "--hidden-dims"), ({"seed": -1}, "--seed"),
      ({"num_seeds": 0}, "--num-seeds"), ({"cost_epochs": 0}, "--cost-epochs"), ({"cost_rounds": -1}, "--cost-rounds")],
 )  # fmt: skip
 def test_what_cannot_be_run_is_refused(fields, words):
@@ -188,11 +191,17 @@ def test_the_command_ends_with_both_curves(tmp_path, capsys):
     assert not np.isnan(summary["images"]["test_bound_nats"]).any()
 
 
-def test_batches_of_the_judge_are_not_binarised():
-    """Pixels of 1/2 at logits of 2 cost softplus(2) - 1 each; drawn as 0 or 1 they would cost another sum."""
+def test_batches_of_the_training_are_binarised_and_those_of_the_judge_are_not():
+    """At logits of 2 a pixel of 1/2 costs softplus(2) - 1; drawn it is 0 or 1, and costs 1 more or less."""
     own = beta_vae.functions(VAE.dense(4, 2, hidden_dims=()), 4, 1, binarize=True)
     params = jax.tree.map(np.zeros_like, own.init(jax.random.key(0)))
     params["decoder"]["dense_0"]["bias"] += 2
-    terms = own.judge.evaluate(own.judge.init(params), Batch(np.full((3, 4), 0.5, np.float32)), jax.random.key(0))
+    batch, training = Batch(np.full((3, 4), 0.5, np.float32)), own.build(HParams())
+    state = training.init(params)
+    costs = np.array([training.step(state, batch, key)[1]["elbo/recon_nats"] for key in jax.random.split(KEY, 4)])
+    ones = (4 * math.log1p(math.exp(2)) - costs) * 3 / 2
+    np.testing.assert_allclose(ones, ones.round(), atol=1e-4)
+    assert len({*ones.round()}) > 1
+    terms = own.judge.evaluate(own.judge.init(params), batch, jax.random.clone(KEY))
     assert float(terms["elbo/recon_nats"]) == pytest.approx(4 * (math.log1p(math.exp(2)) - 1), rel=1e-5)
     assert float(terms["elbo/kl_nats"]) == 0

@@ -93,6 +93,8 @@ def test_what_cannot_be_run_is_refused():
     for fields in ({"large_dim": 0}, {"decoder_dims": ()}, {"decoder_dims": (4, 0)}):
         with pytest.raises(InputError, match="--decoder-dims"):
             collapse.runs(dataclasses.replace(CONFIG, **fields))
+    with pytest.raises(InputError, match="--num-epochs is 3; the 4 cycles"):
+        collapse.runs(dataclasses.replace(CONFIG, num_epochs=3))
 
 
 def test_the_table_says_what_the_reports_found_and_of_how_many_seeds():

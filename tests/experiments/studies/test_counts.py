@@ -27,6 +27,8 @@ def test_the_rows_differ_in_their_likelihood_alone():
     assert model.likelihood == "negative_binomial"
     with pytest.raises(InputError, match="--nll-samples is 0"):
         counts.runs(dataclasses.replace(config, nll_samples=0))
+    with pytest.raises(InputError, match="--latent-dim is 201; PCA of 1800 x 200 counts"):
+        counts.runs(dataclasses.replace(config, latent_dim=201))
 
 
 def test_logarithms_by_hand():

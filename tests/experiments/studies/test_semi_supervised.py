@@ -155,7 +155,24 @@ def test_codes_are_drawn_from_their_posteriors():
     assert abs(np.corrcoef(drawn.labelled.x[:, 0], drawn.unlabelled.x[:, 0])[0, 1]) < 5 / np.sqrt(20_000)
 
 
+def test_codes_that_are_there_stay_unless_m1_has_other_parameters(encoded, tmp_path, monkeypatch):
+    """Runs may have begun on these very bits, which another machine does not make again."""
+    own, model, state = runner.load(tmp_path / "m1-7")
+    file = tmp_path / "codes-7.npz"
+    arrays = dict(np.load(file))
+    np.savez(file, **arrays | {"x": arrays["x"] + 1e-7})  # as rounded elsewhere
+    kept = file.read_bytes()
+    semi_supervised.write_codes(tmp_path, 7)
+    assert file.read_bytes() == kept
+    other = type("State", (), {"params": jax.tree.map(lambda v: 1.5 * v, state.params)})
+    monkeypatch.setattr(runner, "load", lambda path: (own, model, other))
+    semi_supervised.write_codes(tmp_path, 7)
+    np.testing.assert_allclose(np.load(file)["x"], 1.5 * arrays["x"], rtol=1e-5, atol=1e-5)
+    assert [*contents(tmp_path)] == ["codes-7.npz", "faces.npz"]
+
+
 def test_a_dead_m1_is_refused(encoded, tmp_path, monkeypatch):
+    (tmp_path / "codes-7.npz").unlink()
     monkeypatch.setattr(semi_supervised, "LEAST", 100.0)
     with pytest.raises(InputError, match=r"All 3 dimensions of M1, seed 7, are dead.*--m1\.num-epochs"):
         semi_supervised.write_codes(tmp_path, 7)
@@ -169,7 +186,15 @@ def test_the_table_has_published_figures_for_their_set_and_size_alone():
         "m1_m2_100": {"test_error": [0.04, 0.04], "seconds": [10.0, 30.0]},
         "m1": {"test_bound_nats": [100.0, 100.0], "seconds": [10.0, 30.0]},
     }
-    summary = {"dataset": "mnist", "latent_dim": 50, "hidden_dims": [500], "num_labels": [100], "metrics": rows}
+    m1 = {"latent_dim": 50, "hidden_dims": [500, 500]}
+    summary = {
+        "dataset": "mnist",
+        "m1": m1,
+        "latent_dim": 50,
+        "hidden_dims": [500],
+        "num_labels": [100],
+        "metrics": rows,
+    }
     head, _, *lines = semi_supervised.table(summary).splitlines()
     assert head == "| test error, % | 100 labels | seeds, seconds a run |"
     assert lines == [
@@ -180,6 +205,9 @@ def test_the_table_has_published_figures_for_their_set_and_size_alone():
     ]
     for other in ({"dataset": "digits"}, {"latent_dim": 20}, {"hidden_dims": [300]}):
         assert "(" not in semi_supervised.table(summary | other)
+    other = semi_supervised.table(summary | {"m1": m1 | {"hidden_dims": [600, 600]}})
+    assert "(6.81)" in other
+    assert "(3.33)" not in other
 
 
 @pytest.mark.parametrize(
