@@ -157,7 +157,7 @@ def test_multiquadratics_suit_a_standard_normal_unless_told_otherwise():
     np.testing.assert_allclose(imq_gram(jnp.zeros((1, 1)), jnp.full((1, 1), 2.0)), [[expected]], rtol=1e-6)
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["rbf", "imq"])
 def test_mmd_of_half_precision_is_that_of_single(kernel):
     x, y = (jnp.asarray(v, jnp.bfloat16) for v in rng.normal(size=(2, 300, 4)))

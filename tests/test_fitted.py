@@ -87,6 +87,7 @@ def test_it_is_the_library_by_hand_bit_for_bit(fitted, images):
 
 def test_another_seed_and_other_numbers_compile_nothing(fitted, images):
     fitted.sample(4)
+    fitted.embed(images)
     fitted.reconstruct(images)
     before = len(TRACES)
     again = learn("vae", images[::-1], **SMALL, validation=images[:10], seed=1)

@@ -81,7 +81,7 @@ def test_tied_weights_cannot_return_several_numbers():
     assert StackedAE.dense(4, 2, tied=False, likelihood="gaussian_per_pixel").decoder[0].features == (8,)
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("likelihood", ["gaussian_learned", Categorical(5)])
 def test_the_first_layer_of_a_stack_has_the_likelihood_of_the_data(likelihood):
     model = StackedAE.dense(4, 2, hidden_dims=(3,), tied=False, likelihood=likelihood)

@@ -69,6 +69,7 @@ def test_a_row_of_the_table_is_the_same_direction(row, likelihood, theirs, beta)
     np.testing.assert_allclose(a / np.linalg.norm(a), b / np.linalg.norm(b), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_weight_is_a_variance():
     def bound(beta):
         return lambda model, params: vae_loss(params, Batch(X), KEY, model=model, beta=beta)[0]

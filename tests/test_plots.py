@@ -336,6 +336,7 @@ def test_nothing_that_is_written_leaves_the_figure_or_covers_an_image():
         check_layout(figure)
 
 
+@pytest.mark.slow
 def test_global_state_stays_as_it_was_and_pyplot_is_never_imported():
     program = """
 import sys, numpy as np

@@ -145,6 +145,7 @@ def test_the_spread_of_one_seed_is_not_known():
     assert np.isnan(pulled().std["p/w"]).all()
 
 
+@pytest.mark.first(1)
 @by_both
 def test_streams_are_named_as_the_data_are(strategy):
     loss = lambda params, data, key: (jnp.mean((params["w"] - data["few"].mean() - data["many"].mean()) ** 2), {})

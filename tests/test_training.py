@@ -234,6 +234,7 @@ def test_a_dense_program_has_no_convolution():
     assert not has_convolution(jax.jit(lambda x: jnp.tanh(x @ x)), jnp.ones((3, 3)))
 
 
+@pytest.mark.slow
 def test_a_lax_convolution_runs_outside_the_compiled_loop_on_cpu(lax_conv, monkeypatch):
     if jax.default_backend() != "cpu":
         pytest.skip("elsewhere convolutions are scanned")

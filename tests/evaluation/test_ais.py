@@ -71,6 +71,7 @@ def test_a_wrong_encoder_does_not_matter_where_it_does_for_importance_sampling()
         assert 3 < annealed.ess <= 16
 
 
+@pytest.mark.slow
 def test_the_run_that_counts_keeps_the_steps_of_the_one_before(monkeypatch):
     """So they do not depend on its noise, without which its weights would be biased."""
     model, params, x, _ = _model()
@@ -128,6 +129,7 @@ def test_memory_bound_and_padding_do_not_change_the_result(impl):
     np.testing.assert_allclose(part.nll_nats, whole.nll_nats, atol=0.01)
 
 
+@pytest.mark.slow
 def test_of_a_conditioned_model_it_is_the_likelihood_given_the_label():
     model, params, batch, truth, _ = linear_model()
     result = ais(model, params, batch, KEY, start="posterior", **FEW)
@@ -136,6 +138,7 @@ def test_of_a_conditioned_model_it_is_the_likelihood_given_the_label():
         ais(model, params, batch.x, KEY)
 
 
+@pytest.mark.slow
 def test_bernoulli_likelihood_without_an_encoder_by_enumeration_of_z():
     """An autoencoder with a prior has a likelihood too; one latent dimension, so that it is a sum on a fine grid."""
     model = AE(encoder=nn.Dense(1), decoder=nn.Dense(3), latent_dim=1, likelihood="bernoulli", prior="normal")

@@ -22,7 +22,7 @@ def trained(digits):
     return model, init_params(model, jax.random.key(0), digits), digits[:50]
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 7, 50, 64])
 def test_batches_and_padding_do_not_change_the_result(trained, batch_size):
     model, params, x = trained
@@ -120,7 +120,7 @@ ASKED = {
 }
 
 
-@pytest.mark.first(3)
+@pytest.mark.first(5)
 @pytest.mark.parametrize("what", BAD)
 @pytest.mark.parametrize("asked", ASKED)
 def test_what_cannot_be_trained_on_is_not_measured_either(asked, what):

@@ -92,6 +92,7 @@ def test_the_message_is_the_bound_and_comes_back_bit_for_bit(which, request, x):
     assert 0 <= 8 * len(message.data) - 8 * 29 - message.initial_bits - message.net_bits <= 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latent_bits", [4, 12, 16])
 def test_every_image_takes_the_bits_of_its_probabilities(trained, x, latent_bits):
     bins, bits = appended(trained, x[:50], latent_bits)
@@ -194,6 +195,7 @@ def test_measure_is_the_length_over_the_bound(trained, x):
     assert found.overhead == pytest.approx(nats / found.bound_nats - 1)
 
 
+@pytest.mark.slow
 def test_images_keep_their_shape(x):
     model = aejax.VAE.conv((8, 8, 1), 3, features=(4, 4), strides=(2, 2))
     images = x[:6].reshape(-1, 8, 8, 1)

@@ -77,6 +77,7 @@ def test_nothing_is_found_in_sound_models(sound, digits):
         check(collapse(other, params, x, KEY, untrained=fresh))
 
 
+@pytest.mark.slow
 def test_an_encoder_without_weights_is_a_collapsed_posterior(sound):
     model, _, params, x = sound
     for name in ("kernel", "bias"):

@@ -99,6 +99,7 @@ def test_of_a_conditioned_model_it_is_the_likelihood_given_the_label():
         nll(model, params, batch._replace(y=np.arange(40) % 4), jax.random.key(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learned", [False, True])
 def test_mixture_prior_and_linear_decoder_are_a_mixture_in_data_space(learned):
     """p(x) = sum_k pi_k N(W m_k + b, W S_k W' + I), by a posterior that is right for N(0, I) only, and wider."""
@@ -166,6 +167,7 @@ def test_a_posterior_that_only_draws_with_its_density_is_enough():
     np.testing.assert_allclose(result.ess, 7, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_bernoulli_likelihood_by_enumeration_of_z():
     """One latent dimension, so that the integral over z is a sum on a fine grid."""
     model = VAE(encoder=nn.Dense(2), decoder=nn.Dense(3), latent_dim=1, likelihood="bernoulli")

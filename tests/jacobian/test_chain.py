@@ -92,7 +92,7 @@ def test_residual_and_normalised_encoders_of_random_shape(width, code_dim):
     _check(Residual(width, code_dim), (7,), modes=("reverse", "auto"))
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("hidden_dims", [(8,), (9, 7)])
 def test_reconstructions(hidden_dims, tied):
@@ -165,6 +165,7 @@ def test_the_plan_of_a_deep_decoder_goes_out_from_the_code():
     assert term.parts[0].each <= 3 * (best + formed)
 
 
+@pytest.mark.slow
 def test_a_bottleneck_is_never_formed_at_full_rank():
     model = AE.dense(200, 3, hidden_dims=(50,))
     x = jnp.ones(200)
@@ -287,6 +288,7 @@ def _deep(num_layers, width=4):
     return f
 
 
+@pytest.mark.slow
 def test_long_chains_are_planned_in_a_short_reach(monkeypatch):
     """With so little of the plan in sight, the numbers are the same."""
     with jax.enable_x64(True):

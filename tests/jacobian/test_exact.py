@@ -75,6 +75,7 @@ def test_hand_derived_jacobians():
         np.testing.assert_allclose(sq, np.full(4, 0.375), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_shapes_are_flattened():
     f = lambda image: jnp.stack([image.sum(), (2 * image).sum()])[None, :, None]  # 6 ones and 6 twos
     for mode in jacobian.MODES:
@@ -394,7 +395,7 @@ def test_half_precision_is_summed_in_single(mode):
     assert float(sq) == 4096.0
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", jacobian.MODES)
 @pytest.mark.parametrize(
     "encoder",

@@ -118,6 +118,7 @@ def test_which_ways_a_program_is_open():
     assert not has_jvp(program(inside))
 
 
+@pytest.mark.slow
 def test_a_rule_for_the_backward_pass_alone():
     """Nine outputs of four inputs: forward mode would be the cheaper one."""
     matrix = (1 - np.tanh(X) ** 2)[:, None] * WIDE  # transposed: rounding is passed through

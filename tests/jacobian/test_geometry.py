@@ -119,7 +119,7 @@ def test_shortest_paths_on_the_cylinder_are_helices():
     np.testing.assert_allclose(path.points[:, 1], np.linspace(0, 2, 16), atol=1e-6)
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_straight_lines_are_kept_where_the_decoder_is_linear(dtype):
     # The search starts at its end: nothing may become NaN there.
@@ -133,6 +133,7 @@ def test_straight_lines_are_kept_where_the_decoder_is_linear(dtype):
     assert float(still.length) == float(still.energy) == 0
 
 
+@pytest.mark.slow
 def test_shortest_paths_on_the_paraboloid_solve_the_geodesic_equation():
     # On the graph of h: z'' = -grad h (z'^T hess h z') / (1 + |grad h|^2), at constant speed; h = |z|^2.
     def equation(_, y):

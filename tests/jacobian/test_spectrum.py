@@ -104,6 +104,7 @@ def test_a_warm_start_needs_fewer_iterations():
     assert cold >= 3 * warm
 
 
+@pytest.mark.slow
 def test_the_gradient_records_no_iterations():
     w1, w2, x = (jnp.asarray(a) for a in setup(8))
     memory = []

@@ -70,6 +70,7 @@ def test_the_parts_are_those_of_a_double_loop(sampling):
     np.testing.assert_allclose(found["bound_nats"], (each.recon + each.kl).mean(), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", ["stratified", "weighted"])
 def test_with_weights_of_one_it_is_the_bound_with_a_sampled_kl(sampling):
     x = np.random.default_rng(1).normal(size=(6, 2)).astype(np.float32)
@@ -92,6 +93,7 @@ def by_quadrature(means, deviation):
     return np.array([entropy - own, -entropy - product, product - prior])
 
 
+@pytest.mark.slow
 def test_two_examples_have_the_information_and_the_correlation_of_their_mixture():
     """Where the batch is the whole set the estimates are unbiased: a z-test over 4,000 draws of two codes."""
     x = np.array([[0.8, 1.0], [-0.8, -0.5]], np.float32)
@@ -107,6 +109,7 @@ def test_two_examples_have_the_information_and_the_correlation_of_their_mixture(
     np.testing.assert_allclose([far[name] for name in PARTS[:2]], 2 * [np.log(2)], rtol=1e-5)  # one bit each
 
 
+@pytest.mark.slow
 def test_over_all_batches_that_a_code_may_meet_stratified_weights_have_the_mixture_as_their_mean():
     everyone = DiagonalGaussian(*np.random.default_rng(2).normal(size=(2, 6, 2)).astype(np.float32))
     z, own = everyone.mean[:1] + 0.3, DiagonalGaussian(*(v[:1] for v in everyone))

@@ -89,6 +89,7 @@ def test_it_trains_on_two_streams_and_refuses_one(params):
         training.train(algo, state, unknown, KEY, batch_size=sizes, num_epochs=1)
 
 
+@pytest.mark.slow
 def test_the_terms_have_the_weights_of_sums_over_all_data(params):
     """Equation 9 of the paper, over n = N + M examples: sum L + sum U + alpha n mean(-log q), over M."""
     few, many, alpha = 4, 8, 0.1

@@ -46,6 +46,7 @@ def _every_draw(x, corruption, level):
     return np.array(values), np.prod(np.array(chances), axis=1)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("corruption", "level"), NOISES[1:])
 def test_the_loss_of_a_linear_one_is_the_mean_over_every_mask(data, corruption, level):
     with jax.enable_x64(True):

@@ -60,7 +60,7 @@ def test_the_loss_by_hand():
     np.testing.assert_allclose(metrics["weights_sq"], squares, rtol=1e-5)
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", ["kl", "l1"])
 def test_the_gradient_is_that_of_finite_differences(penalty):
     with jax.enable_x64(True):
@@ -81,7 +81,7 @@ def test_without_a_weight_it_is_the_plain_autoencoder():
     np.testing.assert_array_equal(metrics["sse"], terms["sse"])
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dense", "conv"])
 def test_a_heavy_weight_brings_every_unit_to_its_rate(kind, digits):
     x = jnp.asarray(digits[:64])
@@ -95,6 +95,7 @@ def test_a_heavy_weight_brings_every_unit_to_its_rate(kind, digits):
     np.testing.assert_allclose(rates, np.full(6, 0.15), rtol=0.02)
 
 
+@pytest.mark.slow
 def test_the_rates_are_those_of_all_devices_and_so_is_their_gradient():
     """Two shards: the penalty is that of both together, and not the mean of their penalties; the step likewise."""
     model = SparseAE.dense(6, 4)

@@ -70,6 +70,7 @@ def problem(ladder, size=40):
     return jax.tree.map(jnp.float32, params), x.astype(np.float32), law.logpdf(x)
 
 
+@pytest.mark.first(1)
 @both
 def test_at_the_exact_posterior_every_draw_is_worth_the_likelihood(ladder):
     params, x, log_p = problem(ladder)
@@ -81,6 +82,7 @@ def test_at_the_exact_posterior_every_draw_is_worth_the_likelihood(ladder):
     assert set(params) == set(model.groups)
 
 
+@pytest.mark.first(1)
 @both
 def test_elsewhere_bounds_are_below_it_and_grow_with_the_draws(ladder):
     params, x, log_p = problem(ladder)
@@ -94,6 +96,7 @@ def test_elsewhere_bounds_are_below_it_and_grow_with_the_draws(ladder):
     assert abs(z_scores(bounds, found.curve[5])) < 5
 
 
+@pytest.mark.slow
 @both
 def test_the_draws_of_the_posterior_have_its_density(ladder):
     """The mean of `p / q` over draws of q is 1 for any p, here a Gaussian narrower than they are."""
@@ -154,6 +157,7 @@ def test_merging_is_the_product_of_two_gaussians(scale):
         np.testing.assert_allclose(rest, np.broadcast_to(rest[:1], rest.shape), rtol=1e-9)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("ladder", "logvar"), [(False, -80.0), (True, 80.0)])
 def test_loss_and_gradient_are_finite_at_extreme_variances(ladder, logvar):
     """From below draws of such a variance are inputs of the upper encoder, so there it may only be small."""
@@ -165,6 +169,7 @@ def test_loss_and_gradient_are_finite_at_extreme_variances(ladder, logvar):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
 
 
+@pytest.mark.slow
 @both
 def test_every_network_has_a_gradient(ladder):
     params, x, _ = problem(ladder)

@@ -178,6 +178,7 @@ def test_several_draws_are_the_mean_of_as_many_losses(problem):
         np.testing.assert_allclose(value, np.mean([terms[name] for _, terms in alone]), rtol=1e-6)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("num_samples", [1, 3])
 def test_the_sampled_kl_has_the_closed_form_for_its_mean(problem, num_samples):
     batch, optimum, _ = problem
@@ -189,7 +190,7 @@ def test_the_sampled_kl_has_the_closed_form_for_its_mean(problem, num_samples):
     assert abs(z_scores(found["bound_nats"], float(expected_loss(params, batch.x)))) < 4
 
 
-@pytest.mark.first(2)
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_samples", "closed_kl"), [(3, True), (1, False), (3, False)])
 def test_its_gradient_is_unbiased_with_several_draws_and_a_sampled_kl(problem, num_samples, closed_kl):
     batch, optimum, _ = problem

@@ -242,6 +242,7 @@ class Sower(nn.Module):
         return h
 
 
+@pytest.mark.slow
 def test_what_a_network_sows_is_not_what_it_returns():
     for model in (AAE(Sower(2), MLP((8,)), 2), AAE(MLP((2,)), MLP((8,)), 2, discriminator=Sower(1))):
         init_params(model, KEY, X)

@@ -148,7 +148,7 @@ def assert_close(a, b):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), a, b)
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @each
 def test_loss_gradient_and_jacobian_are_those_of_the_twin(library, twin):
     params, results, wanted, _ = twin

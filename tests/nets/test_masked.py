@@ -70,6 +70,7 @@ def test_two_layers_by_hand_with_their_context():
     np.testing.assert_allclose(found[:, 0], [-0.6 + 0.1, 3 * hidden + 4 * 0.6 + 0.2], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_output_that_shall_start_at_zero_does_and_another_does_not():
     x, context = jnp.ones((2, 4)), jnp.ones((2, 3))
     for zero in (True, False):

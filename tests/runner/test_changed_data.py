@@ -65,6 +65,7 @@ def test_a_folder_of_other_data_is_refused_and_the_advice_is_good(call, flags):
     assert call(*SMALL, *flags).code == 0
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_does_not_go_on_with_other_data(call):
     assert call(*SMALL).code == 0
     Path("run/summary.json").unlink()
@@ -82,6 +83,7 @@ def test_a_finished_run_outlives_its_data(call):
     assert call(*SMALL, "--num-epochs", 2, "--resume").code == 2
 
 
+@pytest.mark.slow
 def test_an_older_folder_says_that_it_holds_no_digest(call):
     assert call(*SMALL).code == 0
     config = read(Path("run/config.json"))

@@ -32,6 +32,7 @@ def test_a_model_that_learnt_nothing_is_said_so_and_a_sound_one_has_nothing_to_s
     assert "notes" not in read(Path("sound/summary.json"))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("limit", "value"), [("_EXAMPLES", 50), ("_NUMBERS", 50 * 64 + 63)])
 def test_the_report_is_that_of_the_library_against_the_parameters_of_before_the_first_step(monkeypatch, limit, value):
     monkeypatch.setattr(measures, limit, value)

@@ -75,6 +75,7 @@ def test_a_conditioned_model_gets_the_labels_everywhere(call, conditioned):
     assert {p.name for p in Path("run/figures").iterdir()} >= {"styles.png", "reconstructions.png"}
 
 
+@pytest.mark.slow
 def test_models_without_labels_are_not_given_them():
     ready = runner.prepare(ae.EXPERIMENT, ae.Config(hidden_dims=(8,)), shapes_only=True)
     assert (ready.feed.train.y, ready.feed.held_out.y) == (None, None)
@@ -108,7 +109,7 @@ def test_labels_that_are_missing_or_unknown_are_refused_before_the_first_step(ca
     assert runner.prepare(ae.EXPERIMENT, config, shapes_only=True).num_steps > 0  # others do not mind
 
 
-@pytest.mark.first(2)
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("arrays", "says", "mended"),
     [

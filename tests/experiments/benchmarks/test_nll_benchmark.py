@@ -25,6 +25,7 @@ def test_all_ways_estimate_the_same_likelihood():
     assert nll.eager(found, x[:4], 200, model) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_loops_draw_independent_samples():
     """Away from the optimum L_K falls with K, as that of `evaluation.nll` does."""
     config = nll.Config(num_images=16, num_samples=200, hidden_dims=(8,), latent_dim=3, data_dim=20)

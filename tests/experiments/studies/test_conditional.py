@@ -33,6 +33,7 @@ def test_the_nn_has_the_cross_entropy_of_the_pixels_not_seen():
     assert float(study.nn_loss(params, Batch(x, y), KEY, net=net)[0]) == pytest.approx(by_hand, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_estimate_from_the_prior_is_of_the_likelihood():
     """A linear decoder and unit variance, whatever the encoder says: p(x|y) = N(W_y'y + b, W_z'W_z + I)."""
     rng = np.random.default_rng(0)

@@ -41,6 +41,7 @@ def test_every_row_has_its_own_weight():
     assert METHODS["dip_vae"].build.__signature__.parameters["covariance"].default == "codes"  # DIP-VAE-II
 
 
+@pytest.mark.slow
 def test_factors_and_components_of_pixels_that_are_factors(bars):
     found = disentangle.beside(CONFIG, bars)
     for row in found.values():

@@ -45,6 +45,7 @@ def test_nats_of_a_squared_error(sse):
     assert math.exp(found.x) == pytest.approx(sse / 64, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_saturated_start_is_wrong_at_every_output():
     rng = np.random.default_rng(0)
     bright = np.arange(12) % 3 == 0

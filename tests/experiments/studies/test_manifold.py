@@ -124,6 +124,7 @@ def test_the_study_scores_and_draws_every_method(tmp_path, faces, capsys):
     assert contents(tmp_path / "run") == before
 
 
+@pytest.mark.slow
 def test_maps_put_known_examples_where_they_were(faces):
     """The test examples are training examples: of a map, their codes have the neighbours that they had."""
     config = dataclasses.replace(CONFIG, dataset=faces, k=4)

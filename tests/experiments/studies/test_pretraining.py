@@ -60,6 +60,7 @@ def test_a_stage_moves_its_own_layer_only(finished):
         assert int(second.step) == int(first.step)  # counted anew: the schedule of a stage is its own
 
 
+@pytest.mark.slow
 def test_without_pretraining_there_are_as_many_passes(monkeypatch):
     asked, named = [], []
 

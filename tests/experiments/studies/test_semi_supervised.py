@@ -136,6 +136,7 @@ def test_logistic_regression_sees_what_has_labels(encoded, faces, monkeypatch):
     assert test_y.tolist() == faces["y_test"].tolist()
 
 
+@pytest.mark.slow
 def test_a_step_takes_new_draws_of_the_codes(encoded):
     _, codes, _ = encoded
     ready = runner.prepare(semi_supervised.EXPERIMENT, codes, shapes_only=True)

@@ -87,7 +87,7 @@ def faces(tmp_path):
     return "faces.npz"
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module",
     [each if each in (linear_ae, sparse_codes) else pytest.param(each, marks=pytest.mark.slow) for each in STUDIES],
