@@ -50,7 +50,7 @@ STUDIES = {
     priors: {"hidden_dims": (8,), "latent_dim": 2, "nll_samples": 2, "num_components": 3, "num_seeds": 1},
     flows: {"hidden_dims": (8,), "latent_dim": 2, "nll_samples": 2, "depths": (1,), "num_seeds": 1},
     generate: {"hidden_dims": (8,), "latent_dim": 2, "walk_between": (0, 1), "num_seeds": 1},
-    collapse: {"hidden_dims": (8,), "latent_dim": 2, "large_dim": 3, "decoder_dims": (8, 8), "num_seeds": 1},
+    collapse: {"hidden_dims": (8,), "latent_dim": 2, "large_dim": 3, "decoder_dims": (8, 8), "num_seeds": 1, "num_epochs": 4},
 }  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def faces(tmp_path):
 def test_whatever_a_study_reports_is_in_the_table_of_units(module, faces, monkeypatch):
     """The terms of every row, by shapes; what is measured of fresh parameters, once for all rows that measure alike."""
     monkeypatch.setattr(conv_ae, "_DENSE", {"dense": (), "deep": ()})
-    config = module.Config(dataset=faces, num_epochs=1, batch_size=20, **STUDIES[module])
+    config = module.Config(dataset=faces, batch_size=20, **{"num_epochs": 1} | STUDIES[module])
     names, measured = {"seconds"}, {}
     for experiment, own in module.runs(config).values():
         ready = runner.prepare(experiment, own, shapes_only=True)
