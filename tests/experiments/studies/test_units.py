@@ -50,7 +50,9 @@ STUDIES = {
     priors: {"hidden_dims": (8,), "latent_dim": 2, "nll_samples": 2, "num_components": 3, "num_seeds": 1},
     flows: {"hidden_dims": (8,), "latent_dim": 2, "nll_samples": 2, "depths": (1,), "num_seeds": 1},
     generate: {"hidden_dims": (8,), "latent_dim": 2, "walk_between": (0, 1), "num_seeds": 1},
-    collapse: {"hidden_dims": (8,), "latent_dim": 2, "large_dim": 3, "decoder_dims": (8, 8), "num_seeds": 1, "num_epochs": 4},
+    collapse: {
+        "hidden_dims": (8,), "latent_dim": 2, "large_dim": 3, "decoder_dims": (8, 8), "num_seeds": 1, "num_epochs": 4,
+    },
 }  # fmt: skip
 
 
