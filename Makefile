@@ -8,7 +8,7 @@ RUN = $(VENV)/bin/python
 demo: $(VENV)/.ready  ## train every method on the digits: one table, one sheet of pictures
 	$(RUN) -m experiments compare
 
-test: $(VENV)/.ready  ## the tests: about ten minutes on two cores
+test: $(VENV)/.ready  ## the tests: ten to twelve minutes on two cores
 	$(RUN) -m pytest -n 2 --dist loadfile
 
 slow: test  ## the long tests too; those on MNIST need TFDS_DATA_DIR
