@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
+TESTS = $(RUN) -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 .PHONY: demo test slow lint figures notebooks clean
 
@@ -9,11 +10,11 @@ demo: $(VENV)/.ready  ## train every method on the digits: one table, one sheet 
 	$(RUN) -m experiments compare
 
 test: $(VENV)/.ready  ## the tests: ten to twelve minutes on two cores
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(TESTS)
 
-slow: test  ## the long tests too; those on MNIST need TFDS_DATA_DIR
-	$(RUN) -m pytest -n 2 --dist loadfile -m "slow and not optimised"
-	AEJAX_TEST_OPTIMISED=1 $(RUN) -m pytest -n 2 --dist loadfile -m optimised
+slow: $(VENV)/.ready  ## these and the long ones; those on MNIST need TFDS_DATA_DIR
+	$(TESTS) -m "not optimised"
+	AEJAX_TEST_OPTIMISED=1 $(TESTS) -m optimised
 
 lint: $(VENV)/.ready  ## style and types
 	$(RUN) -m ruff check .

@@ -47,7 +47,8 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """`first(n)`: the cases of a test after its first n are slow ones."""
+    """`first(n)`: the cases of a test after its first n are slow ones. What waits for processes begins the suite."""
+    items.sort(key=lambda item: item.path.name != "test_killed.py")
     seen = collections.Counter()
     for item in items:
         if first := item.get_closest_marker("first"):
@@ -59,7 +60,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config, log):
-    """Under `--dist loadfile` workers take a file each; of the contract, which is long, a method each.
+    """Under `--dist loadfile` workers take a file each, in order; of the contract, which is long, a method each.
 
     By node names, for groups (`--dist loadgroup` of pytest-xdist 3.8) are lost on pytest 9.2.
     """
@@ -70,6 +71,7 @@ def pytest_xdist_make_scheduler(config, log):
             file, parameters = super()._split_scope(nodeid), nodeid.partition("[")[2]
             return f"{file}[{re.split('[^a-z0-9_]', parameters)[0]}]" if file.endswith("test_contract.py") else file
 
+    config.option.loadscopereorder = False  # it would leave the file of one long test to the end
     return ByFileOrMethod(config, log) if config.getvalue("dist") == "loadfile" else None
 
 

@@ -128,12 +128,10 @@ def assert_close(actual, expected, rtol=1e-5):
             scales[name] = max(scales.get(name, 0.0), size(leaf))
 
     def check(path, a, b):
-        error, (name, metric, _) = (
-            size(np.asarray(a, np.float64) - np.asarray(b, np.float64)),
-            group(path).partition("/"),
-        )
+        error = size(np.asarray(a, np.float64) - np.asarray(b, np.float64))
+        player, _, metric = group(path).partition("/")
         scale = scales[group(path)]
-        rounding = np.finfo(np.float32).eps * scales[name] if metric.rstrip("']") in DIFFERENCES else 0.0
+        rounding = np.finfo(np.float32).eps * scales[player] if metric.rstrip("']") in DIFFERENCES else 0.0
         allowed = max(rtol * scale, rounding, 1e-9)
         assert error <= allowed, f"{jax.tree_util.keystr(path)}: off by {error:.2e} of {scale:.2e}"
 
@@ -179,11 +177,12 @@ def traits(name):
 
 
 def representatives():
-    """Methods that have every trait between them: for the rarest that is left, one with few others."""
+    """Methods that have every trait between them: for the rarest that is left, one with few others, and few players."""
     chosen: list = []
     having = {name: traits(name) for name in METHODS}
+    size = lambda name: (len(having[name]), len(the_game(name)[0]))
     for trait in ("streams", "rule", "labels", "coupled", "phases", "noise", "noise-free"):
         candidates = [name for name in METHODS if trait in having[name]]
         if candidates and not set(candidates) & set(chosen):
-            chosen.append(min(candidates, key=lambda name: len(having[name])))
+            chosen.append(min(candidates, key=size))
     return chosen

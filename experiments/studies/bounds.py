@@ -12,7 +12,8 @@ is twice `--latent-dim`, the networks above it are as wide, the KL is estimated,
 Measured is one binarised draw of the test images: `-L_k` for several k from the same draws of the code, the published
 figures being at 5,000, whatever k was trained with, and active units. `--dataset binarized_mnist` is Larochelle's file;
 with `--validation 0.1` its own validation split, elsewhere the last tenth of the training images, is held out, and the
-epoch that is best on it is measured too.
+epoch that is best on it is measured too. Of the last row, first seed, the signal in the gradient of the encoder is
+measured for every estimator and 1 to 50 draws, on the first batch of training images (`bounds_gradients`).
 """
 
 import dataclasses
@@ -34,6 +35,7 @@ from aejax.runner import Experiment, Trained, study
 from aejax.runner.config import later
 from aejax.runner.inputs import Spec, binarized
 from aejax.runner.study import Metrics, Once, Runs, Study
+from experiments.studies import bounds_gradients
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -218,9 +220,19 @@ def parsed(row: str) -> dict[str, Any]:
 
 
 def of_folders(config: Config, path: Path, once: Once) -> Metrics:
-    """What the epoch is worth that is best on the validation images, on another draw of the test images."""
-    if not config.validation:
-        return {}
+    """The signal in the gradient of the last row, and what the epoch is worth that is best on the validation images.
+
+    That is of another draw of the test images.
+    """
+    last = f"{config.rows[-1]}-{config.seed}"
+
+    def gradients(say: Callable[[str], None]) -> dict[str, float]:
+        own, model, state = runner.load(path / last)
+        draw_key, key = jax.random.split(jax.random.fold_in(jax.random.key(own.seed), 2))
+        images = runner.load_data(own).train.x[: config.batch_size]
+        if own.binarize == "stochastic":
+            images = jax.random.bernoulli(draw_key, images).astype(images.dtype)
+        return bounds_gradients.measured(model, state.params, images, key, say)
 
     def best(name: str, say: Callable[[str], None]) -> dict[str, float]:
         own, model, state = runner.load(path / name, best=True)
@@ -233,12 +245,14 @@ def of_folders(config: Config, path: Path, once: Once) -> Metrics:
         kept = {f"best_{metric}": found[metric] for metric in ("test_nll_nats", "active_units")}
         return {"best_epoch": int(state.step) / steps, **kept}
 
-    found = {name: dict(once(f"{name}-best", partial(best, name))) for name in runs(config)}
-    return study.by_row({name: {k: v for k, v in each.items() if k != "seconds"} for name, each in found.items()})
+    found = {name: dict(once(f"{name}-best", partial(best, name))) for name in runs(config) if config.validation}
+    rows = study.by_row({name: {k: v for k, v in each.items() if k != "seconds"} for name, each in found.items()})
+    ratios = {name: [value] for name, value in once("gradients", gradients).items() if name != "seconds"}
+    return rows | {config.rows[-1]: rows.get(config.rows[-1], {}) | ratios}
 
 
 def draw(config: Config, path: Path, dataset: Dataset) -> "dict[str, Figure]":
-    """Of the first seed: the trained bounds by passes, and the test bounds by the draws that they are measured with."""
+    """Of the first seed: the bounds by passes and by draws, and the signal in the gradient by draws in training."""
     from aejax import plots
     from aejax.runner.folder import read_json
 
@@ -257,7 +271,11 @@ def draw(config: Config, path: Path, dataset: Dataset) -> "dict[str, Figure]":
         "the bound that is trained": plots.Lines("passes", "nats", by_pass),
         "test images": plots.Lines("draws of the code, their logarithm to base 10", "nats", by_draws),
     }
-    return {"bounds": plots.line_panels(panels, title=f"{dataset.name}: negative bounds")}
+    ratios = read_json(path / "gradients.json")["metrics"]
+    return {
+        "bounds": plots.line_panels(panels, title=f"{dataset.name}: negative bounds"),
+        "gradients": bounds_gradients.drawn(ratios, f"{dataset.name}: encoder of {title(config.rows[-1])}"),
+    }
 
 
 def title(row: str) -> str:

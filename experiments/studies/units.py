@@ -1,6 +1,7 @@
 """The unit and the meaning of what studies report beside the names of `aejax.runner.units`."""
 
 from aejax.runner.units import Unit
+from experiments.studies.bounds_gradients import DRAWS, ESTIMATORS
 
 METRICS: dict[str, Unit] = {
     "num_params": Unit("count", "numbers that are trained, tied weights once"),
@@ -26,6 +27,10 @@ METRICS: dict[str, Unit] = {
     "test_l1_nats, test_l5_nats, test_l50_nats, test_l500_nats": Unit(
         "nats per image",
         "negative importance-weighted bounds `-L_k`, from the draws of `test_nll_nats`; the first is the negative ELBO",
+    ),
+    ", ".join(f"snr_{estimator}_{k}" for estimator in ESTIMATORS for k in DRAWS): Unit(
+        "none",
+        "gradient of the encoder on a batch, by estimator and draws of the code: length of its mean over its deviation",
     ),
     "nll_std_error": Unit("nats per image", "Monte Carlo error of `test_nll_nats`, for the images at hand"),
     "best_epoch": Unit("count", "the epoch whose bound on the validation split is lowest"),

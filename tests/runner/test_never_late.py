@@ -96,7 +96,7 @@ def check(call, case):
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(case=cases())
 def test_a_run_is_refused_at_once_or_ends_with_a_summary(call, case):
     check(call, case)

@@ -151,7 +151,8 @@ def test_the_study_ends_with_a_table_and_is_not_run_twice(finished, capsys, monk
     assert set(found) == {
         "test_l1_nats", "test_l5_nats", "test_l50_nats", "test_nll_nats", "nll_std_error", "nll_ess", "nll_samples",
         "active_units", "best_epoch", "best_test_nll_nats", "best_active_units", "seconds",
-    }  # fmt: skip
+    } | {f"snr_{estimator}_{k}" for estimator in ("plain", "stl", "dreg") for k in (1, 2, 5, 10, 20, 50)}  # fmt: skip
+    assert found["snr_dreg_50"] > found["snr_plain_50"]
     assert [name for name in found if units.find(name, METRICS) is None] == []
     assert found["test_l1_nats"] > found["test_l5_nats"] > found["test_l50_nats"]
     rows = [json.loads(line) for line in (finished / "dreg_2-0" / "metrics.jsonl").read_text().splitlines()]
@@ -162,7 +163,7 @@ def test_the_study_ends_with_a_table_and_is_not_run_twice(finished, capsys, monk
     nll = evaluation.nll(model, state.params, runner.load_data(own).test.x, jax.random.key(9), num_samples=60)
     assert abs(nll.nll_nats - found["best_test_nll_nats"][0]) < 5 * nll.std_error
     before = contents(finished)
-    assert "figures/bounds.png" in before
+    assert {"figures/bounds.png", "figures/gradients.png"} <= set(before)
     monkeypatch.chdir(finished.parent)
     call("--workdir", "bounds", "--num-epochs", "2", "--validation", "0.1")
     assert "| IWAE, DReG, k = 2 |" in capsys.readouterr().out
