@@ -22,6 +22,8 @@ from aejax.checks import InputError, expanded, nearest
 from aejax.runner.config import module_of, to_dict
 from aejax.runner.environment import environment
 
+GROWING = ("num_epochs", "num_seeds", "rows")  # what a run or a study may have more of when it is resumed
+
 
 class FolderWarning(UserWarning):
     """What could not be checked of a folder."""
@@ -55,7 +57,7 @@ class RunFolder:
 
     @property
     def summary(self) -> Any:
-        """The summary of a finished run, perhaps of fewer epochs than this one is to have; None where there is none."""
+        """The summary of a finished run, perhaps of a shorter or smaller one than this; None where there is none."""
         return read_json(self.path / "summary.json")
 
     @property
@@ -64,7 +66,7 @@ class RunFolder:
         summary = self.summary
         if summary is None or summary.get("failed"):
             return False
-        return summary.get("num_epochs", 0) >= self.config.get("num_epochs", 0)
+        return all(_has(summary.get(name), self.config[name]) for name in GROWING if name in self.config)
 
     @property
     def checkpoints(self) -> Path:
@@ -187,14 +189,22 @@ def _check_same(folder: RunFolder, resume: bool) -> dict[str, Any]:
         raise InputError(f"{path} holds a run of {other}, not of {experiment}. Give {elsewhere(resume)}.")
     config = saved["config"]
     differs = sorted(name for name in {*config, *wanted} if config.get(name) != wanted.get(name))
-    longer = differs == ["num_epochs"] and wanted["num_epochs"] > config["num_epochs"]
-    if differs and not (longer and resume):
+    grown = all(name in GROWING and _has(wanted.get(name), config.get(name)) for name in differs)
+    grown = grown and not any(_has(config.get(name), wanted.get(name)) for name in differs)
+    if differs and not (grown and resume):
         what = ", ".join(f"{name} {config.get(name)} there and {wanted.get(name)} here" for name in differs)
-        grow = " It may grow with --resume." if longer else ""
+        grow = " It may grow with --resume." if grown else ""
         values = {name: (config.get(name), wanted.get(name)) for name in differs}
         raise AnotherRun(f"{path} holds another run: {what}.{grow} Give {elsewhere(resume)}.", path, values)
     _check_origin(path, saved.get("from"), folder.origin, resume)
     return saved
+
+
+def _has(there: Any, wanted: Any) -> bool:
+    """Whether as many epochs or seeds, or all rows, are there."""
+    if there is None or wanted is None:
+        return there is wanted
+    return bool(set(wanted) <= set(there) if isinstance(wanted, (list, tuple)) else wanted <= there)
 
 
 def _check_origin(path: Path, there: dict[str, Any] | None, here: dict[str, Any] | None, resume: bool) -> None:

@@ -1,7 +1,7 @@
 """A study: several runs as one experiment, the rows of a table times seeds, with one table and its pictures.
 
-Each run has a folder of its own inside the study's, so that a study may be interrupted and goes on with `--resume`; the
-runs of one row share one compiled program, whatever their number of seeds.
+Each run has a folder of its own inside the study's, so that a study may be interrupted and goes on with `--resume`,
+also to more passes, seeds or rows; the runs of one row share one compiled program, whatever their number of seeds.
 
 No method and no published figure: those are in the studies.
 """

@@ -241,12 +241,12 @@ def kept(config: Config, path: Path, name: str, make: Callable[[], Any]) -> dict
     from aejax import plots
     from aejax.runner.folder import read_json, write_json
 
-    piece = read_json(path / f"{name}.json")
-    if piece is None or piece["num_epochs"] != config.num_epochs:
+    piece, sizes = read_json(path / f"{name}.json"), {"num_epochs": config.num_epochs, "num_seeds": config.num_seeds}
+    if piece is None or any(piece[size] != value for size, value in sizes.items()):
         metrics, figures = make()
         for title, figure in figures.items():
             plots.save(figure, path / "figures" / f"{title}.png")
-        piece = {"num_epochs": config.num_epochs, "metrics": metrics}
+        piece = {**sizes, "metrics": metrics}
         write_json(path / f"{name}.json", piece)
     return piece["metrics"]
 

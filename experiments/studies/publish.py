@@ -1,7 +1,8 @@
 """Puts a finished study into the documentation: its summary, its table in the page that has its marks, chosen figures.
 
 `python -m experiments publish runs/deep_ae-mnist-1a2b3c4d --figures reconstructions` writes docs/deep_ae.json and
-docs/deep_ae_reconstructions.png, and the table between the marks of deep_ae in docs/classical.md.
+docs/deep_ae_reconstructions.png, and the table between the marks of deep_ae in docs/classical.md. Where a page has the
+marks of a study on one data set, such as bounds_mnist, its runs on that set go there.
 """
 
 import shutil
@@ -28,21 +29,27 @@ def publish(folder: Path, figures: tuple[str, ...] = (), docs: Path = DOCS) -> N
     summary = read_json(folder / "summary.json")
     if summary is None:
         raise InputError(f"{folder} holds no finished study: summary.json is missing.")
-    name = summary["experiment"]
-    _check(summary, read_json(docs / f"{name}.json"))
-    start, end = marks(name)
+    study = summary["experiment"]
     pages = {page: page.read_text() for page in sorted(docs.glob("*.md"))}
-    page = next((page for page, text in pages.items() if start in text and end in text), None)
-    if page is None:
-        raise InputError(f"No page in {docs} has a place for {name}: the lines {start.strip()} and {end.strip()}.")
+    places = {
+        name: page
+        for name in (study, f"{study}_{summary.get('dataset')}")
+        for page, text in pages.items()
+        if all(mark in text for mark in marks(name))
+    }
+    if not places:
+        start, end = marks(study)
+        raise InputError(f"No page in {docs} has a place for {study}: the lines {start.strip()} and {end.strip()}.")
+    name, page = places.popitem()
+    start, end = marks(name)
+    _check(summary, read_json(docs / f"{name}.json"))
     pictures = [folder / "figures" / f"{figure}.png" for figure in figures]
     missing = [str(picture) for picture in pictures if not picture.exists()]
     if missing:
         raise InputError(f"There is no {missing[0]}.")
     before, rest = pages[page].split(start)
-    write_text(
-        page, before + start + import_module(f"experiments.studies.{name}").table(summary) + end + rest.split(end)[1]
-    )
+    table = import_module(f"experiments.studies.{study}").table(summary)
+    write_text(page, before + start + table + end + rest.split(end)[1])
     write_json(docs / f"{name}.json", summary)
     for picture in pictures:
         shutil.copyfile(picture, docs / f"{name}_{picture.name}")
@@ -57,7 +64,7 @@ def _check(summary: dict[str, Any], published: dict[str, Any] | None) -> None:
 
 
 def marks(name: str) -> tuple[str, str]:
-    """The lines around the table of a study."""
+    """The lines around the table of a study, `study` or `study_dataset`."""
     return f"<!-- {name}: written by python -m experiments publish -->\n", f"<!-- end of {name} -->\n"
 
 

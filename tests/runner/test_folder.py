@@ -95,7 +95,7 @@ def test_another_run_is_always_refused(tmp_path, resume):
     assert contents(tmp_path) == before
 
 
-def test_only_epochs_may_grow_and_only_with_resume(tmp_path):
+def test_epochs_may_grow_and_only_with_resume(tmp_path):
     finish(begin(tmp_path))
     longer = dataclasses.replace(CONFIG, num_epochs=CONFIG.num_epochs + 1)
     assert open_folder("ae", longer, tmp_path, resume=True).config["num_epochs"] == 201

@@ -143,6 +143,35 @@ def test_an_interrupted_study_goes_on_to_the_same_numbers(tmp_path):
     assert measured == [5]
 
 
+@dataclasses.dataclass(frozen=True)
+class Grown(Config):
+    rows: tuple[str, ...] = ("a",)
+    num_seeds: int = 1
+
+
+def test_a_finished_study_is_given_further_rows_and_seeds(tmp_path):
+    """What is there is kept, to its bytes; fewer of either are another study, and so is another order."""
+    rates = {"a": 1e-3, "b": 1e-2}
+    runs = lambda config: study.seeded({row: (EXPERIMENT, LR(rates[row])) for row in config.rows}, 0, config.num_seeds)
+    tiny, path = study.Study("tiny", Grown, runs, str, lambda *_: {}), tmp_path / "run"
+
+    def call(config, resume):
+        study.body(tiny)(config, launch.Launch(workdir=path, resume=resume), Bars(Console(file=io.StringIO())))
+        return read(path / "summary.json")["metrics"]
+
+    first, before = call(Grown(), False), contents(path / "a-0")
+    with pytest.raises(InputError, match=r"rows \['a'\] there and \['a', 'b'\] here. It may grow with --resume"):
+        call(Grown(rows=("a", "b")), False)
+    metrics = call(Grown(rows=("a", "b"), num_seeds=2), True)
+    assert contents(path / "a-0") == before
+    assert {row: len(found["size"]) for row, found in metrics.items()} == {"a": 2, "b": 2}
+    assert metrics["a"]["size"][0] == first["a"]["size"][0]
+    for other in (Grown(num_seeds=3), Grown(rows=("b", "a"), num_seeds=2), Grown(rows=("b", "a", "c"), num_seeds=1)):
+        with pytest.raises(InputError, match="holds another run") as error:
+            call(other, True)
+        assert "may grow" not in str(error.value)
+
+
 def test_what_is_measured_once_is_not_lost(tmp_path):
     measured, broken = [], [True]
 

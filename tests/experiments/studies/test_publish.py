@@ -2,6 +2,7 @@
 
 import json
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from small_run import contents
@@ -9,8 +10,10 @@ from small_run import contents
 from aejax.checks import InputError
 from experiments.studies import deep_ae, publish
 
-PAGE = (publish.DOCS / "classical.md").read_text()
-NAMES = [line.split()[1].rstrip(":") for line in PAGE.splitlines() if line.startswith("<!-- ") and "written by" in line]
+PAGES = "".join(page.read_text() for page in publish.DOCS.glob("*.md"))
+MARKED = [line for line in PAGES.splitlines() if line.startswith("<!-- ") and line.endswith("experiments publish -->")]
+STUDIES = list(Path(publish.__file__).parent.glob("*.py"))
+NAMES = [line.split()[1].rstrip(":") for line in MARKED]
 SUMMARY = {
     "experiment": "deep_ae", "dataset": "mnist", "hidden_dims": [9], "latent_dim": 30,
     "environment": {"commit": "1a2b3c4"},
@@ -25,7 +28,9 @@ SUMMARY = {
 def test_a_published_table_is_that_of_its_summary(name):
     summary = json.loads((publish.DOCS / f"{name}.json").read_text())
     start, end = publish.marks(name)
-    assert PAGE.split(start)[1].split(end)[0] == import_module(f"experiments.studies.{name}").table(summary)
+    study = max((path.stem for path in STUDIES if f"{name}_".startswith(f"{path.stem}_")), key=len)
+    assert name == study or name == f"{study}_{summary['dataset']}"
+    assert PAGES.split(start)[1].split(end)[0] == import_module(f"experiments.studies.{study}").table(summary)
     assert {"date", "environment"} <= set(summary)
 
 
@@ -52,6 +57,12 @@ def test_what_is_published_replaces_what_was_there(tmp_path):
     (docs / "deep.md").write_text(f"{start}old\n{end}")
     publish.publish(run, docs=docs)
     assert (docs / "deep.md").read_text() == f"{start}{deep_ae.table(SUMMARY)}{end}"
+    start, end = marks_of_a_set = publish.marks("deep_ae_faces")
+    (docs / "faces.md").write_text("".join(marks_of_a_set))
+    (run / "summary.json").write_text(json.dumps(SUMMARY | {"dataset": "faces"}))
+    publish.publish(run, docs=docs)
+    assert (docs / "faces.md").read_text() == f"{start}{deep_ae.table(SUMMARY | {'dataset': 'faces'})}{end}"
+    assert json.loads((docs / "deep_ae.json").read_text()) == SUMMARY
     before = contents(docs)
     for changed, message in (
         ({"environment": {"commit": "1a2b3c4-dirty"}}, "the commit 1a2b3c4-dirty"),
