@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
-TESTS = $(RUN) -m pytest -n logical --maxprocesses 8 --dist loadfile
+TESTS = $(RUN) -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test slow lint figures notebooks clean
 
