@@ -55,6 +55,7 @@ def _sooner(values, first):
 FIRST = representatives()
 every_method = pytest.mark.parametrize("name", METHODS)
 every_kind = pytest.mark.parametrize("kind", ["dense", "conv"])
+representative = pytest.mark.parametrize("name", FIRST)  # of what jax or the heart sees to, whatever the method
 every_trait = pytest.mark.parametrize("name", _sooner(METHODS, FIRST))
 dense_first = pytest.mark.parametrize("kind", _sooner(["dense", "conv"], ("dense",)))
 
@@ -89,7 +90,7 @@ def test_three_calls_trace_once(name):
     assert TRACES.count((name, "dense")) == 1
 
 
-@every_trait
+@representative
 def test_jit_equals_eager(name):
     state, batch = initial(name), make_batch(name)
     assert_close(jitted_step(name)(state, batch, KEY), make_algo(name).step(state, batch, KEY))
@@ -230,7 +231,7 @@ def test_a_lane_of_seeds_and_hyper_parameters_is_the_single_run(name):
         assert differs(lane, lanes[0]) == (field not in METHODS[name].inert), field
 
 
-@every_trait
+@representative
 def test_every_schedule_of_the_rate_sweeps(name):
     peaks, batch, params = jnp.array([1e-2, 3e-2]), make_batch(name), make_params(name)  # made outside of any trace
 
@@ -339,8 +340,13 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(name):
     assert_same_bits(rest, jax.tree.map(lambda v: v[2:], metrics))
 
 
-@dense_first
-@every_trait
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *(pytest.param(name, "dense", marks=[] if name in FIRST else pytest.mark.slow) for name in METHODS),
+        *(pytest.param(name, "conv", marks=pytest.mark.slow) for name in FIRST),
+    ],
+)
 def test_it_learns_more_than_the_mean_image(name, kind):
     algo, model, examples = trained_algo(name, kind), make_model(name, kind), digits(name, kind)
     state, metrics = trained(algo, name, algo.init(make_params(name, kind)), 100, kind)

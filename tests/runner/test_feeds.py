@@ -181,6 +181,7 @@ TWO = runner.of_method(
 SMALL = ae.Config(hidden_dims=(8,), batch_size=485, num_epochs=2)  # 3 steps of the unlabelled stream
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("binarize", [pytest.param("none", marks=pytest.mark.slow), "stochastic"])
 def test_a_feed_of_two_streams_is_trained_on(binarize):
     result = runner.run(TWO, dataclasses.replace(SMALL, binarize=binarize))
