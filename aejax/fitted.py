@@ -125,6 +125,9 @@ class Fitted:
         """The parameters by group."""
         return self.state.params
 
+    def __reduce__(self) -> Any:
+        return _rebuilt, (self.recipe, jax.tree.map(np.asarray, self.state), self.history)
+
     def __repr__(self) -> str:
         name, steps = self.recipe.method, int(self.state.step)
         return f"<Fitted {name}: {self.recipe.shape} to {self.model.latent_dim}, {steps} steps>"
@@ -252,6 +255,12 @@ class Fitted:
         if restored is None:
             raise InputError(f"{folder} holds no checkpoint that is whole.")
         return cls(model, algo, restored[0], history, made)
+
+
+def _rebuilt(made: Recipe, state: Any, history: list[dict[str, float]]) -> Fitted:
+    """What a pickle holds, for an algorithm is made of functions."""
+    model = made.model()
+    return Fitted(model, made.algorithm(model), state, history, made)
 
 
 def _check(num_epochs: int, batch_size: int, seed: Any, validation: Any, patience: int | None) -> None:

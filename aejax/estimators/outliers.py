@@ -1,0 +1,169 @@
+"""Rows that an autoencoder of the other rows does not know: a scikit-learn outlier detector."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Self
+
+import jax
+import numpy as np
+from sklearn.base import OutlierMixin
+from sklearn.covariance import LedoitWolf
+from sklearn.neighbors import NearestNeighbors
+from sklearn.utils.validation import validate_data
+
+from aejax.checks import InputError, check_count, nearest
+from aejax.data import Batch
+from aejax.estimators.base import Autoencoder, ordered, weighted
+from aejax.evaluation.apply import over_batches
+from aejax.methods import METHODS
+from aejax.methods.vae import VAE, draws
+
+CRITERIA = ("reconstruction", "bound", "knn", "mahalanobis")
+NUM_DRAWS = 16
+
+
+class AutoencoderOutlierDetector(OutlierMixin, Autoencoder):
+    """Scores rows by how well the trained autoencoder knows them; the sign is scikit-learn's, high for inliers.
+
+    Args:
+      criterion: the score is minus this. `reconstruction`: the squared error, summed over columns in the units of the
+        scaling. `bound`: the negative bound in nats, of methods that have one (`vae` and its kin), mean of 16 draws
+        whose noise all rows share. `knn`: the distance of the code to the `n_neighbors`-th nearest code of the training
+        rows. `mahalanobis`: the squared distance of the code to their mean, by their covariance (Ledoit-Wolf).
+      contamination: share of the training rows that is called outliers: the threshold is a percentile of their scores.
+      false_alarm_rate: if given, the threshold is instead such that of rows that were held out, `validation_fraction`
+        of them, this share is below it; for training rows without outliers.
+      n_neighbors: of `knn`; a training row counts itself.
+      The others are those of `AutoencoderTransformer`.
+
+    Attributes:
+      offset_: the threshold; `decision_function` is `score_samples` less this.
+      fitted_, model_, scaler_, n_features_in_, feature_names_in_: as of `AutoencoderTransformer`.
+
+    Example:
+      >>> rng = np.random.default_rng(0)
+      >>> line = rng.normal(size=(300, 1)) * [1.0, -2.0, 3.0] + 0.01 * rng.normal(size=(300, 3))
+      >>> found = AutoencoderOutlierDetector(latent_dim=1, hidden_dims=(), options={"lr": 0.03}, random_state=0)
+      >>> found.fit(line).predict([[1.0, -2.0, 3.0], [1.0, 2.0, 3.0]]).tolist()
+      [1, -1]
+    """
+
+    def __init__(
+        self,
+        method: str = "ae",
+        *,
+        criterion: str = "reconstruction",
+        contamination: float = 0.1,
+        false_alarm_rate: float | None = None,
+        n_neighbors: int = 5,
+        latent_dim: int = 8,
+        hidden_dims: tuple[int, ...] = (64,),
+        scaling: str = "standard",
+        num_epochs: int = 100,
+        batch_size: int = 128,
+        patience: int | None = None,
+        validation_fraction: float = 0.1,
+        warm_start: bool = False,
+        random_state: Any = None,
+        verbose: bool = False,
+        options: dict[str, Any] | None = None,
+    ):
+        super().__init__(
+            method,
+            latent_dim=latent_dim,
+            hidden_dims=hidden_dims,
+            scaling=scaling,
+            num_epochs=num_epochs,
+            batch_size=batch_size,
+            patience=patience,
+            validation_fraction=validation_fraction,
+            warm_start=warm_start,
+            random_state=random_state,
+            verbose=verbose,
+            options=options,
+        )
+        self.criterion = criterion
+        self.contamination = contamination
+        self.false_alarm_rate = false_alarm_rate
+        self.n_neighbors = n_neighbors
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Trains, and sets the threshold; arguments as of `AutoencoderTransformer.fit`."""
+        goes_on = self.warm_start and hasattr(self, "fitted_")
+        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=not goes_on)
+        self._finish(ordered(weighted(X, sample_weight)), self.num_epochs, goes_on)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """One pass over these rows; codes to be near to, and the threshold, are of these rows alone."""
+        goes_on = hasattr(self, "fitted_")
+        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=not goes_on)
+        self._finish(ordered(X), 1, goes_on)
+        return self
+
+    def _finish(self, X: np.ndarray, num_epochs: int, goes_on: bool) -> None:
+        held_out = self._learn(X, num_epochs, goes_on)
+        values = self._scaled(X)
+        if self.criterion == "knn":
+            codes = self._of_rows(self.fitted_.embed, values)
+            self._codes = NearestNeighbors(n_neighbors=min(self.n_neighbors, len(codes))).fit(codes)
+        elif self.criterion == "mahalanobis":
+            self._codes = LedoitWolf().fit(self._of_rows(self.fitted_.embed, values))
+        rate = self.contamination if self.false_alarm_rate is None else self.false_alarm_rate
+        rows = X if self.false_alarm_rate is None else held_out
+        self.offset_ = float(np.percentile(self._scores(self._scaled(rows)), 100 * rate))
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """`[N]` float64, the higher the more like the training rows."""
+        return self._scores(self._scaled(self._rows(X)))
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """`score_samples` less the threshold: below 0 for outliers."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> np.ndarray:
+        """1 for inliers, -1 for outliers."""
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def _scores(self, values: np.ndarray) -> np.ndarray:
+        if self.criterion == "reconstruction":
+            x_hat = self._of_rows(self.fitted_.reconstruct, values)
+            return -np.square(values.astype(np.float64) - x_hat).sum(axis=1)
+        if self.criterion == "bound":
+            seeds = jax.random.split(jax.random.key(0), NUM_DRAWS)
+            bound = partial(_bounds, self.fitted_.params, seeds, model=self.fitted_.model)
+            return self._of_rows(lambda x: over_batches(bound, x), values).astype(np.float64)
+        codes = self._of_rows(self.fitted_.embed, values)
+        if self.criterion == "knn":
+            return -self._codes.kneighbors(codes)[0][:, -1].astype(np.float64)
+        return -self._codes.mahalanobis(codes).astype(np.float64)
+
+    @property
+    def _share_held_out(self) -> bool:
+        return self.patience is not None or self.false_alarm_rate is not None
+
+    def _check(self) -> None:
+        super()._check()
+        if self.criterion not in CRITERIA:
+            raise InputError(
+                f"Unknown criterion={self.criterion!r}. {nearest(self.criterion, CRITERIA, what='criteria')}"
+            )
+        if self.criterion == "bound" and not issubclass(METHODS[self.method].model, VAE):
+            raise InputError(f"{self.method} has no bound; use criterion='reconstruction', or method='vae'.")
+        check_count(n_neighbors=self.n_neighbors)
+        if not 0 < self.contamination <= 0.5:
+            raise InputError(f"contamination={self.contamination!r}; it is a share above 0, and 0.5 at most.")
+        if self.false_alarm_rate is not None and not 0 < self.false_alarm_rate < 1:
+            raise InputError(f"false_alarm_rate={self.false_alarm_rate!r}; it is a share between 0 and 1.")
+
+
+@partial(jax.jit, static_argnames="model")
+def _bounds(params: Any, keys: jax.Array, x: jax.Array, *, model: VAE) -> jax.Array:
+    """The bound of each row, `[B]` nats, mean over draws; the noise of a row is that of a row on its own."""
+
+    def one(x: jax.Array) -> jax.Array:
+        each: Callable[[jax.Array], Any] = lambda key: draws(model, params, Batch(x[None]), key, 1)
+        found = jax.vmap(each)(keys)
+        return -(found.recon + found.kl).mean()
+
+    return jax.vmap(one)(x)

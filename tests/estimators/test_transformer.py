@@ -1,0 +1,135 @@
+"""The transformer against PCA, against `learn`, and against itself: more epochs, other units, other processes."""
+
+import pickle
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits, load_iris
+from sklearn.decomposition import PCA
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from aejax.checks import InputError
+from aejax.estimators import AutoencoderTransformer
+
+LINEAR = {"hidden_dims": (), "options": {"lr": 0.03}, "random_state": 0}
+SMALL = {"latent_dim": 2, "hidden_dims": (8,), "random_state": 0, "num_epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Of columns that have little in common but their factors, 3 of them."""
+    rng = np.random.default_rng(0)
+    return (rng.normal(size=(300, 3)) @ rng.normal(size=(3, 6)) + 0.3 * rng.normal(size=(300, 6))) * 10.0 ** np.arange(
+        -2, 4
+    )
+
+
+def same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_linear_codes_keep_what_principal_components_keep(rows):
+    found = AutoencoderTransformer(latent_dim=2, **LINEAR).fit(rows)
+    scaled = StandardScaler().fit_transform(rows)
+    pca = PCA(2).fit(scaled)
+    lost = np.square(scaled - pca.inverse_transform(pca.transform(scaled))).mean()
+    assert lost <= -found.score(rows) < 1.01 * lost
+    x_hat = found.inverse_transform(found.transform(rows))
+    in_units = np.square((rows - x_hat) / rows.std(axis=0)).mean()
+    assert in_units == pytest.approx(-found.score(rows), rel=1e-5)
+
+
+def test_units_do_not_matter_and_precision_stays(rows):
+    found, large = (AutoencoderTransformer(**SMALL).fit(k * rows) for k in (1.0, 1024.0))
+    same(found.transform(rows), large.transform(1024 * rows))
+    assert found.transform(rows).dtype == found.inverse_transform(found.transform(rows)).dtype == np.float64
+    single = found.transform(rows.astype(np.float32))
+    assert single.dtype == found.inverse_transform(single).dtype == np.float32
+    huge = AutoencoderTransformer(**SMALL).fit(1e60 * rows)  # beyond what the networks count with
+    assert np.isfinite(huge.score(1e60 * rows))
+
+
+def test_passes_add_up(rows):
+    whole = AutoencoderTransformer("vae", **{**SMALL, "num_epochs": 4}).fit(rows)
+    twice = AutoencoderTransformer("vae", warm_start=True, **SMALL).fit(rows).fit(rows)
+    parts = AutoencoderTransformer("vae", **SMALL)
+    for _ in range(3):
+        parts.partial_fit(rows)
+    again = pickle.loads(pickle.dumps(parts)).partial_fit(rows)
+    for other in (twice, again):
+        same(other.fitted_.state, whole.fitted_.state)
+    assert [row["epoch"] for row in again.fitted_.history] == [1, 2, 3, 4]
+
+
+TRACES = []
+
+
+def counted(x):
+    TRACES.append(x.shape)
+    return jax.nn.relu(x)
+
+
+def test_the_second_fit_of_a_shape_compiles_nothing_nor_does_another_number_of_rows_that_are_looked_at(rows):
+    model = AutoencoderTransformer(**{**SMALL, "options": {"activation": counted}}).fit(rows)
+    codes = model.transform(rows)
+    model.inverse_transform(codes)
+    before = len(TRACES)
+    again = clone(model).set_params(random_state=1, num_epochs=3).fit(rows[::-1] * 2.0)
+    for part in (rows, rows[:1], rows[:77]):
+        again.inverse_transform(again.transform(part))
+    assert before == len(TRACES)
+    assert not np.array_equal(again.transform(rows), codes)
+
+
+def test_the_scaling_is_of_the_rows_that_are_trained_on(rows):
+    found = AutoencoderTransformer(patience=1, validation_fraction=0.4, **SMALL).fit(rows)
+    means = found.scaler_.mean_
+    assert found.scaler_.n_samples_seen_ == 180
+    found.transform(rows + 100)
+    same(found.scaler_.mean_, means)
+
+
+def test_a_grid_of_codes_in_a_pipeline_finds_the_size_that_keeps_most():
+    x = load_digits().data[:300]
+    model = AutoencoderTransformer(
+        scaling="minmax", num_epochs=20, hidden_dims=(), options={"lr": 0.01}, random_state=0
+    )
+    search = GridSearchCV(model, {"latent_dim": [1, 12]}, cv=2).fit(x)
+    assert search.best_params_ == {"latent_dim": 12}
+    assert make_pipeline(StandardScaler(), search.best_estimator_).fit_transform(x).shape == (300, 12)
+
+
+def test_columns_have_names():
+    frame = load_iris(as_frame=True).data
+    options = {**SMALL, "num_epochs": 60, "options": {"lr": 0.01}}
+    found = AutoencoderTransformer("vae", **options).set_output(transform="pandas").fit(frame)
+    codes = found.transform(frame)
+    assert isinstance(codes, pd.DataFrame)
+    assert list(codes.columns) == ["autoencodertransformer0", "autoencodertransformer1"]
+    assert list(found.feature_names_in_) == list(frame.columns)
+    same(found.sample(4, random_state=3), found.sample(4, random_state=3))
+    assert np.abs(found.sample(500, random_state=3).mean(axis=0) - frame.mean()).max() < 0.5  # centimetres
+    with pytest.raises(ValueError, match="feature names"):
+        found.transform(frame.rename(columns={frame.columns[0]: "height"}))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"method": "vea"}, "Did you mean 'vae'"),
+        ({"method": "cvae"}, r"need labels; use aejax.learn\('cvae', x, y\)"),
+        ({"scaling": "robust"}, "Unknown scaling='robust'. Known scalings: minmax, none, standard"),
+        ({"validation_fraction": 1.0}, "validation_fraction=1.0"),
+        ({"options": {"beta": 4.0}}, "has no option 'beta'"),
+        ({"latent_dim": 0}, "latent_dim"),
+        ({"scaling": "none", "options": {"likelihood": "bernoulli"}}, "bernoulli"),
+    ],
+)
+def test_refused_before_it_begins(rows, parameters, message):
+    with pytest.raises(InputError, match=message):
+        AutoencoderTransformer(**parameters).fit(rows)
