@@ -1,10 +1,22 @@
 """Autoencoders as scikit-learn estimators: in pipelines, grid searches and cross-validation; extra `sklearn`."""
 
-from aejax.extras import need
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-need("aejax.estimators", "sklearn", extra="sklearn")
+from aejax import extras
 
-from aejax.estimators.outliers import AutoencoderOutlierDetector  # noqa: E402
-from aejax.estimators.transformer import AutoencoderTransformer  # noqa: E402
+if TYPE_CHECKING:
+    from aejax.estimators.outliers import AutoencoderOutlierDetector
+    from aejax.estimators.transformer import AutoencoderTransformer
 
 __all__ = ["AutoencoderOutlierDetector", "AutoencoderTransformer"]
+
+_MODULES = {"AutoencoderOutlierDetector": "outliers", "AutoencoderTransformer": "transformer"}
+
+
+def __getattr__(name: str) -> Any:
+    """The classes, which scikit-learn's are the bases of, once somebody asks for one."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    extras.need(f"aejax.estimators.{name}", "sklearn", extra="sklearn")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
