@@ -6,29 +6,25 @@ that of `aejax.sweep` with the same seed.
 
 import dataclasses
 import json
-import sys
-import time
-import warnings
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from aejax import evaluation, nets, recipe, training
+from aejax import evaluation, nets, recipe
 from aejax.algorithm import Algorithm, begin
 from aejax.as_json import from_json, to_json
 from aejax.checkpoint import Checkpoints
 from aejax.checks import InputError, check_count
 from aejax.data import Batch
-from aejax.methods import METHODS
+from aejax.learning import Data, check, trained
 from aejax.recipe import Recipe
 
 _FILE = "fitted.json"
-_SECONDS = 3.0  # between two lines of progress
-_EVALUATION_BATCH = 256  # of validation, on which losses that couple examples depend
 
 
 def learn(
@@ -87,18 +83,18 @@ def learn(
       >>> fitted.embed(x).shape, fitted.reconstruct(x).shape, fitted.sample(3).shape
       ((64, 2), (64, 5), (3, 5))
     """
-    _check(num_epochs, batch_size, seed, validation, patience)
+    check(num_epochs, batch_size, seed, validation, patience)
     x = np.asarray(x)
     made = recipe.of(method, x, y, net, latent_dim, likelihood, options)
     model = made.model()
     algo = made.algorithm(model)
-    data = _Data.of(made, algo, x, y, validation, batch_size, f"learn({method!r}, x, y)")
+    data = Data.of(made, algo, x, y, validation, batch_size, f"learn({method!r}, x, y)")
     whole, init_key = data.whole, jax.random.split(jax.random.key(seed), 3)[0]
     first = Batch(whole.x[:64], None if whole.y is None else whole.y[:64].clip(0))  # below 0: not known
     state = _start(algo, model, init_key, first, data.train)
     if not nets.is_ours(model):
         nets.check_rows(model, state.params, first)
-    return _trained(Fitted(model, algo, state, [], made), data, num_epochs, seed, patience, verbose)
+    return trained(Fitted(model, algo, state, [], made), data, num_epochs, seed, patience, verbose)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -126,7 +122,7 @@ class Fitted:
         return self.state.params
 
     def __reduce__(self) -> Any:
-        return _rebuilt, (self.recipe, jax.tree.map(np.asarray, self.state), self.history)
+        return _rebuilt, (to_json(self.recipe), jax.tree.map(np.asarray, self.state), self.history)
 
     def __repr__(self) -> str:
         name, steps = self.recipe.method, int(self.state.step)
@@ -148,7 +144,8 @@ class Fitted:
 
         With the same data, batch size and seed, `learn(..., num_epochs=a).more(..., num_epochs=b)` has the bits of
         `learn(..., num_epochs=a + b)`. Where x has another length, steps are counted on from a whole epoch of it. What
-        the start of a method takes from the data, such as their number, stays that of the first.
+        the start of a method takes from the data, such as their number, stays that of the first. With patience the
+        model as it is takes part: it is returned where no further epoch has a lower loss.
 
         Args:
           x, y: as of `learn`, x of the shape that was trained on and in its units.
@@ -165,9 +162,9 @@ class Fitted:
           >>> fitted, fitted.more(x, batch_size=32)
           (<Fitted ae: (5,) to 2, 4 steps>, <Fitted ae: (5,) to 2, 6 steps>)
         """
-        _check(num_epochs, batch_size, seed, validation, patience)
-        data = _Data.of(self.recipe, self.algorithm, np.asarray(x), y, validation, batch_size, "more(x, y)")
-        return _trained(self, data, num_epochs, seed, patience, verbose)
+        check(num_epochs, batch_size, seed, validation, patience)
+        data = Data.of(self.recipe, self.algorithm, np.asarray(x), y, validation, batch_size, "more(x, y)")
+        return trained(self, data, num_epochs, seed, patience, verbose)
 
     def embed(self, x: ArrayLike, y: ArrayLike | None = None) -> np.ndarray:
         """The codes, without noise: `[N, Z]` float32.
@@ -257,93 +254,11 @@ class Fitted:
         return cls(model, algo, restored[0], history, made)
 
 
-def _rebuilt(made: Recipe, state: Any, history: list[dict[str, float]]) -> Fitted:
+def _rebuilt(saved: Any, state: Any, history: list[dict[str, float]]) -> Fitted:
     """What a pickle holds, for an algorithm is made of functions."""
+    made = from_json(saved)
     model = made.model()
-    return Fitted(model, made.algorithm(model), state, history, made)
-
-
-def _check(num_epochs: int, batch_size: int, seed: Any, validation: Any, patience: int | None) -> None:
-    check_count(num_epochs=num_epochs, batch_size=batch_size)
-    if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
-        raise InputError(f"seed={seed!r}; a whole number from 0 up to, not including, 2^32 is needed.")
-    if patience is not None:
-        check_count(patience=patience)
-        if validation is None:
-            raise InputError("patience goes by the loss of validation data: give validation=x, or validation=(x, y).")
-
-
-class _Data(NamedTuple):
-    """What is trained on, on the device, and what is held out, as the algorithm takes them."""
-
-    whole: Batch
-    train: Any
-    held_out: Any
-    sizes: Any  # of its batches
-
-    @classmethod
-    def of(
-        cls, made: Recipe, algo: Algorithm, x: np.ndarray, y: Any, validation: Any, batch_size: int, call: str
-    ) -> Self:
-        method = METHODS[made.method]
-        whole = made.batch("x", x, y, call)
-        train, held_out = method.batch(*whole), None
-        algo.check(train)
-        if validation is not None:
-            x_val, y_val = validation if isinstance(validation, tuple) else (validation, None)
-            held_out = method.batch(*made.batch("x of validation", x_val, y_val, "validation=(x, y)"))
-            algo.check(held_out)
-        sizes = method.batch_size(min(batch_size, len(x)))
-        training.count_steps(train, sizes)
-        train, held_out = jax.device_put((train, held_out))
-        return cls(whole, train, held_out, sizes)
-
-
-def _trained(fitted: Fitted, data: _Data, num_epochs: int, seed: int, patience: int | None, verbose: bool) -> Fitted:
-    """`fitted` after so many epochs more, or those that patience or a person leaves to it."""
-    algo, name, steps = fitted.algorithm, fitted.recipe.method, training.count_steps(data.train, data.sizes)
-    _, train_key, eval_key = jax.random.split(jax.random.key(seed), 3)
-    done = -(-int(fitted.state.step) // steps)
-    state = fitted.state._replace(step=np.asarray(done * steps, fitted.state.step.dtype))
-    last = (done + num_epochs) * steps
-    if verbose:
-        print(
-            f"{name}: {len(data.whole.x)} examples, {num_epochs * steps} steps; compiling", file=sys.stderr, flush=True
-        )
-    chunks = training.train(
-        algo, state, data.train, train_key, batch_size=data.sizes, num_epochs=done + num_epochs,
-        boundary=None if data.held_out is None else steps,
-    )  # fmt: skip
-    log: list[dict[str, np.ndarray]] = []
-    validated: dict[int, dict[str, float]] = {}
-    best, lowest, said = None, np.inf, time.monotonic()
-    try:
-        for chunk in chunks:
-            state = chunk.state
-            log.append(chunk.metrics)
-            if verbose and (time.monotonic() - said > _SECONDS or chunk.step == last):
-                said = time.monotonic()
-                losses = (f"{n} {values[-1]:.4g}" for n, values in chunk.metrics.items() if n.endswith("/loss"))
-                print(f"step {chunk.step} of {last}: {', '.join(losses)}", file=sys.stderr, flush=True)
-            if data.held_out is None or chunk.step % steps:
-                continue
-            many = jax.tree.map(lambda _: _EVALUATION_BATCH, data.sizes)
-            values = training.evaluate(algo, state, data.held_out, eval_key, batch_size=many)
-            validated[chunk.step] = {f"val/{term}": value for term, value in values.items()}
-            loss = next(value for term, value in values.items() if term.endswith("/loss"))
-            if loss < lowest:
-                best, lowest = state, loss
-            since = done * steps if best is None else int(best.step)
-            if patience is not None and chunk.step - since >= patience * steps:
-                break
-    except KeyboardInterrupt:
-        if not log:
-            raise
-        message = f"Interrupted: this is what was learnt in {int(state.step)} of {last} steps."
-        warnings.warn(message, stacklevel=3)
-    state = state if patience is None or best is None else best
-    rows = _rows(log, steps, validated, done)
-    return dataclasses.replace(fitted, state=state, history=[*fitted.history, *rows])
+    return Fitted(model, made.algorithm(model), jax.tree.map(jnp.asarray, state), history, made)
 
 
 @partial(jax.jit, static_argnames=("algo", "model"))
@@ -354,17 +269,3 @@ def _start(algo: Algorithm, model: nets.Autoencoder, key: jax.Array, first: Batc
 @partial(jax.jit, static_argnames=("model", "n"))
 def _sample(model: nets.Autoencoder, params: Any, key: jax.Array, n: int, *condition: jax.Array) -> jax.Array:
     return model.bind({"params": params}).sample(key, n, *condition)
-
-
-def _rows(
-    log: list[dict[str, np.ndarray]], steps: int, validated: dict[int, dict[str, float]], done: int
-) -> list[dict[str, float]]:
-    """The metrics of all steps as means over whole epochs, after those done, and what was validated at their ends."""
-    series = {name: np.concatenate([metrics[name] for metrics in log]) for name in (log[0] if log else ())}
-    epochs = min(map(len, series.values()), default=0) // steps
-    means = {n: v[: epochs * steps].reshape(epochs, steps).mean(1, np.float64) for n, v in series.items()}
-    row = lambda i: {
-        "step": (done + i + 1) * steps, "epoch": done + i + 1,
-        **{name: float(each[i]) for name, each in means.items()},
-    }  # fmt: skip
-    return [row(i) | validated.get((done + i + 1) * steps, {}) for i in range(epochs)]

@@ -119,7 +119,8 @@ def check(method: str, net: str, latent_dim: int, options: dict[str, Any]) -> No
     known = model_options(METHODS[method].model, net) | set(_keywords(method))
     for name in options:
         if name not in known:
-            others = known | {"batch_size", "latent_dim", "likelihood", "num_epochs", "seed", "validation", "verbose"}
+            others = known | {"batch_size", "latent_dim", "likelihood", "num_epochs", "patience", "seed", "validation"}
+            others |= {"verbose"}
             raise InputError(f"{method}, {net}, has no option {name!r}. {nearest(name, others, what='options')}")
 
 

@@ -179,6 +179,30 @@ def evaluate(algo: Algorithm, state: Any, data: Any, key: jax.Array, *, batch_si
     return {name: total / size for name, total in sums.items()}
 
 
+def metric_names(algo: Algorithm, state: Any, batch: Any, key: jax.Array) -> list[str]:
+    """What `evaluate` measures, in the order of the players, from a trace alone; what leaves a trace is sorted.
+
+    Args:
+      algo, state, key: as of `evaluate`.
+      batch: of data, or their shapes.
+    """
+    evaluation, names = _traced_evaluation(algo)
+    jax.eval_shape(evaluation, state, batch, key)
+    return list(names)
+
+
+@lru_cache(maxsize=32)
+def _traced_evaluation(algo: Algorithm) -> tuple[Callable[..., Any], list[str]]:
+    names: list[str] = []
+
+    def evaluation(*args: Any) -> Any:
+        metrics = algo.evaluate(*args)
+        names[:] = metrics
+        return metrics
+
+    return jax.jit(evaluation), names
+
+
 def _padded(rows: list[Any], capacity: int) -> Any:
     """Rows of some steps as `[capacity, batch_size]`, in the tree of the batch size."""
 

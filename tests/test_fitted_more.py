@@ -1,5 +1,7 @@
 """Training that goes on, and training that ends early: against the runs that do neither."""
 
+import pickle
+
 import jax
 import numpy as np
 import pytest
@@ -37,6 +39,32 @@ def test_other_data_of_another_length_are_counted_from_a_whole_epoch_of_theirs(x
     assert int(first.state.step) == 4
     assert int(more.state.step) == 9
     assert [row["step"] for row in more.history] == [2, 4, 9]
+
+
+def test_patience_goes_by_the_first_player_and_not_by_the_first_letter(x):
+    """The lowest bound, not the lowest loss of the discriminator."""
+    options = {**SMALL, "num_epochs": 6, "seed": 2, "validation": x[:20]}
+    rows = learn("factor_vae", x, **options).history
+    best = {name: min(rows, key=lambda row, name=name: row[f"val/{name}/loss"])["step"] for name in ("elbo", "disc")}
+    assert best["elbo"] != best["disc"]
+    assert int(learn("factor_vae", x, patience=6, **options).state.step) == best["elbo"]
+
+
+def test_history_goes_on_from_the_model_and_no_worse_one_is_returned(x):
+    options = {**SMALL, "latent_dim": 5, "hidden_dims": (64,), "lr": 0.02, "likelihood": "gaussian", "seed": 1}
+    held_out = np.random.default_rng(1).random((40, 5), np.float32)
+    first = learn("ae", x, num_epochs=60, validation=held_out, patience=4, **options)
+    more = first.more(x, num_epochs=20, batch_size=16, seed=1, validation=held_out, patience=2)
+    steps = [row["step"] for row in more.history]
+    assert steps == sorted(set(steps))
+    assert min(row["val/recon/loss"] for row in first.history) <= more.history[-1]["val/recon/loss"]
+    same_bits(more.state.params, first.state.params)  # the first epochs after it are worse
+
+
+def test_a_pickle_trains_on_as_what_was_pickled(x):
+    first = learn("ae", x, num_epochs=1, activation=jax.nn.relu, **SMALL)
+    again = pickle.loads(pickle.dumps(first))
+    same_bits(again.more(x, batch_size=16).state, first.more(x, batch_size=16).state)
 
 
 def test_patience_ends_with_the_epoch_of_the_lowest_loss(x):

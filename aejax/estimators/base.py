@@ -1,10 +1,12 @@
 """What the estimators share: how rows are brought in, scaled, held out, and a method trained on them.
 
-A fit depends on the rows and their weights, not on their order: they are sorted first, and shuffled by `random_state`.
+A fit depends on the rows and their weights, not on their order: they are sorted, and then shuffled by `random_state`.
 A weight is a number of repetitions. What is computed of a row does not depend on the rows beside it, and the second fit
 on rows of one shape compiles nothing.
 """
 
+import copy
+import inspect
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -14,6 +16,7 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardSca
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from aejax import likelihoods
 from aejax.checks import InputError, nearest
 from aejax.evaluation.apply import BATCH_SIZE
 from aejax.fitted import Fitted, learn
@@ -24,19 +27,25 @@ SCALINGS: dict[str, Callable[[], Any]] = {
     "minmax": lambda: MinMaxScaler(clip=True),
     "none": FunctionTransformer,
 }
+MOST_ROWS = 100_000_000  # that weights may make
+_MAKE = ("method", "latent_dim", "hidden_dims", "scaling", "options")  # the model, which later rows do not change
+_TAKEN = {*inspect.signature(learn).parameters, "hidden_dims"} - {"likelihood"}
 
 
 class Autoencoder(BaseEstimator):
     """The parameters and the fit of all estimators; they are described at `AutoencoderTransformer`."""
 
     fitted_: Fitted
+    scaler_: Any
+    _seed: int
+    _made_of: dict[str, Any]
 
     def __init__(
         self,
         method: str = "ae",
         *,
         latent_dim: int = 8,
-        hidden_dims: tuple[int, ...] = (64,),
+        hidden_dims: tuple[int, ...] | None = None,
         scaling: str = "standard",
         num_epochs: int = 100,
         batch_size: int = 128,
@@ -61,7 +70,7 @@ class Autoencoder(BaseEstimator):
         self.options = options
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Trains; anew, or with `warm_start` for `num_epochs` more.
+        """Trains; anew, or with `warm_start` for `num_epochs` more. Ctrl-C ends it early, with a warning.
 
         Args:
           X: `[N, D]` finite numbers.
@@ -74,47 +83,67 @@ class Autoencoder(BaseEstimator):
         """
         goes_on = self.warm_start and hasattr(self, "fitted_")
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=not goes_on)
-        self._learn(ordered(weighted(X, sample_weight)), self.num_epochs, goes_on)
+        self._learn(weighted(X, sample_weight), self.num_epochs, goes_on=goes_on, patience=self.patience)
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
-        """One pass over these rows, of the parameters that are there. The scaling is that of the first rows."""
+        """One pass over these rows, from the parameters that are there. The scaling is that of the first rows."""
         goes_on = hasattr(self, "fitted_")
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=not goes_on)
-        self._learn(ordered(X), 1, goes_on, hold_out=False)
+        self._learn(weighted(X, None), 1, goes_on=goes_on, patience=None)
         return self
 
-    def _learn(self, X: np.ndarray, num_epochs: int, goes_on: bool, hold_out: bool = True) -> np.ndarray:
-        """Fits `scaler_` and `fitted_`, and returns the rows that were held out, as they came."""
+    def _learn(self, X: np.ndarray, num_epochs: int, *, goes_on: bool, patience: int | None) -> None:
+        """Fits all that is fitted; where it fails, what was fitted before stays."""
         self._check()
-        if not goes_on:
-            self._seed = int(check_random_state(self.random_state).randint(2**31))
-        held_out = X[:0]
-        if hold_out and self._share_held_out:
-            rows = np.random.default_rng(self._seed).permutation(len(X))
-            count = min(max(1, round(self.validation_fraction * len(X))), len(X) - 1)
-            if count < 1:
-                raise InputError("n_samples=1; a part is held out, for which 2 rows are needed.")
-            X, held_out = X[np.sort(rows[count:])], X[np.sort(rows[:count])]
-        if not goes_on:
-            self.scaler_ = SCALINGS[self.scaling]().fit(X)
-        values = self._scaled(X)
-        options: dict[str, Any] = {"num_epochs": num_epochs, "batch_size": self.batch_size, "seed": self._seed}
-        options |= {"verbose": self.verbose}
-        if self.patience is not None and hold_out:
-            options |= {"patience": self.patience, "validation": self._scaled(held_out)}
+        made_of = {name: getattr(self, name) for name in _MAKE}
+        if goes_on and (differ := [name for name in _MAKE if made_of[name] != self._made_of[name]]):
+            raise InputError(
+                f"What goes on was fitted with another {', '.join(differ)}. Set that back, or fit a clone."
+            )
+        seed = self._seed if goes_on else int(check_random_state(self.random_state).randint(2**31))
+        train, held_out = self._split(X, seed, patience)
+        scaler = self.scaler_ if goes_on else SCALINGS[self.scaling]().fit(train)
+        scaled = lambda rows: scaler.transform(rows).astype(np.float32)
+        options: dict[str, Any] = {"batch_size": self.batch_size, "seed": seed, "verbose": self.verbose}
+        if patience is not None:
+            options |= {"patience": patience, "validation": scaled(held_out)}
         if goes_on:
-            self.fitted_ = self.fitted_.more(values, **options)
+            fitted = self.fitted_.more(scaled(train), num_epochs=num_epochs, **options)
         else:
-            given = {"latent_dim": self.latent_dim, "hidden_dims": self.hidden_dims, **(self.options or {})}
-            given |= {"likelihood": "gaussian"} if self.scaling == "standard" and "likelihood" not in given else {}
-            self.fitted_ = learn(self.method, values, **options, **given)
-        return held_out
+            fitted = learn(self.method, scaled(train), num_epochs=num_epochs, **options, **self._model())
+        before = self.__dict__.copy()
+        try:
+            self.scaler_, self.fitted_, self._seed, self._made_of = scaler, fitted, seed, copy.deepcopy(made_of)
+            self._finish(train, held_out)
+        except BaseException:
+            self.__dict__ = before
+            raise
 
-    @property
-    def _share_held_out(self) -> bool:
-        """Whether a part of the rows is held out."""
-        return self.patience is not None
+    def _finish(self, train: np.ndarray, held_out: np.ndarray) -> None:
+        """What is fitted on top of the autoencoder."""
+
+    def _split(self, X: np.ndarray, seed: int, patience: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """The rows to train on, and those that are held out for patience, both in order."""
+        if patience is None:
+            return X, X[:0]
+        return self._hold_out(X, seed)
+
+    def _hold_out(self, X: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.random.default_rng(seed).permutation(len(X))
+        count = min(max(2, round(self.validation_fraction * len(X))), len(X) - 1)
+        if count < 1:
+            raise InputError("n_samples=1; a part is held out, for which 2 rows are needed.")
+        return X[np.sort(rows[count:])], X[np.sort(rows[:count])]
+
+    def _model(self) -> dict[str, Any]:
+        """What `learn` makes the model and the algorithm of."""
+        given = {"latent_dim": self.latent_dim, **(self.options or {})}
+        if self.hidden_dims is not None:
+            given["hidden_dims"] = self.hidden_dims
+        if not _takes_counts(self.method):
+            given.setdefault("likelihood", "bernoulli" if self.scaling == "minmax" else "gaussian")
+        return given
 
     def _check(self) -> None:
         if self.method not in METHODS:
@@ -123,12 +152,16 @@ class Autoencoder(BaseEstimator):
             raise InputError(f"The codes of {self.method} need labels; use aejax.learn({self.method!r}, x, y).")
         if self.scaling not in SCALINGS:
             raise InputError(f"Unknown scaling={self.scaling!r}. {nearest(self.scaling, SCALINGS, what='scalings')}")
+        if _takes_counts(self.method) and self.scaling != "none":
+            raise InputError(f"{self.method} takes counts as they are; use scaling='none'.")
         if not 0 < self.validation_fraction < 1:
             raise InputError(f"validation_fraction={self.validation_fraction!r}; it is a share between 0 and 1.")
+        if taken := sorted(set(self.options or {}) & _TAKEN):
+            raise InputError(f"options has {', '.join(taken)}: that is a parameter of the estimator, or none.")
 
     def _rows(self, X: Any) -> np.ndarray:
         """X as it was fitted on."""
-        check_is_fitted(self)
+        check_is_fitted(self, "fitted_")
         return validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
 
     def _scaled(self, X: np.ndarray) -> np.ndarray:
@@ -150,25 +183,30 @@ class Autoencoder(BaseEstimator):
 
 
 def weighted(X: np.ndarray, sample_weight: Any) -> np.ndarray:
-    """The rows, each as often as its weight says.
+    """The rows in an order that depends on their values alone, that of their bytes, each as often as its weight says.
 
     Example:
-      >>> weighted(np.array([[1.0], [2.0], [3.0]]), [2, 0, 1]).ravel().tolist()
-      [1.0, 1.0, 3.0]
-      >>> weighted(np.array([[1.0], [2.0], [3.0]]), [0.1, 0.1, 0.4]).ravel().tolist()
-      [1.0, 3.0, 3.0]
+      >>> weighted(np.array([[3.0], [2.0], [1.0]]), [1, 0, 2]).ravel().tolist()
+      [3.0, 1.0, 1.0]
+      >>> weighted(np.array([[3.0], [2.0], [1.0]]), [0.4, 0.05, 0.15]).ravel().tolist()
+      [3.0, 3.0, 1.0]
     """
+    X = np.ascontiguousarray(X) + X.dtype.type(0)  # so that no zero is a negative one
+    order = X.view(f"V{X.shape[1] * X.itemsize}").ravel().argsort(kind="stable")
     if sample_weight is None:
-        return X
+        return X[order]
     weights: np.ndarray = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-    if not weights.sum() > 0:
+    total = float(weights.sum())
+    if not total > 0:
         raise InputError("All of sample_weight are 0; at least one row needs a weight.")
     whole = bool((weights == np.round(weights)).all())
-    ends = np.cumsum(weights if whole else weights * len(X) / weights.sum())
-    return X[np.searchsorted(ends, np.arange(round(ends[-1])) + 0.5)]
+    if whole and total > MOST_ROWS:
+        raise InputError(
+            f"sample_weight adds up to {total:g} rows; divide it, so that these are {MOST_ROWS:g} at most."
+        )
+    ends = np.cumsum(weights[order] if whole else weights[order] * len(X) / total)
+    return X[order][np.searchsorted(ends, np.arange(round(float(ends[-1]))) + 0.5)]
 
 
-def ordered(X: np.ndarray) -> np.ndarray:
-    """The rows in an order that depends on their values alone: that of a fixed linear function of them."""
-    direction = np.random.default_rng(0).standard_normal((X.shape[1],)).astype(X.dtype)
-    return X[np.argsort(X @ direction, kind="stable")]
+def _takes_counts(method: str) -> bool:
+    return likelihoods.get(METHODS[method].model.likelihood).support.step == 1

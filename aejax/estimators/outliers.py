@@ -2,18 +2,18 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import jax
 import numpy as np
 from sklearn.base import OutlierMixin
 from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
-from sklearn.utils.validation import validate_data
 
-from aejax.checks import InputError, check_count, nearest
+from aejax import likelihoods
+from aejax.checks import InputError, nearest
 from aejax.data import Batch
-from aejax.estimators.base import Autoencoder, ordered, weighted
+from aejax.estimators.base import Autoencoder
 from aejax.evaluation.apply import over_batches
 from aejax.methods import METHODS
 from aejax.methods.vae import VAE, draws
@@ -31,8 +31,8 @@ class AutoencoderOutlierDetector(OutlierMixin, Autoencoder):
         whose noise all rows share. `knn`: the distance of the code to the `n_neighbors`-th nearest code of the training
         rows. `mahalanobis`: the squared distance of the code to their mean, by their covariance (Ledoit-Wolf).
       contamination: share of the training rows that is called outliers: the threshold is a percentile of their scores.
-      false_alarm_rate: if given, the threshold is instead such that of rows that were held out, `validation_fraction`
-        of them, this share is below it; for training rows without outliers.
+      false_alarm_rate: if given, at most this share of new rows like the training rows is called outliers: the
+        threshold is an order statistic of the scores of held-out rows, `validation_fraction` of all.
       n_neighbors: of `knn`; a training row counts itself.
       The others are those of `AutoencoderTransformer`.
 
@@ -57,7 +57,7 @@ class AutoencoderOutlierDetector(OutlierMixin, Autoencoder):
         false_alarm_rate: float | None = None,
         n_neighbors: int = 5,
         latent_dim: int = 8,
-        hidden_dims: tuple[int, ...] = (64,),
+        hidden_dims: tuple[int, ...] | None = None,
         scaling: str = "standard",
         num_epochs: int = 100,
         batch_size: int = 128,
@@ -87,31 +87,31 @@ class AutoencoderOutlierDetector(OutlierMixin, Autoencoder):
         self.false_alarm_rate = false_alarm_rate
         self.n_neighbors = n_neighbors
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Trains, and sets the threshold; arguments as of `AutoencoderTransformer.fit`."""
-        goes_on = self.warm_start and hasattr(self, "fitted_")
-        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=not goes_on)
-        self._finish(ordered(weighted(X, sample_weight)), self.num_epochs, goes_on)
-        return self
+    def _split(self, X: np.ndarray, seed: int, patience: int | None) -> tuple[np.ndarray, np.ndarray]:
+        if patience is None and self.false_alarm_rate is None:
+            return X, X[:0]
+        train, held_out = self._hold_out(X, seed)
+        if self.false_alarm_rate is not None and self.false_alarm_rate * (len(held_out) + 1) < 1:
+            least = int(np.ceil(1 / self.false_alarm_rate)) - 1
+            raise InputError(
+                f"false_alarm_rate={self.false_alarm_rate} of {len(held_out)} held-out rows is less than one of them;"
+                f" {least} are needed: give more rows, a larger validation_fraction or a larger rate."
+            )
+        return train, held_out
 
-    def partial_fit(self, X: Any, y: Any = None) -> Self:
-        """One pass over these rows; codes to be near to, and the threshold, are of these rows alone."""
-        goes_on = hasattr(self, "fitted_")
-        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=not goes_on)
-        self._finish(ordered(X), 1, goes_on)
-        return self
-
-    def _finish(self, X: np.ndarray, num_epochs: int, goes_on: bool) -> None:
-        held_out = self._learn(X, num_epochs, goes_on)
-        values = self._scaled(X)
+    def _finish(self, train: np.ndarray, held_out: np.ndarray) -> None:
+        self._criterion, values = self.criterion, self._scaled(train)
         if self.criterion == "knn":
             codes = self._of_rows(self.fitted_.embed, values)
             self._codes = NearestNeighbors(n_neighbors=min(self.n_neighbors, len(codes))).fit(codes)
         elif self.criterion == "mahalanobis":
             self._codes = LedoitWolf().fit(self._of_rows(self.fitted_.embed, values))
-        rate = self.contamination if self.false_alarm_rate is None else self.false_alarm_rate
-        rows = X if self.false_alarm_rate is None else held_out
-        self.offset_ = float(np.percentile(self._scores(self._scaled(rows)), 100 * rate))
+        if self.false_alarm_rate is None:
+            rows = np.concatenate([train, held_out])
+            self.offset_ = float(np.percentile(self._scores(self._scaled(rows)), 100 * self.contamination))
+        else:
+            scores = np.sort(self._scores(self._scaled(held_out)))
+            self.offset_ = float(scores[int(self.false_alarm_rate * (len(scores) + 1)) - 1])
 
     def score_samples(self, X: Any) -> np.ndarray:
         """`[N]` float64, the higher the more like the training rows."""
@@ -126,21 +126,21 @@ class AutoencoderOutlierDetector(OutlierMixin, Autoencoder):
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def _scores(self, values: np.ndarray) -> np.ndarray:
-        if self.criterion == "reconstruction":
+        if self._criterion == "reconstruction":
             x_hat = self._of_rows(self.fitted_.reconstruct, values)
             return -np.square(values.astype(np.float64) - x_hat).sum(axis=1)
-        if self.criterion == "bound":
+        if self._criterion == "bound":
             seeds = jax.random.split(jax.random.key(0), NUM_DRAWS)
             bound = partial(_bounds, self.fitted_.params, seeds, model=self.fitted_.model)
             return self._of_rows(lambda x: over_batches(bound, x), values).astype(np.float64)
         codes = self._of_rows(self.fitted_.embed, values)
-        if self.criterion == "knn":
+        if self._criterion == "knn":
             return -self._codes.kneighbors(codes)[0][:, -1].astype(np.float64)
         return -self._codes.mahalanobis(codes).astype(np.float64)
 
     @property
-    def _share_held_out(self) -> bool:
-        return self.patience is not None or self.false_alarm_rate is not None
+    def _likelihood(self) -> Any:
+        return likelihoods.get(self._model().get("likelihood", METHODS[self.method].model.likelihood))
 
     def _check(self) -> None:
         super()._check()
@@ -150,7 +150,10 @@ class AutoencoderOutlierDetector(OutlierMixin, Autoencoder):
             )
         if self.criterion == "bound" and not issubclass(METHODS[self.method].model, VAE):
             raise InputError(f"{self.method} has no bound; use criterion='reconstruction', or method='vae'.")
-        check_count(n_neighbors=self.n_neighbors)
+        if self.criterion == "bound" and self._likelihood.coupled:
+            raise InputError("The likelihood takes its variance from the batch, so that a row has no bound of its own.")
+        if self.criterion == "knn" and self.n_neighbors < 2:
+            raise InputError(f"n_neighbors={self.n_neighbors!r}; a training row counts itself, so 2 are needed.")
         if not 0 < self.contamination <= 0.5:
             raise InputError(f"contamination={self.contamination!r}; it is a share above 0, and 0.5 at most.")
         if self.false_alarm_rate is not None and not 0 < self.false_alarm_rate < 1:

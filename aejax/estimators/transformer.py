@@ -18,9 +18,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     Args:
       method: a name of `aejax.METHODS`, but for those whose codes need labels, `cvae` and `m2`.
       latent_dim: size of the code.
-      hidden_dims: widths of the hidden layers of the encoder; the decoder mirrors them.
+      hidden_dims: widths of the hidden layers of the encoder; the decoder mirrors them. None: those of the method.
       scaling: `standard`, mean 0 and variance 1 of each column of the training rows, with a Gaussian likelihood;
-        `minmax`, to [0, 1], where new values beyond are cut, with a Bernoulli one; `none`. Undone on the way out.
+        `minmax`, to [0, 1], where new values beyond are cut, with a Bernoulli one; `none`, with a Gaussian one, or
+        counts as they are for `count_vae`. Undone on the way out.
       num_epochs: passes over the rows.
       batch_size: rows of a step.
       patience: epochs without a lower loss of held-out rows after which training ends, with the epoch in which it was
@@ -51,7 +52,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def inverse_transform(self, X: Any) -> np.ndarray:
         """What codes are decoded to, in the units of the data: `[N, latent_dim] -> [N, D]`."""
-        check_is_fitted(self)
+        check_is_fitted(self, "fitted_")
         codes = check_array(X, dtype=(np.float64, np.float32))
         if codes.shape[1] != self._n_features_out:
             raise InputError(f"Codes of shape {codes.shape}; [N, {self._n_features_out}] is needed.")
@@ -64,8 +65,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def score(self, X: Any, y: Any = None) -> float:
         """Minus the squared error of the reconstruction, mean over rows and columns, in the units of the scaling.
 
-        With `standard`, 0 is perfect and -1 what the mean of the training rows has on them: it is comparable between
-        methods, as bounds of different likelihoods are not.
+        With `standard`, -1 is what the mean of the training rows has on them, if no column is constant. It is
+        comparable between methods, as bounds of different likelihoods are not.
         """
         values = self._scaled(self._rows(X))
         errors = values - self._of_rows(self.fitted_.reconstruct, values)
@@ -73,7 +74,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
         """Rows that the model draws, `[n_samples, D]`, of a method with a prior; by default not twice the same."""
-        check_is_fitted(self)
+        check_is_fitted(self, "fitted_")
         seed = int(check_random_state(random_state).randint(2**31))
         return self._unscaled(self.fitted_.sample(n_samples, seed), np.float64)
 

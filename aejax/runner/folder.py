@@ -201,10 +201,10 @@ def _check_same(folder: RunFolder, resume: bool) -> dict[str, Any]:
 
 
 def _has(there: Any, wanted: Any) -> bool:
-    """Whether as many epochs or seeds, or all rows, are there."""
+    """Whether as many epochs or seeds are there, or all rows, before any others."""
     if there is None or wanted is None:
         return there is wanted
-    return bool(set(wanted) <= set(there) if isinstance(wanted, (list, tuple)) else wanted <= there)
+    return list(there)[: len(wanted)] == list(wanted) if isinstance(wanted, (list, tuple)) else bool(wanted <= there)
 
 
 def _check_origin(path: Path, there: dict[str, Any] | None, here: dict[str, Any] | None, resume: bool) -> None:

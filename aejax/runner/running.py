@@ -4,7 +4,7 @@ Prints nothing, writes nothing, and knows no method, no folder and no terminal.
 """
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -219,25 +219,11 @@ def _check_evaluation(experiment: Experiment, algo: Algorithm, state: Any, feed:
     """The metric to monitor, from a trace of the evaluation on what is held out, or else on what is trained on."""
     part, sizes = (feed.train, feed.batch_size) if feed.held_out is None else (feed.held_out, evaluation_batch(feed))
     algo.check(part)
-    evaluate, names = _traced_evaluation(algo)
-    jax.eval_shape(evaluate, state, _first_batch(part, sizes), key)
+    names = training.metric_names(algo, state, _first_batch(part, sizes), key)
     monitor = experiment.monitor or next(name for name in names if name.endswith("/loss"))
     if monitor not in names:
         raise InputError(f"{experiment.name} monitors {monitor!r}; its metrics are {names}.")
     return monitor
-
-
-@lru_cache(maxsize=32)
-def _traced_evaluation(algo: Algorithm) -> tuple[Callable[..., Any], list[str]]:
-    """The evaluation, and, once traced, its metrics in the order of the players; what leaves a trace is sorted."""
-    names: list[str] = []
-
-    def evaluate(*args: Any) -> Any:
-        metrics = algo.evaluate(*args)
-        names[:] = metrics
-        return metrics
-
-    return jax.jit(evaluate), names
 
 
 def evaluation_batch(feed: Feed) -> Any:

@@ -7,6 +7,7 @@ No method and no published figure: those are in the studies.
 """
 
 import dataclasses
+import json
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -146,11 +147,12 @@ def body(study: Study) -> Callable[[Any, Launch, "Bars"], Callable[[], None]]:
         def once(name: str, measure: Callable[[Callable[[str], None]], Measured]) -> Measured:
             """What is measured for minutes, without a run of its own, is kept in the folder by its name."""
             file = folder.path / f"{name}.json"
-            kept = read_json(file)
-            if kept is None or kept["config"] != folder.config:  # of fewer epochs
+            kept, config = read_json(file), json.loads(json.dumps(folder.config))
+            of_one_seed = lambda config: {**config, "num_seeds": 1}
+            if kept is None or of_one_seed(kept["config"]) != of_one_seed(config):
                 start = time.monotonic()
                 found = measure(lambda text: bars.say(f"{name}: {text}"))
-                kept = {"config": folder.config, "metrics": found | {"seconds": time.monotonic() - start}}
+                kept = {"config": config, "metrics": found | {"seconds": time.monotonic() - start}}
                 write_json(file, kept)
             return kept["metrics"]
 

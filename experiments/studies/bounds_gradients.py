@@ -39,7 +39,7 @@ def signal_to_noise(
     """Of the encoder's gradient on the examples `[B, ...]`: the length of its mean over the root of its total variance.
 
     The noise is that of the codes alone. The squared length of a mean of `num_gradients` is too large by their
-    variance over their number, which is taken off, down to 0.
+    variance over their number, which is taken off, down to 0: below 0.05 little is known of the ratio.
 
     Example:
       >>> from aejax.methods.vae import VAE
@@ -62,7 +62,8 @@ def signal_to_noise(
     (total, squares), _ = jax.lax.scan(add, (zeros, zeros), jax.random.split(key, num_gradients))
     mean = total / num_gradients
     variance = jnp.sum(squares - num_gradients * mean**2) / (num_gradients - 1)
-    return jnp.sqrt(jnp.maximum(jnp.sum(mean**2) - variance / num_gradients, 0.0) / variance)
+    signal = jnp.maximum(jnp.sum(mean**2) - variance / num_gradients, 0.0)
+    return jnp.sqrt(signal / jnp.maximum(variance, jnp.finfo(variance.dtype).tiny))
 
 
 def measured(

@@ -242,7 +242,7 @@ def kept(config: Config, path: Path, name: str, make: Callable[[], Any]) -> dict
     from aejax.runner.folder import read_json, write_json
 
     piece, sizes = read_json(path / f"{name}.json"), {"num_epochs": config.num_epochs, "num_seeds": config.num_seeds}
-    if piece is None or any(piece[size] != value for size, value in sizes.items()):
+    if piece is None or any(piece.get(size) != value for size, value in sizes.items()):
         metrics, figures = make()
         for title, figure in figures.items():
             plots.save(figure, path / "figures" / f"{title}.png")

@@ -64,13 +64,31 @@ def test_scores_are_what_they_are_called(method, criterion):
 
 
 def test_the_threshold_calls_as_many_outliers_as_is_said():
-    train, new = circle(1000, 0), circle(4000, 1)
+    train = circle(1000, 0)
     found = AutoencoderOutlierDetector(contamination=0.25, **SMALL).fit(train)
     assert (found.predict(train) == -1).mean() == pytest.approx(0.25, abs=0.002)
-    found = AutoencoderOutlierDetector(false_alarm_rate=0.1, validation_fraction=0.5, **SMALL).fit(train)
+
+
+@pytest.mark.parametrize("criterion", ["reconstruction", "knn", "mahalanobis"])
+def test_as_many_false_alarms_as_is_said(criterion):
+    """Of rows that were neither trained on nor held out."""
+    train, new = circle(1000, 0), circle(4000, 1)
+    options = {"false_alarm_rate": 0.1, "validation_fraction": 0.5, "n_neighbors": 2, **SMALL}
+    found = AutoencoderOutlierDetector(criterion=criterion, **options).fit(train)
     share = (found.predict(new) == -1).mean()
     assert abs(share - 0.1) < 4 * np.sqrt(0.1 * 0.9 * (1 / 500 + 1 / 4000))
     assert found.scaler_.n_samples_seen_ == 500
+    with pytest.raises(InputError, match="99 are needed"):
+        found.set_params(false_alarm_rate=0.01).fit(train[:100])
+
+
+def test_another_criterion_takes_effect_with_the_next_fit():
+    x = circle(100, 0)
+    found = AutoencoderOutlierDetector(**SMALL).fit(x)
+    before = found.decision_function(x)
+    found.set_params(criterion="knn")
+    np.testing.assert_array_equal(found.decision_function(x), before)
+    assert np.abs(found.partial_fit(x).decision_function(x) - before).max() > 0
 
 
 @pytest.mark.parametrize(
@@ -80,7 +98,11 @@ def test_the_threshold_calls_as_many_outliers_as_is_said():
         ({"criterion": "knm"}, "Did you mean 'knn'"),
         ({"contamination": 0.6}, "contamination=0.6"),
         ({"false_alarm_rate": 1.0}, "false_alarm_rate=1.0"),
-        ({"n_neighbors": 0}, "n_neighbors"),
+        ({"criterion": "knn", "n_neighbors": 1}, "n_neighbors=1; a training row counts itself"),
+        (
+            {"method": "vae", "criterion": "bound", "options": {"likelihood": "gaussian_optimal"}},
+            "has no bound of its own",
+        ),
     ],
 )
 def test_refused_before_it_begins(parameters, message):

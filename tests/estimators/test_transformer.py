@@ -9,12 +9,14 @@ import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from aejax.checks import InputError
+from aejax.checks import DivergedError, InputError
 from aejax.estimators import AutoencoderTransformer
+from aejax.estimators.base import weighted
 
 LINEAR = {"hidden_dims": (), "options": {"lr": 0.03}, "random_state": 0}
 SMALL = {"latent_dim": 2, "hidden_dims": (8,), "random_state": 0, "num_epochs": 2}
@@ -64,6 +66,34 @@ def test_passes_add_up(rows):
     for other in (twice, again):
         same(other.fitted_.state, whole.fitted_.state)
     assert [row["epoch"] for row in again.fitted_.history] == [1, 2, 3, 4]
+
+
+def test_neither_the_order_of_rows_nor_that_of_their_weights_matters():
+    alike = 1000 + np.random.default_rng(3).normal(size=(200, 5))
+    rows = np.concatenate([alike, [[1e17, 1, 1, 1, 1], [1e17, 2, 1, 1, 1]]]).astype(np.float32)
+    weights = np.random.default_rng(4).random(202)
+    order = np.random.default_rng(5).permutation(202)
+    for given in (None, weights, np.round(3 * weights)):
+        there = weighted(rows, given)
+        same(there, weighted(rows[order], None if given is None else given[order]))
+        assert given is None or len(there) == (round(given.sum()) if given[0] == round(given[0]) else 202)
+    with pytest.raises(InputError, match=r"adds up to 2.02e\+17 rows; divide it"):
+        weighted(rows, np.full(202, 1e15))
+
+
+def test_what_fails_leaves_what_was_fitted(rows):
+    found = AutoencoderTransformer(**SMALL).fit(rows)
+    codes = found.transform(rows)
+    with pytest.raises(DivergedError):
+        found.set_params(options={"lr": 1e30}).fit(100 * rows + 7)
+    same(found.transform(rows), codes)
+    fresh = AutoencoderTransformer(**SMALL | {"options": {"lr": 1e30}})
+    with pytest.raises(DivergedError):
+        fresh.fit(rows)
+    with pytest.raises(NotFittedError):
+        fresh.transform(rows)
+    with pytest.raises(InputError, match="fitted with another latent_dim, options"):
+        found.set_params(latent_dim=3, warm_start=True).fit(rows)
 
 
 TRACES = []
@@ -128,6 +158,8 @@ def test_columns_have_names():
         ({"options": {"beta": 4.0}}, "has no option 'beta'"),
         ({"latent_dim": 0}, "latent_dim"),
         ({"scaling": "none", "options": {"likelihood": "bernoulli"}}, "bernoulli"),
+        ({"method": "count_vae"}, "use scaling='none'"),
+        ({"options": {"seed": 3}}, "options has seed"),
     ],
 )
 def test_refused_before_it_begins(rows, parameters, message):

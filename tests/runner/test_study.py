@@ -166,7 +166,8 @@ def test_a_finished_study_is_given_further_rows_and_seeds(tmp_path):
     assert contents(path / "a-0") == before
     assert {row: len(found["size"]) for row, found in metrics.items()} == {"a": 2, "b": 2}
     assert metrics["a"]["size"][0] == first["a"]["size"][0]
-    for other in (Grown(num_seeds=3), Grown(rows=("b", "a"), num_seeds=2), Grown(rows=("b", "a", "c"), num_seeds=1)):
+    fewer, permuted = Grown(num_seeds=3), (Grown(rows=rows, num_seeds=2) for rows in (("b", "a"), ("b", "a", "c")))
+    for other in (fewer, *permuted):
         with pytest.raises(InputError, match="holds another run") as error:
             call(other, True)
         assert "may grow" not in str(error.value)
@@ -184,10 +185,12 @@ def test_what_is_measured_once_is_not_lost(tmp_path):
 
         return study.by_row({name: once(name, partial(slow, name)) for name in ("a-0", "b-0")})
 
-    runs = lambda config: study.seeded({"row": (EXPERIMENT, TINY)}, 0, 1)
-    tiny = study.Study("tiny", Config, runs, str, lambda *_: {}, beside)
-    call = lambda resume: study.body(tiny)(
-        Config(), launch.Launch(workdir=tmp_path / "run", resume=resume), Bars(Console(file=io.StringIO()))
+    runs = lambda config: study.seeded({"row": (EXPERIMENT, TINY)}, 0, config.num_seeds)
+    tiny = study.Study("tiny", Grown, runs, str, lambda *_: {}, beside)
+    call = lambda resume, seeds=1: study.body(tiny)(
+        Grown(num_seeds=seeds),
+        launch.Launch(workdir=tmp_path / "run", resume=resume),
+        Bars(Console(file=io.StringIO())),
     )
     with pytest.raises(OSError, match="full"):
         call(False)
@@ -202,6 +205,8 @@ def test_what_is_measured_once_is_not_lost(tmp_path):
     file.write_text(file.read_text().replace('"num_epochs": 2', '"num_epochs": 1'))  # as of a shorter study
     (tmp_path / "run" / "summary.json").unlink()
     call(True)
+    assert measured == ["a-0", "b-0", "b-0", "a-0"]
+    call(True, seeds=2)  # what is measured is of one of them
     assert measured == ["a-0", "b-0", "b-0", "a-0"]
 
 
