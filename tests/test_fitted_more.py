@@ -41,6 +41,7 @@ def test_other_data_of_another_length_are_counted_from_a_whole_epoch_of_theirs(x
     assert [row["step"] for row in more.history] == [2, 4, 9]
 
 
+@pytest.mark.slow
 def test_patience_goes_by_the_first_player_and_not_by_the_first_letter(x):
     """The lowest bound, not the lowest loss of the discriminator."""
     options = {**SMALL, "num_epochs": 6, "seed": 2, "validation": x[:20]}

@@ -8,6 +8,7 @@ from aejax.estimators import AutoencoderOutlierDetector, AutoencoderTransformer
 SMALL = {"latent_dim": 2, "hidden_dims": (4,), "num_epochs": 2}
 
 
+@pytest.mark.slow
 @parametrize_with_checks([AutoencoderTransformer(**SMALL)])
 def test_of_scikit_learn(estimator, check):
     check(estimator)

@@ -62,6 +62,7 @@ def test_tied_gradients_against_finite_differences(likelihood):
         check_grads(lambda p: ae_loss(p, Batch(x), KEY, model=model)[0], (params,), order=1, modes=["rev"], rtol=1e-7)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("use_bias", "tied"), [(True, False), (False, False), (False, True)])
 def test_a_linear_autoencoder_is_pca(digits, use_bias, tied):
     # Baldi & Hornik (1989): the minimum is the PCA residual, its decoder spans the principal subspace. With biases

@@ -98,7 +98,7 @@ def test_the_code_of_today_trains_to_the_same_parameters(name, unpacked):
         assert {name: old[name] for name in new} == pytest.approx(new, rel=1e-4)
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ae", "sparse", *(pytest.param(n, marks=pytest.mark.slow) for n in ("vae", "aae"))])
 def test_it_goes_on_for_more_epochs(name, unpacked, monkeypatch):
     folder = unpacked(name)
