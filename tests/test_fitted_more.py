@@ -21,7 +21,7 @@ def same_bits(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-@pytest.mark.parametrize("method", ["vae", pytest.param("vq_vae", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", ["vae", pytest.param("dae", marks=pytest.mark.slow)])
 def test_what_goes_on_is_the_run_that_was_not_interrupted(x, method):
     whole = learn(method, x, num_epochs=3, seed=5, validation=x[:7], **SMALL)
     first = learn(method, x, num_epochs=1, seed=5, validation=x[:7], **SMALL)
