@@ -9,7 +9,7 @@ TESTS = $(RUN) -m pytest -n logical --maxprocesses 4 --dist loadfile
 demo: $(VENV)/.ready  ## train every method on the digits: one table, one sheet of pictures
 	$(RUN) -m experiments compare
 
-test: $(VENV)/.ready  ## the tests: ten to twelve minutes on two cores
+test: $(VENV)/.ready  ## the tests: nine minutes on two cores
 	$(TESTS)
 
 slow: $(VENV)/.ready  ## these and the long ones; those on MNIST need TFDS_DATA_DIR
