@@ -82,39 +82,40 @@ class Autoencoder(BaseEstimator):
           InputError: parameters, rows or weights that cannot be trained with; a ValueError.
         """
         goes_on = self.warm_start and hasattr(self, "fitted_")
-        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=not goes_on)
-        self._learn(weighted(X, sample_weight), self.num_epochs, goes_on=goes_on, patience=self.patience)
+        self._learn(X, sample_weight, self.num_epochs, goes_on=goes_on, patience=self.patience)
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """One pass over these rows, from the parameters that are there. The scaling is that of the first rows."""
-        goes_on = hasattr(self, "fitted_")
-        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=not goes_on)
-        self._learn(weighted(X, None), 1, goes_on=goes_on, patience=None)
+        self._learn(X, None, 1, goes_on=hasattr(self, "fitted_"), patience=None)
         return self
 
-    def _learn(self, X: np.ndarray, num_epochs: int, *, goes_on: bool, patience: int | None) -> None:
+    def _learn(self, X: Any, sample_weight: Any, num_epochs: int, *, goes_on: bool, patience: int | None) -> None:
         """Fits all that is fitted; where it fails, what was fitted before stays."""
-        self._check()
-        made_of = {name: getattr(self, name) for name in _MAKE}
-        if goes_on and (differ := [name for name in _MAKE if made_of[name] != self._made_of[name]]):
-            raise InputError(
-                f"What goes on was fitted with another {', '.join(differ)}. Set that back, or fit a clone."
-            )
-        seed = self._seed if goes_on else int(check_random_state(self.random_state).randint(2**31))
-        train, held_out = self._split(X, seed, patience)
-        scaler = self.scaler_ if goes_on else SCALINGS[self.scaling]().fit(train)
-        scaled = lambda rows: scaler.transform(rows).astype(np.float32)
-        options: dict[str, Any] = {"batch_size": self.batch_size, "seed": seed, "verbose": self.verbose}
-        if patience is not None:
-            options |= {"patience": patience, "validation": scaled(held_out)}
-        if goes_on:
-            fitted = self.fitted_.more(scaled(train), num_epochs=num_epochs, **options)
-        else:
-            fitted = learn(self.method, scaled(train), num_epochs=num_epochs, **options, **self._model())
         before = self.__dict__.copy()
         try:
-            self.scaler_, self.fitted_, self._seed, self._made_of = scaler, fitted, seed, copy.deepcopy(made_of)
+            X = validate_data(self, X, dtype=(np.float64, np.float32), reset=not goes_on)
+            self._check()
+            made_of = {name: getattr(self, name) for name in _MAKE}
+            if goes_on and (differ := [name for name in _MAKE if made_of[name] != self._made_of[name]]):
+                raise InputError(
+                    f"What goes on was fitted with another {', '.join(differ)}. Set that back, or fit a clone."
+                )
+            if not goes_on:
+                self._made_of = copy.deepcopy(made_of)
+                self._seed = int(check_random_state(self.random_state).randint(2**31))
+            train, held_out = self._split(weighted(X, sample_weight), self._seed, patience)
+            if not goes_on:
+                self.scaler_ = SCALINGS[self.scaling]().fit(train)
+            options: dict[str, Any] = {"batch_size": self.batch_size, "seed": self._seed, "verbose": self.verbose}
+            options |= {"num_epochs": num_epochs}
+            if patience is not None:
+                options |= {"patience": patience, "validation": self._scaled(held_out)}
+            values = self._scaled(train)
+            if goes_on:
+                self.fitted_ = self.fitted_.more(values, **options)
+            else:
+                self.fitted_ = learn(self.method, values, **options, **self._model())
             self._finish(train, held_out)
         except BaseException:
             self.__dict__ = before

@@ -85,7 +85,7 @@ def test_what_fails_leaves_what_was_fitted(rows):
     found = AutoencoderTransformer(**SMALL).fit(rows)
     codes = found.transform(rows)
     with pytest.raises(DivergedError):
-        found.set_params(options={"lr": 1e30}).fit(100 * rows + 7)
+        found.set_params(options={"lr": 1e30}).fit(100 * rows[:, :4] + 7)
     same(found.transform(rows), codes)
     fresh = AutoencoderTransformer(**SMALL | {"options": {"lr": 1e30}})
     with pytest.raises(DivergedError):
