@@ -2,7 +2,8 @@
 
 `python -m experiments publish runs/deep_ae-mnist-1a2b3c4d --figures reconstructions` writes docs/deep_ae.json and
 docs/deep_ae_reconstructions.png, and the table between the marks of deep_ae in docs/classical.md. Where a page has the
-marks of a study on one data set, such as bounds_mnist, its runs on that set go there.
+marks of a study on one data set, such as bounds_mnist, its runs on that set go there. With `--add`, the seeds and rows
+of the run join those that are published, of the same configuration.
 """
 
 import shutil
@@ -17,14 +18,16 @@ from aejax.checks import InputError
 from aejax.runner.folder import read_json, write_json, write_text
 
 DOCS = Path(__file__).parents[2] / "docs"
+OF_A_PART = ("rows", "seed", "num_seeds", "date", "environment", "metrics")  # what may differ where runs are joined
 
 
-def publish(folder: Path, figures: tuple[str, ...] = (), docs: Path = DOCS) -> None:
-    """Writes all of it; files of an earlier run of the study are replaced.
+def publish(folder: Path, figures: tuple[str, ...] = (), docs: Path = DOCS, *, add: bool = False) -> None:
+    """Writes all of it; files of an earlier run of the study are replaced, or with `add` its seeds and rows are kept.
 
     Raises:
       InputError: the folder holds no finished study, a figure is missing, or no page has a place for it; the
-        code of the run was not a commit; or it is of digits where a run on another set is published.
+        code of the run was not a commit; it is of digits where a run on another set is published; or it cannot be
+        added to what is published.
     """
     summary = read_json(folder / "summary.json")
     if summary is None:
@@ -42,7 +45,10 @@ def publish(folder: Path, figures: tuple[str, ...] = (), docs: Path = DOCS) -> N
         raise InputError(f"No page in {docs} has a place for {study}: the lines {start.strip()} and {end.strip()}.")
     name, page = places.popitem()
     start, end = marks(name)
-    _check(summary, read_json(docs / f"{name}.json"))
+    published = read_json(docs / f"{name}.json")
+    _check(summary, published)
+    if add:
+        summary = added(summary, published)
     pictures = [folder / "figures" / f"{figure}.png" for figure in figures]
     missing = [str(picture) for picture in pictures if not picture.exists()]
     if missing:
@@ -63,13 +69,48 @@ def _check(summary: dict[str, Any], published: dict[str, Any] | None) -> None:
         raise InputError(f"A run on {published['dataset']} is published, and this one is on {dataset}.")
 
 
+def added(summary: dict[str, Any], published: dict[str, Any] | None) -> dict[str, Any]:
+    """The published summary with the rows and seeds of another; in `parts` is what each run of the two was.
+
+    Raises:
+      InputError: there is none, the configurations differ in more than rows and seeds, or a row has one of the seeds.
+    """
+    if published is None:
+        raise InputError("Nothing is published yet to which the run could be added; leave out --add.")
+    of_all = [{k: v for k, v in each.items() if k not in (*OF_A_PART, "parts")} for each in (published, summary)]
+    if differ := [name for name in {**of_all[0], **of_all[1]} if of_all[0].get(name) != of_all[1].get(name)]:
+        raise InputError(
+            f"The run differs from what is published in {', '.join(differ)}; leave out --add to replace it."
+        )
+    parts = published.get("parts") or [_part(published)]
+    new = _part(summary)
+    for part in parts:
+        twice = {*part["rows"]} & {*new["rows"]} if {*part["seeds"]} & {*new["seeds"]} else ()
+        if twice:
+            raise InputError(f"Published are seeds {part['seeds']} of {', '.join(sorted(twice))}; add others.")
+    metrics = {row: {name: [*values] for name, values in found.items()} for row, found in published["metrics"].items()}
+    for row, found in summary["metrics"].items():
+        for name, values in found.items():
+            metrics.setdefault(row, {}).setdefault(name, []).extend(values)
+    parts = [*parts, new]
+    rows = {"rows": [*dict.fromkeys([*published["rows"], *summary["rows"]])]} if "rows" in published else {}
+    seeds = {seed for part in parts for seed in part["seeds"]}
+    shared = {"seed": min(seeds), "num_seeds": len(seeds), "date": summary["date"]}
+    return published | rows | shared | {"environment": summary["environment"], "parts": parts, "metrics": metrics}
+
+
+def _part(summary: dict[str, Any]) -> dict[str, Any]:
+    seeds = [*range(summary["seed"], summary["seed"] + summary["num_seeds"])]
+    return {"rows": [*summary["metrics"]], "seeds": seeds} | {name: summary[name] for name in ("date", "environment")}
+
+
 def marks(name: str) -> tuple[str, str]:
     """The lines around the table of a study, `study` or `study_dataset`."""
     return f"<!-- {name}: written by python -m experiments publish -->\n", f"<!-- end of {name} -->\n"
 
 
-def command(folder: Path, /, figures: tuple[str, ...] = ()) -> None:
-    publish(folder, figures)
+def command(folder: Path, /, figures: tuple[str, ...] = (), add: bool = False) -> None:
+    publish(folder, figures, add=add)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,12 @@ SUMMARY = {
     },
 }  # fmt: skip
 
+PUBLISHED = {
+    "experiment": "bounds", "dataset": "mnist", "num_epochs": 3, "hidden_dims": [9], "latent_dim": 2, "validation": 0.0,
+    "nll_samples": 2,
+}  # fmt: skip
+MEASURED = {"test_l1_nats": [90.0], "nll_ess": [1.5], "active_units": [2]}
+
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_published_table_is_that_of_its_summary(name):
@@ -77,3 +83,40 @@ def test_what_is_published_replaces_what_was_there(tmp_path):
     (docs / "deep.md").write_text("nothing\n")
     with pytest.raises(InputError, match="has a place for deep_ae"):
         publish.publish(run, docs=docs)
+
+
+def test_seeds_and_rows_of_a_further_run_join_those_that_are_published(tmp_path):
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    start, end = publish.marks("bounds_mnist")
+    (docs / "variational.md").write_text(f"{start}{end}")
+
+    def publish_run(commit, seed, metrics, add, **changed):
+        run = tmp_path / f"{commit}"
+        run.mkdir(exist_ok=True)
+        own = {"rows": [*metrics], "seed": seed, "num_seeds": 1, "date": f"day {seed}", "metrics": metrics}
+        own |= {"environment": {"commit": commit}}
+        (run / "summary.json").write_text(json.dumps(PUBLISHED | own | changed))
+        publish.publish(run, docs=docs, add=add)
+
+    vae, iwae = ({"test_nll_nats": [nats], "seconds": [9.0], **MEASURED} for nats in (87.0, 86.0))
+    with pytest.raises(InputError, match="Nothing is published yet"):
+        publish_run("a1", 0, {"vae_1": vae}, add=True)
+    publish_run("a1", 0, {"vae_1": vae}, add=False)
+    publish_run("b2", 1, {"vae_1": vae | {"test_nll_nats": [88.0]}}, add=True)
+    publish_run("c3", 0, {"iwae_5": iwae}, add=True)
+    found = json.loads((docs / "bounds_mnist.json").read_text())
+    assert found["metrics"]["vae_1"]["test_nll_nats"] == [87.0, 88.0]
+    assert found["metrics"]["iwae_5"]["test_nll_nats"] == [86.0]
+    assert (found["rows"], found["seed"], found["num_seeds"]) == (["vae_1", "iwae_5"], 0, 2)
+    parts = [(part["environment"]["commit"], part["rows"], part["seeds"]) for part in found["parts"]]
+    assert parts == [("a1", ["vae_1"], [0]), ("b2", ["vae_1"], [1]), ("c3", ["iwae_5"], [0])]
+    assert "| 87.50 ± 0.71 |" in (docs / "variational.md").read_text()
+    before = contents(docs)
+    with pytest.raises(InputError, match=r"Published are seeds \[1\] of vae_1"):
+        publish_run("d4", 1, {"vae_1": vae, "iwae_5": iwae}, add=True)
+    with pytest.raises(InputError, match="differs from what is published in num_epochs; leave out --add"):
+        publish_run("e5", 2, {"vae_1": vae}, add=True, num_epochs=9)
+    assert contents(docs) == before
+    publish_run("e5", 2, {"vae_1": vae}, add=False, num_epochs=9)
+    assert json.loads((docs / "bounds_mnist.json").read_text())["metrics"] == {"vae_1": vae}
