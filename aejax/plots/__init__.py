@@ -5,6 +5,7 @@ white.
 """
 
 from aejax.plots.canvas import save
+from aejax.plots.dots import dots
 from aejax.plots.embeddings import Embedding, embeddings
 from aejax.plots.fields import level_errors, vector_fields
 from aejax.plots.geometry import Connection, Magnification, magnification_map, paths
@@ -29,6 +30,7 @@ __all__ = [
     "compare_sheet",
     "contraction_curves",
     "curves",
+    "dots",
     "embeddings",
     "filter_panels",
     "filters",

@@ -1,0 +1,307 @@
+"""Anomalies: what an autoencoder of normal rows makes of the others, beside kNN, PCA, an isolation forest and the mean.
+
+Every detector is fitted on normal rows alone, and judged by the area under the ROC curve of its scores on the others:
+the chance that an anomaly has a higher one than a normal row. The distance from the mean of the training rows is the
+floor, and kNN the bar: published rows of deep detectors are often no better than the first (docs/anomaly.md).
+
+By default a class of the digits is normal and the other nine are not, one task for each class, as Ruff et al. (2018)
+have MNIST (`--dataset mnist`): pixels as they are, all training images of the class, all test images. `--dataset
+adbench` is the eight tables in `$AEJAX_DATA/adbench`, or one of them by its name, by the protocol of Livernoche et al.
+(ICLR 2024, data_generator.py): the first half of the normal rows in the order of the file trains, columns are scaled by
+it, and a table of less than 1,000 rows is first drawn to 1,000 with replacement, so that rows are on both sides.
+`--protocol shuffled` takes a random half for each seed, and draws nothing twice. `--dataset ecg5000` is heartbeats, 140
+numbers each, of which those of class 0 are normal; a random half of them trains. A path to .npz with x and y, 0 for
+normal rows, is a table.
+
+The recipe is one for all tables: networks, passes and rates are those with which the detectors were tried on the sets
+that scikit-learn ships, digits, breast cancer and wine; nothing was chosen by the anomalies of the eight tables.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from aejax import extras
+from aejax.checks import InputError, check_count, nearest
+from aejax.runner import study
+from aejax.runner.config import to_dict
+from experiments.studies import anomaly_tasks
+from experiments.studies.anomaly_tasks import Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from aejax.runner.console import Bars
+    from aejax.runner.options import Launch
+
+AUTOENCODERS: dict[str, dict[str, Any]] = {  # keywords of the detector
+    "ae": {},
+    "ae_knn": {"criterion": "knn"},
+    "dae": {"method": "dae", "latent_dim": 64, "hidden_dims": (256,), "options": {"level": 0.5}},
+    "vae": {"method": "vae", "criterion": "bound"},
+}
+ROWS = {
+    "mean": "distance from the mean",
+    "pca": "PCA, squared error",
+    "pca_pyod": "PCA, weighted distances (PyOD)",
+    "iforest": "isolation forest",
+    "knn": "kNN, k = 5",
+    "ae": "AE, squared error",
+    "ae_knn": "AE, kNN of codes",
+    "dae": "DAE, squared error",
+    "vae": "VAE, bound",
+}
+Figures = dict[str, tuple[float, ...]]
+PUBLISHED: Figures = {  # Livernoche et al. (ICLR 2024), vicliv/DTE, README.md, table 1, in the order of TABLES
+    "kNN": (92.81, 99.05, 92.00, 97.44, 87.58, 93.72, 82.24, 98.68),
+    "PCA": (85.19, 99.21, 96.54, 89.11, 89.93, 58.17, 66.63, 98.55),
+    "isolation forest": (90.28, 99.50, 93.32, 91.21, 88.02, 81.07, 77.46, 98.96),
+    "VAE": (85.44, 99.22, 96.55, 89.76, 89.58, 58.17, 74.14, 98.55),
+    "Deep SVDD": (55.01, 96.96, 65.43, 97.20, 71.50, 39.45, 76.19, 88.77),
+    "DAGMM": (72.23, 89.53, 77.92, 73.95, 76.03, 40.04, 72.79, 91.08),
+}
+PUBLISHED_MNIST: Figures = {  # Ruff et al. (2018), as quoted beside a rerun of it
+    "Deep SVDD": (98.0, 99.7, 91.7, 91.9, 94.9, 88.5, 98.3, 94.6, 93.9, 96.5)
+}
+SHOWN = 12  # rows of a picture
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    dataset: str = "digits"
+    """digits or another labelled image set; adbench or one of its tables, ecg5000; or a path to .npz (x, y)."""
+    protocol: Literal["file", "shuffled"] = "file"
+    """Which half of the normal rows of a table trains: the first in the order of the file, or a random one."""
+    rows: tuple[str, ...] = tuple(ROWS)
+    """Detectors."""
+    latent_dim: int = 8
+    """Size of the code; components of the PCA."""
+    hidden_dims: tuple[int, ...] = (256,)
+    """Widths of the hidden layers of the encoder; the decoder mirrors them."""
+    num_epochs: int = 200
+    """Passes over the normal rows."""
+    batch_size: int = 64
+    """Rows per step."""
+    num_seeds: int = 1
+    """Runs of each row, on splits of their own where the split is random."""
+    seed: int = 0
+    """The first one."""
+
+
+def scaled(task: Task) -> bool:
+    """Whether columns are standardised: those of tables; pixels and beats stay as they are."""
+    return task.image_shape is None and task.name != anomaly_tasks.ECG
+
+
+def baselines(train: np.ndarray, test: np.ndarray, latent_dim: int, seed: int) -> dict[str, Callable[[], np.ndarray]]:
+    """Scores `[M]` of test rows `[M, D]`, the higher the odder, by detectors that are no autoencoders."""
+    from scipy.spatial.distance import cdist
+    from sklearn.decomposition import PCA
+    from sklearn.ensemble import IsolationForest
+    from sklearn.neighbors import NearestNeighbors
+    from sklearn.preprocessing import StandardScaler
+
+    def pca() -> np.ndarray:
+        found = PCA(min(latent_dim, *train.shape), svd_solver="full").fit(train)
+        return np.square(test - found.inverse_transform(found.transform(test))).sum(axis=1)
+
+    def pca_pyod() -> np.ndarray:
+        """Distances from the eigenvectors as points, over their shares of the variance; that is what PyOD computes."""
+        scaler = StandardScaler().fit(train)
+        found = PCA(svd_solver="full").fit(scaler.transform(train))
+        shares = found.explained_variance_ratio_
+        some = shares > 1e-12
+        return (cdist(scaler.transform(test), found.components_[some]) / shares[some]).sum(axis=1)
+
+    return {
+        "mean": lambda: np.square(test - train.mean(axis=0)).sum(axis=1),
+        "pca": pca,
+        "pca_pyod": pca_pyod,
+        "iforest": lambda: -IsolationForest(random_state=seed).fit(train).score_samples(test),
+        "knn": lambda: NearestNeighbors(n_neighbors=5).fit(train).kneighbors(test)[0][:, -1],
+    }
+
+
+def detector(config: Config, row: str, task: Task, seed: int) -> Any:
+    """The estimator of a row, not fitted."""
+    from aejax.estimators import AutoencoderOutlierDetector
+
+    given = {"latent_dim": config.latent_dim, "hidden_dims": config.hidden_dims} | AUTOENCODERS[row]
+    given["scaling"] = "standard" if scaled(task) else "none"
+    if row == "vae" and task.image_shape:
+        given["options"] = {"likelihood": "bernoulli"}
+    return AutoencoderOutlierDetector(
+        **given, num_epochs=config.num_epochs, batch_size=config.batch_size, random_state=seed
+    )
+
+
+def scores_of(config: Config, task: Task, row: str, seed: int) -> np.ndarray:
+    """The scores `[M]` of the test rows by one detector that is fitted on the training rows, the higher the odder."""
+    from sklearn.preprocessing import StandardScaler
+
+    if row in AUTOENCODERS:
+        return -detector(config, row, task, seed).fit(task.train).score_samples(task.test)
+    train, test = task.train.astype(np.float64), task.test.astype(np.float64)
+    if scaled(task):
+        scaler = StandardScaler().fit(train)
+        train, test = scaler.transform(train), scaler.transform(test)
+    return baselines(train, test, config.latent_dim, seed)[row]()
+
+
+def piece(config: Config, task: Task, row: str, seed: int) -> dict[str, Any]:
+    """What is kept of one detector on one task: its metrics, and which rows it finds the oddest and the least odd."""
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    start = time.monotonic()
+    scores = scores_of(config, task, row, seed)
+    order = np.argsort(scores, kind="stable")
+    normal, odd = order[~task.is_outlier[order]], order[task.is_outlier[order]]
+    return {
+        "auroc": float(roc_auc_score(task.is_outlier, scores)),
+        "average_precision": float(average_precision_score(task.is_outlier, scores)),
+        "distinct": len(np.unique(scores)) / len(scores),
+        "seconds": time.monotonic() - start,
+        "oddest_normal": normal[::-1][:SHOWN].tolist(),
+        "least_odd": odd[:SHOWN].tolist(),
+        "oddest": odd[::-1][:SHOWN].tolist(),
+    }
+
+
+def load(config: Config) -> list[str]:
+    """The names of the tasks, and a refusal of what cannot be run."""
+    extras.need("the study anomaly", "sklearn", extra="sklearn")
+    for name in ("latent_dim", "num_epochs", "batch_size", "num_seeds"):
+        check_count(**{f"--{name.replace('_', '-')}": getattr(config, name)})
+    if unknown := [row for row in config.rows if row not in ROWS]:
+        raise InputError(f"There is no row {unknown[0]!r}. {nearest(unknown[0], ROWS, what='rows')}")
+    if not config.rows or len(set(config.rows)) < len(config.rows):
+        raise InputError(f"--rows are {config.rows}; wanted is at least one, and none twice.")
+    found = anomaly_tasks.names(config.dataset)
+    for name in found:
+        anomaly_tasks.task(config.dataset, name, config.protocol, config.seed)
+    return list(found)
+
+
+def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
+    """Task by task and seed by seed; what is done is kept, and not repeated with `--resume`."""
+    from aejax import plots
+    from aejax.runner.console import list_figures
+    from aejax.runner.environment import provenance
+    from aejax.runner.folder import open_folder, read_json, write_json
+    from aejax.runner.options import refuse_for_sweeps
+
+    refuse_for_sweeps(launch)
+    folder = open_folder("anomaly", config, launch.workdir, resume=launch.resume)
+    if not folder.is_finished:
+        names = load(config)
+        folder.start()
+        kept: dict[str, dict[str, Any]] = {}
+        for seed in range(config.seed, config.seed + config.num_seeds):
+            for name in names:
+                task = anomaly_tasks.task(config.dataset, name, config.protocol, seed)
+                file = folder.path / f"{name.replace(' ', '_')}-{seed}.json"
+                done = read_json(file) or {}
+                for row in config.rows:
+                    if done.get(row, {}).get("num_epochs") != config.num_epochs:
+                        bars.say(f"{name}, seed {seed}: {ROWS[row]}")
+                        done[row] = {"num_epochs": config.num_epochs, **piece(config, task, row, seed)}
+                        write_json(file, done)
+                kept[f"{name}-{seed}"] = done
+        metrics = by_row(config, names, kept)
+        folder.figures.mkdir(exist_ok=True)
+        for name, figure in draw(config, names, kept, metrics).items():
+            plots.save(figure, folder.figures / f"{name}.png")
+        summary = {"experiment": "anomaly", **to_dict(config), **provenance(), "tasks": names, "metrics": metrics}
+        write_json(folder.path / "summary.json", summary)
+
+    def report() -> None:
+        bars.console.print(table(folder.summary), markup=False, highlight=False)
+        list_figures(bars.console, folder.path)
+
+    return report
+
+
+def by_row(config: Config, names: list[str], kept: dict[str, dict[str, Any]]) -> study.Metrics:
+    """By row, of every seed: AUROC and average precision of each task, and the seconds of all tasks."""
+    seeds = range(config.seed, config.seed + config.num_seeds)
+    found: study.Metrics = {}
+    for row in config.rows:
+        each = [[kept[f"{name}-{seed}"][row] for name in names] for seed in seeds]
+        found[row] = {
+            f"{name}_{metric}": [of_seed[i][metric] for of_seed in each]
+            for metric in ("auroc", "average_precision", "distinct")
+            for i, name in enumerate(names)
+        }
+        found[row]["seconds"] = [sum(one["seconds"] for one in of_seed) for of_seed in each]
+    return found
+
+
+def draw(
+    config: Config, names: list[str], kept: dict[str, dict[str, Any]], metrics: study.Metrics
+) -> "dict[str, Figure]":
+    """AUROC by task; and of images and beats which ones the first autoencoder gets wrong, first seed."""
+    from aejax import plots
+
+    chart = {ROWS[row]: {name: metrics[row][f"{name}_auroc"] for name in names} for row in config.rows}
+    figures = {"auroc": plots.dots(chart, x_label="area under the ROC curve", title=f"anomalies: {config.dataset}")}
+    row = next((row for row in config.rows if row in AUTOENCODERS), config.rows[-1])
+    wrong = {name: kept[f"{name}-{config.seed}"][row] for name in names}
+    tasks = {name: anomaly_tasks.task(config.dataset, name, config.protocol, config.seed) for name in names}
+    first = tasks[names[0]]
+    if first.image_shape:
+        rows: dict[str, np.ndarray] = {}
+        shown = min(len(each[which]) for each in wrong.values() for which in ("oddest_normal", "least_odd"))
+        for name, task in tasks.items():
+            rows[f"{name}, the oddest"] = task.test[wrong[name]["oddest_normal"][:shown]]
+            rows[f"others than {name}, the least odd"] = task.test[wrong[name]["least_odd"][:shown]]
+        figures["wrong"] = plots.image_rows(rows, first.image_shape, title=f"{ROWS[row]}: what it gets wrong")
+    elif first.name == anomaly_tasks.ECG:
+        figures["beats"] = beats(first, wrong[first.name], ROWS[row])
+    return figures
+
+
+def beats(task: Task, wrong: dict[str, Any], title: str) -> "Figure":
+    """Heartbeats: what is trained on, mean and range, and those that a detector finds odd and not odd."""
+    from aejax import plots
+
+    time_axis = np.arange(task.train.shape[1])
+    panels = {"normal, to train on: mean and range": {"": plots.Curve(time_axis, task.train)}}
+    for name, which in (
+        ("normal, the oddest", "oddest_normal"),
+        ("anomalies, the least odd", "least_odd"),
+        ("anomalies, the oddest", "oddest"),
+    ):
+        panels[name] = {f"{i + 1}": plots.Curve(time_axis, task.test[row], i) for i, row in enumerate(wrong[which][:4])}
+    lines = {name: plots.Lines("sample", "scaled voltage", curves) for name, curves in panels.items()}
+    return plots.line_panels(lines, title=f"{task.name}: {title}")
+
+
+def table(summary: dict[str, Any]) -> str:
+    """AUROC in % by task, mean and deviation over seeds, and the means over tasks; published rows below ours."""
+    names = summary["tasks"]
+    rows = []
+    for row, found in summary["metrics"].items():
+        means = [
+            [100 * float(np.mean(values)) for values in zip(*(found[f"{name}_{of}"] for name in names), strict=True)]
+            for of in ("auroc", "average_precision")
+        ]
+        cells = [study.spread(found[f"{name}_auroc"], scale=100) for name in names]
+        rows.append([ROWS[row], *cells, *map(study.spread, means), study.cost(found)])
+    published: Figures = {}
+    if summary["dataset"] == "adbench" and summary["protocol"] == "file":
+        published = PUBLISHED
+    elif summary["dataset"] == "mnist":
+        published = PUBLISHED_MNIST
+    rows += [
+        [f"{name}, published", *(f"{value:g}" for value in values), f"{np.mean(values):.4g}", "", ""]
+        for name, values in published.items()
+    ]
+    heads = [name.rpartition(" ")[2] for name in names]
+    return study.table(("AUROC, %", *heads, "mean", "average precision, mean", "seeds, seconds a run"), rows)
+
+
+if __name__ == "__main__":
+    study.command_line("anomaly", Config, __doc__, body)

@@ -1,0 +1,157 @@
+"""Anomalies: which rows train by each protocol, baselines by hand, published figures, what an interruption leaves."""
+
+import dataclasses
+import itertools
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from aejax.checks import InputError
+from aejax.runner import launch
+from experiments.studies import anomaly as study
+from experiments.studies import anomaly_tasks as tasks
+from experiments.studies.publish import DOCS
+
+QUICK = ["--num-epochs", "2", "--latent-dim", "2", "--hidden-dims", "8"]
+
+
+@pytest.fixture
+def tables(tmp_path, monkeypatch):
+    """A table of 1,200 rows and one of 40, the number of a row in its first column; every fourth is an anomaly."""
+    (tmp_path / "adbench").mkdir()
+    for name, count in (("cardio", 1200), ("breastw", 40)):
+        x = np.stack([np.arange(count), np.arange(count) % 7], axis=1).astype(np.float64)
+        np.savez(tmp_path / "adbench" / f"{name}.npz", x=x, y=(np.arange(count) % 4 == 0).astype(np.uint8))
+    monkeypatch.setenv("AEJAX_DATA", str(tmp_path))
+
+
+def rows_of(part):
+    return part[:, 0].astype(int).tolist()
+
+
+def test_the_first_half_of_the_normal_rows_trains(tables):
+    found = tasks.task("adbench", "cardio", "file", 3)
+    normal = [i for i in range(1200) if i % 4]
+    assert rows_of(found.train) == normal[:450]
+    assert rows_of(found.test) == normal[450:] + list(range(0, 1200, 4))
+    np.testing.assert_array_equal(found.is_outlier, np.arange(750) >= 450)
+    assert found.twice == 0
+
+
+def test_a_small_table_is_drawn_to_a_thousand_rows_and_copies_are_counted(tables):
+    found, other = (tasks.task("breastw", "breastw", "file", seed) for seed in (0, 1))
+    assert len(found.train) + len(found.test) == 1000
+    known = set(rows_of(found.train))
+    assert found.twice == sum(row in known for row in rows_of(found.test)) > 100
+    assert rows_of(found.train) != rows_of(other.train)
+
+
+def test_a_shuffled_half_is_of_its_seed_and_has_each_row_once(tables):
+    found, again, other = (tasks.task("breastw", "breastw", "shuffled", seed) for seed in (0, 0, 1))
+    assert sorted(rows_of(found.train) + rows_of(found.test)) == list(range(40))
+    assert all(row % 4 for row in rows_of(found.train))
+    assert len(found.train) == 15
+    assert rows_of(found.train) == rows_of(again.train) != rows_of(other.train)
+
+
+def test_one_class_trains_and_the_whole_test_split_is_judged():
+    assert tasks.names("digits") == tuple(f"digits {i}" for i in range(10))
+    found = tasks.task("digits", "digits 3", "file", 0)
+    x, y = load_digits(return_X_y=True)
+    threes = {row.astype(np.float32).tobytes() for row in x[y == 3] / 16}
+    assert all(row.tobytes() in threes for row in found.train)
+    assert len(found.test) == 180
+    assert [row.tobytes() not in threes for row in found.test] == found.is_outlier.tolist()
+    assert len(found.train) + (~found.is_outlier).sum() == len(threes)
+
+
+def test_baselines_are_what_they_are_called():
+    rng = np.random.default_rng(0)
+    train, test = rng.normal(size=(30, 4)) * [1, 2, 3, 0], rng.normal(size=(9, 4))
+    train[:, 3] = 5.0  # a constant column
+    found = {name: score() for name, score in study.baselines(train, test, 2, 0).items()}
+    centred = test - train.mean(axis=0)
+    np.testing.assert_allclose(found["mean"], (centred**2).sum(axis=1))
+    first = np.linalg.svd(train - train.mean(axis=0))[2][:2]
+    np.testing.assert_allclose(found["pca"], ((centred - centred @ first.T @ first) ** 2).sum(axis=1))
+    distances = np.sort(np.linalg.norm(test[:, None] - train, axis=2), axis=1)
+    np.testing.assert_allclose(found["knn"], distances[:, 4])
+    spread = train[:, :3].std(axis=0)
+    variances, vectors = np.linalg.eigh(np.corrcoef(train[:, :3].T))
+    scaled, weights = centred / np.append(spread, 1.0), variances.sum() / variances
+    for signs in itertools.product([-1, 1], repeat=3):  # an eigenvector has no sign
+        points = np.pad(vectors * signs, ((0, 1), (0, 0))).T
+        score = np.linalg.norm(scaled[:, None] - points, axis=2) @ weights
+        if np.allclose(score, found["pca_pyod"]):
+            return
+    raise AssertionError("no choice of signs gives the scores of pca_pyod")
+
+
+def test_published_figures_are_met_by_the_published_protocol():
+    """Those of kNN and PCA on the six tables that need no drawing, in docs/anomaly_adbench.json."""
+    found = json.loads((DOCS / "anomaly_adbench.json").read_text())["metrics"]
+    for i, name in enumerate(tasks.TABLES):
+        if name in ("breastw", "ionosphere"):
+            continue
+        assert 100 * found["knn"][f"{name}_auroc"][0] == pytest.approx(study.PUBLISHED["kNN"][i], abs=0.1)
+        assert 100 * found["pca_pyod"][f"{name}_auroc"][0] == pytest.approx(study.PUBLISHED["PCA"][i], abs=0.35)
+
+
+@pytest.mark.slow
+def test_a_study_goes_on_where_it_was_interrupted_and_has_more_seeds_and_rows(tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(60, 1)) * [1.0, -2.0, 3.0], 9 * rng.normal(size=(20, 3))])
+    np.savez(tmp_path / "rows.npz", x=x, y=np.arange(80) >= 60)
+    flags = [*QUICK, "--dataset", str(tmp_path / "rows.npz"), "--protocol", "shuffled"]
+    runs = []
+
+    def piece(config, task, row, seed):
+        runs.append((row, seed))
+        if len(runs) == 2:  # within the fit, a while after it began
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            config = dataclasses.replace(config, num_epochs=10**6)
+        return own(config, task, row, seed)
+
+    own = study.piece
+    monkeypatch.setattr(study, "piece", piece)
+    before = signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+
+    def run(*more):
+        launch.command_line(
+            "anomaly", study.Config, "", study.body, [*flags, "--workdir", str(tmp_path / "run"), *more]
+        )
+        return json.loads((tmp_path / "run" / "summary.json").read_text())["metrics"]
+
+    with pytest.raises(SystemExit):
+        run("--rows", "mean", "ae", "--num-seeds", "1")
+    signal.signal(signal.SIGALRM, before)
+    found = run("--rows", "mean", "ae", "--num-seeds", "1", "--resume")
+    assert runs == [("mean", 0), ("ae", 0), ("ae", 0)]
+    more = run("--rows", "mean", "ae", "knn", "--num-seeds", "2", "--resume")
+    assert runs[3:] == [("knn", 0), ("mean", 1), ("ae", 1), ("knn", 1)]
+    assert more["ae"]["rows_auroc"][:1] == found["ae"]["rows_auroc"]
+    assert more["mean"]["rows_auroc"][0] != more["mean"]["rows_auroc"][1]  # another half
+    assert min(more["ae"]["rows_distinct"]) > 0.9
+    assert "distance from the mean" in capsys.readouterr().out
+    assert (tmp_path / "run" / "figures" / "auroc.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"rows": ("knnn",)}, "There is no row 'knnn'.*knn"),
+        ({"rows": ()}, "wanted is at least one, and none twice"),
+        ({"rows": ("ae", "ae")}, "wanted is at least one, and none twice"),
+        ({"num_epochs": 0}, "--num-epochs=0; at least 1"),
+        ({"dataset": "adbench"}, "looked for in the folder AEJAX_DATA, which is not set"),
+        ({"dataset": "binarized_mnist"}, "binarized_mnist"),
+    ],
+)
+def test_refused_before_it_begins(fields, message, monkeypatch):
+    monkeypatch.delenv("AEJAX_DATA", raising=False)
+    with pytest.raises(InputError, match=message):
+        study.load(study.Config(**fields))
