@@ -1,6 +1,6 @@
 """A table of figures as a picture: a line for each column of it, a dot for each row."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,7 @@ _WIDTH, _LINE = 640, 40  # pixels of the axes across, and of a line
 _MARKERS = "osD^v<>PX*"
 
 
-def dots(rows: Mapping[str, Mapping[str, ArrayLike]], *, x_label: str, title: str) -> "Figure":
+def dots(rows: Mapping[str, Mapping[str, ArrayLike | Sequence[float]]], *, x_label: str, title: str) -> "Figure":
     """One dot for each row of a table and each of its columns, the mean over runs, over a bar from lowest to highest.
 
     Args:

@@ -129,7 +129,8 @@ def detector(config: Config, row: str, task: Task, seed: int) -> Any:
     """The estimator of a row, not fitted."""
     from aejax.estimators import AutoencoderOutlierDetector
 
-    given = {"latent_dim": config.latent_dim, "hidden_dims": config.hidden_dims} | AUTOENCODERS[row]
+    sizes: dict[str, Any] = {"latent_dim": config.latent_dim, "hidden_dims": config.hidden_dims}
+    given = sizes | AUTOENCODERS[row]
     given["scaling"] = "standard" if scaled(task) else "none"
     if row == "vae" and task.image_shape:
         given["options"] = {"likelihood": "bernoulli"}
