@@ -13,7 +13,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +137,13 @@ def open_folder(
     resume: bool,
     formerly: tuple[str, ...] = (),
     origin: dict[str, Any] | None = None,
+    digest: Callable[[str], str] = data.digest,
 ) -> RunFolder:
     """The folder of a run. Writes nothing.
+
+    Args:
+      name, config, workdir, resume, formerly, origin: as the command line and the folder have them.
+      digest: of `config.dataset`, where that is no data set of `aejax.data`.
 
     Raises:
       InputError: it holds another run, or one on other data, or an unfinished one without `resume`, or none with it, or
@@ -162,7 +167,7 @@ def open_folder(
         raise InputError(f"{path} is not empty and holds no run ({', '.join(entries[:4])}). Give {elsewhere(resume)}.")
     if not folder.is_finished and not os.access(there, os.W_OK | os.X_OK):
         raise InputError(f"{path} cannot be written. Give {elsewhere(resume)}.")
-    folder.digest = _check_data(folder, saved, getattr(config, "dataset", None), resume)
+    folder.digest = _check_data(folder, saved, getattr(config, "dataset", None), resume, digest)
     return folder
 
 
@@ -217,12 +222,14 @@ def _check_origin(path: Path, there: dict[str, Any] | None, here: dict[str, Any]
     raise InputError(f"{message} {do + ', or give' if do else 'Give'} {elsewhere(resume)}.")
 
 
-def _check_data(folder: RunFolder, saved: dict[str, Any] | None, dataset: str | None, resume: bool) -> str | None:
+def _check_data(
+    folder: RunFolder, saved: dict[str, Any] | None, dataset: str | None, resume: bool, of: Callable[[str], str]
+) -> str | None:
     """The digest of the data, which has to be that of the run, if there is one; a finished run may outlive its data."""
     if dataset is None:
         return None
     try:
-        digest = data.digest(dataset)
+        digest = of(dataset)
     except InputError as error:
         if not folder.is_finished:
             raise

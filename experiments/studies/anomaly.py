@@ -195,7 +195,7 @@ def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
     from aejax.runner.options import refuse_for_sweeps
 
     refuse_for_sweeps(launch)
-    folder = open_folder("anomaly", config, launch.workdir, resume=launch.resume)
+    folder = open_folder("anomaly", config, launch.workdir, resume=launch.resume, digest=anomaly_tasks.digest)
     if not folder.is_finished:
         names = load(config)
         folder.start()

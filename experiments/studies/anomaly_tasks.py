@@ -5,6 +5,7 @@ Goldberger et al. 2000) are read where they lie, in `$AEJAX_DATA/adbench/NAME.np
 detector is here.
 """
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,6 +44,16 @@ def names(dataset: str) -> tuple[str, ...]:
     if y is None:
         raise InputError(f"{dataset} has no labels; what is normal is told by its class.")
     return tuple(f"{dataset} {int(label)}" for label in np.unique(y))
+
+
+def digest(dataset: str) -> str:
+    """SHA-256 of the files of a set, or that of `aejax.data.digest`."""
+    if dataset not in ("adbench", *TABLES, ECG):
+        return data.digest(dataset)
+    found = hashlib.sha256()
+    for name in names(dataset):
+        found.update(_path(ECG if dataset == ECG else "adbench", name).read_bytes())
+    return found.hexdigest()
 
 
 def task(dataset: str, name: str, protocol: str, seed: int) -> Task:
@@ -103,13 +114,18 @@ def _halved(name: str, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, *
 
 def _arrays(folder: str, name: str, *fields: str) -> tuple[np.ndarray, np.ndarray]:
     """x and y of a set, its parts one after the other."""
-    root = os.environ.get("AEJAX_DATA")
-    path = expanded(root) / folder / f"{name}.npz" if root else None
-    if path is None or not path.is_file():
-        raise gathered.absent(folder, f"{name}.npz", f"arrays {', '.join(fields)}, where y is 0 for normal rows")
+    path = _path(folder, name)
     try:
         with np.load(path, allow_pickle=False) as arrays:
             parts: list[Any] = [arrays[field] for field in fields]
     except (KeyError, *files.UNREADABLE) as error:
         raise gathered.damaged(path, error) from error
     return np.concatenate(parts[::2]), np.concatenate(parts[1::2])
+
+
+def _path(folder: str, name: str) -> Path:
+    root = os.environ.get("AEJAX_DATA")
+    path = expanded(root) / folder / f"{name}.npz" if root else None
+    if path is None or not path.is_file():
+        raise gathered.absent(folder, f"{name}.npz", "arrays x and y, where y is 0 for normal rows")
+    return path

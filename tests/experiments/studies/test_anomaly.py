@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from aejax import data
 from aejax.checks import InputError
 from aejax.runner import launch
 from experiments.studies import anomaly as study
@@ -56,6 +57,16 @@ def test_a_shuffled_half_is_of_its_seed_and_has_each_row_once(tables):
     assert all(row % 4 for row in rows_of(found.train))
     assert len(found.train) == 15
     assert rows_of(found.train) == rows_of(again.train) != rows_of(other.train)
+
+
+def test_the_digest_of_a_set_is_that_of_all_its_files(tables, tmp_path):
+    of_one, cardio = (tasks.digest(name) for name in ("breastw", "cardio"))
+    assert of_one != cardio
+    with pytest.raises(InputError, match=r"Put adbench/annthyroid\.npz there"):
+        tasks.digest("adbench")
+    np.savez(tmp_path / "adbench" / "breastw.npz", x=np.zeros((3, 2)), y=np.zeros(3))
+    assert tasks.digest("breastw") != of_one
+    assert tasks.digest("digits") == data.digest("digits")
 
 
 def test_one_class_trains_and_the_whole_test_split_is_judged():
