@@ -8,7 +8,7 @@ on rows of one shape compiles nothing.
 import copy
 import inspect
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -30,6 +30,17 @@ SCALINGS: dict[str, Callable[[], Any]] = {
 MOST_ROWS = 100_000_000  # that weights may make
 _MAKE = ("method", "latent_dim", "hidden_dims", "scaling", "options")  # the model, which later rows do not change
 _TAKEN = {*inspect.signature(learn).parameters, "hidden_dims"} - {"likelihood"}
+
+
+class Rows(NamedTuple):
+    """Rows `[N, D]`, and where there are any their classes `[N]`."""
+
+    x: np.ndarray
+    y: np.ndarray | None = None
+
+    def part(self, rows: np.ndarray) -> "Rows":
+        """Those of these numbers."""
+        return Rows(self.x[rows], None if self.y is None else self.y[rows])
 
 
 class Autoencoder(BaseEstimator):
@@ -82,19 +93,21 @@ class Autoencoder(BaseEstimator):
           InputError: parameters, rows or weights that cannot be trained with; a ValueError.
         """
         goes_on = self.warm_start and hasattr(self, "fitted_")
-        self._learn(X, sample_weight, self.num_epochs, goes_on=goes_on, patience=self.patience)
+        self._learn(X, y, sample_weight, self.num_epochs, goes_on=goes_on, patience=self.patience)
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """One pass over these rows, from the parameters that are there. The scaling is that of the first rows."""
-        self._learn(X, None, 1, goes_on=hasattr(self, "fitted_"), patience=None)
+        self._learn(X, y, None, 1, goes_on=hasattr(self, "fitted_"), patience=None)
         return self
 
-    def _learn(self, X: Any, sample_weight: Any, num_epochs: int, *, goes_on: bool, patience: int | None) -> None:
+    def _learn(
+        self, X: Any, y: Any, sample_weight: Any, num_epochs: int, *, goes_on: bool, patience: int | None
+    ) -> None:
         """Fits all that is fitted; where it fails, what was fitted before stays."""
         before = self.__dict__.copy()
         try:
-            X = validate_data(self, X, dtype=(np.float64, np.float32), reset=not goes_on)
+            data = self._validated(X, y, goes_on)
             self._check()
             made_of = {name: getattr(self, name) for name in _MAKE}
             if goes_on and (differ := [name for name in _MAKE if made_of[name] != self._made_of[name]]):
@@ -104,38 +117,43 @@ class Autoencoder(BaseEstimator):
             if not goes_on:
                 self._made_of = copy.deepcopy(made_of)
                 self._seed = int(check_random_state(self.random_state).randint(2**31))
-            train, held_out = self._split(weighted(X, sample_weight), self._seed, patience)
+            rows = weighted(data.x, sample_weight, data.y)
+            train, held_out = (data.part(rows) for rows in self._split(rows, self._seed, patience))
             if not goes_on:
-                self.scaler_ = SCALINGS[self.scaling]().fit(train)
-            options: dict[str, Any] = {"batch_size": self.batch_size, "seed": self._seed, "verbose": self.verbose}
-            options |= {"num_epochs": num_epochs}
-            if patience is not None:
-                options |= {"patience": patience, "validation": self._scaled(held_out)}
-            values = self._scaled(train)
-            if goes_on:
-                self.fitted_ = self.fitted_.more(values, **options)
-            else:
-                self.fitted_ = learn(self.method, values, **options, **self._model())
-            self._finish(train, held_out)
+                self.scaler_ = SCALINGS[self.scaling]().fit(train.x)
+            self._train(train, held_out, num_epochs, goes_on, patience)
         except BaseException:
             self.__dict__ = before
             raise
 
-    def _finish(self, train: np.ndarray, held_out: np.ndarray) -> None:
-        """What is fitted on top of the autoencoder."""
+    def _validated(self, X: Any, y: Any, goes_on: bool) -> Rows:
+        """The rows as they are given, checked."""
+        return Rows(validate_data(self, X, dtype=(np.float64, np.float32), reset=not goes_on))
 
-    def _split(self, X: np.ndarray, seed: int, patience: int | None) -> tuple[np.ndarray, np.ndarray]:
+    def _train(self, train: Rows, held_out: Rows, num_epochs: int, goes_on: bool, patience: int | None) -> None:
+        """The autoencoder, and what is fitted on top of it."""
+        options: dict[str, Any] = {"batch_size": self.batch_size, "seed": self._seed, "verbose": self.verbose}
+        options |= {"num_epochs": num_epochs}
+        if patience is not None:
+            options |= {"patience": patience, "validation": self._scaled(held_out.x)}
+        values = self._scaled(train.x)
+        if goes_on:
+            self.fitted_ = self.fitted_.more(values, **options)
+        else:
+            self.fitted_ = learn(self.method, values, **options, **self._model())
+
+    def _split(self, rows: np.ndarray, seed: int, patience: int | None) -> tuple[np.ndarray, np.ndarray]:
         """The rows to train on, and those that are held out for patience, both in order."""
         if patience is None:
-            return X, X[:0]
-        return self._hold_out(X, seed)
+            return rows, rows[:0]
+        return self._hold_out(rows, seed)
 
-    def _hold_out(self, X: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = np.random.default_rng(seed).permutation(len(X))
-        count = min(max(2, round(self.validation_fraction * len(X))), len(X) - 1)
+    def _hold_out(self, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        places = np.random.default_rng(seed).permutation(len(rows))
+        count = min(max(2, round(self.validation_fraction * len(rows))), len(rows) - 1)
         if count < 1:
             raise InputError("n_samples=1; a part is held out, for which 2 rows are needed.")
-        return X[np.sort(rows[count:])], X[np.sort(rows[:count])]
+        return rows[np.sort(places[count:])], rows[np.sort(places[:count])]
 
     def _model(self) -> dict[str, Any]:
         """What `learn` makes the model and the algorithm of."""
@@ -183,19 +201,25 @@ class Autoencoder(BaseEstimator):
         return self.fitted_.model
 
 
-def weighted(X: np.ndarray, sample_weight: Any) -> np.ndarray:
-    """The rows in an order that depends on their values alone, that of their bytes, each as often as its weight says.
+def weighted(X: np.ndarray, sample_weight: Any, y: np.ndarray | None = None) -> np.ndarray:
+    """The numbers of the rows in an order that depends on their values alone, each as often as its weight says.
+
+    Args:
+      X: `[N, D]`; the order is that of the bytes of a row.
+      sample_weight: `[N]`, not negative, or None.
+      y: `[N]` integers, which decide between rows that are alike.
 
     Example:
-      >>> weighted(np.array([[3.0], [2.0], [1.0]]), [1, 0, 2]).ravel().tolist()
-      [3.0, 1.0, 1.0]
-      >>> weighted(np.array([[3.0], [2.0], [1.0]]), [0.4, 0.05, 0.15]).ravel().tolist()
-      [3.0, 3.0, 1.0]
+      >>> weighted(np.array([[3.0], [2.0], [1.0]]), [1, 0, 2]).tolist()
+      [0, 2, 2]
+      >>> weighted(np.array([[3.0], [2.0], [1.0]]), [0.4, 0.05, 0.15]).tolist()
+      [0, 0, 2]
     """
     X = np.ascontiguousarray(X) + X.dtype.type(0)  # so that no zero is a negative one
-    order = X.view(f"V{X.shape[1] * X.itemsize}").ravel().argsort(kind="stable")
+    values = np.unique(X.view(f"V{X.shape[1] * X.itemsize}").ravel(), return_inverse=True)[1].ravel()
+    order = np.lexsort([values] if y is None else [y, values])
     if sample_weight is None:
-        return X[order]
+        return order
     weights: np.ndarray = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
     total = float(weights.sum())
     if not total > 0:
@@ -206,7 +230,7 @@ def weighted(X: np.ndarray, sample_weight: Any) -> np.ndarray:
             f"sample_weight adds up to {total:g} rows; divide it, so that these are {MOST_ROWS:g} at most."
         )
     ends = np.cumsum(weights[order] if whole else weights[order] * len(X) / total)
-    return X[order][np.searchsorted(ends, np.arange(round(float(ends[-1]))) + 0.5)]
+    return order[np.searchsorted(ends, np.arange(round(float(ends[-1]))) + 0.5)]
 
 
 def _takes_counts(method: str) -> bool:

@@ -13,7 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 from aejax import likelihoods
 from aejax.checks import InputError, nearest
 from aejax.data import Batch
-from aejax.estimators.base import Autoencoder
+from aejax.estimators.base import Autoencoder, Rows
 from aejax.evaluation.apply import over_batches
 from aejax.methods import METHODS
 from aejax.methods.vae import VAE, draws
@@ -87,10 +87,10 @@ class AutoencoderOutlierDetector(OutlierMixin, Autoencoder):
         self.false_alarm_rate = false_alarm_rate
         self.n_neighbors = n_neighbors
 
-    def _split(self, X: np.ndarray, seed: int, patience: int | None) -> tuple[np.ndarray, np.ndarray]:
+    def _split(self, rows: np.ndarray, seed: int, patience: int | None) -> tuple[np.ndarray, np.ndarray]:
         if patience is None and self.false_alarm_rate is None:
-            return X, X[:0]
-        train, held_out = self._hold_out(X, seed)
+            return rows, rows[:0]
+        train, held_out = self._hold_out(rows, seed)
         if self.false_alarm_rate is not None and self.false_alarm_rate * (len(held_out) + 1) < 1:
             least = int(np.ceil(1 / self.false_alarm_rate)) - 1
             raise InputError(
@@ -99,18 +99,19 @@ class AutoencoderOutlierDetector(OutlierMixin, Autoencoder):
             )
         return train, held_out
 
-    def _finish(self, train: np.ndarray, held_out: np.ndarray) -> None:
-        self._criterion, values = self.criterion, self._scaled(train)
+    def _train(self, train: Rows, held_out: Rows, num_epochs: int, goes_on: bool, patience: int | None) -> None:
+        super()._train(train, held_out, num_epochs, goes_on, patience)
+        self._criterion, values = self.criterion, self._scaled(train.x)
         if self.criterion == "knn":
             codes = self._of_rows(self.fitted_.embed, values)
             self._codes = NearestNeighbors(n_neighbors=min(self.n_neighbors, len(codes))).fit(codes)
         elif self.criterion == "mahalanobis":
             self._codes = LedoitWolf().fit(self._of_rows(self.fitted_.embed, values))
         if self.false_alarm_rate is None:
-            rows = np.concatenate([train, held_out])
+            rows = np.concatenate([train.x, held_out.x])
             self.offset_ = float(np.percentile(self._scores(self._scaled(rows)), 100 * self.contamination))
         else:
-            scores = np.sort(self._scores(self._scaled(held_out)))
+            scores = np.sort(self._scores(self._scaled(held_out.x)))
             self.offset_ = float(scores[int(self.false_alarm_rate * (len(scores) + 1)) - 1])
 
     def score_samples(self, X: Any) -> np.ndarray:

@@ -75,8 +75,12 @@ def test_neither_the_order_of_rows_nor_that_of_their_weights_matters():
     order = np.random.default_rng(5).permutation(202)
     for given in (None, weights, np.round(3 * weights)):
         there = weighted(rows, given)
-        same(there, weighted(rows[order], None if given is None else given[order]))
+        same(rows[there], rows[order][weighted(rows[order], None if given is None else given[order])])
         assert given is None or len(there) == (round(given.sum()) if given[0] == round(given[0]) else 202)
+    classes = np.arange(202) % 3
+    twice, both = np.concatenate([rows, rows]), np.concatenate([classes, classes[::-1]])
+    order = np.random.default_rng(6).permutation(404)
+    same(both[weighted(twice, None, both)], both[order][weighted(twice[order], None, both[order])])
     with pytest.raises(InputError, match=r"adds up to 2.02e\+17 rows; divide it"):
         weighted(rows, np.full(202, 1e15))
 
