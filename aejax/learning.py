@@ -16,7 +16,7 @@ from aejax.data import Batch
 from aejax.methods import METHODS
 from aejax.recipe import Recipe
 
-_SECONDS = 3.0  # between two lines of progress
+SECONDS = 3.0  # between two lines of progress
 _EVALUATION_BATCH = 256  # of validation, on which losses that couple examples depend
 
 
@@ -85,7 +85,7 @@ def trained(fitted: Any, data: Data, num_epochs: int, seed: int, patience: int |
         for chunk in chunks:
             state = chunk.state
             log.append(chunk.metrics)
-            if verbose and (time.monotonic() - said > _SECONDS or chunk.step == last):
+            if verbose and (time.monotonic() - said > SECONDS or chunk.step == last):
                 said = time.monotonic()
                 losses = (f"{n} {values[-1]:.4g}" for n, values in chunk.metrics.items() if n.endswith("/loss"))
                 print(f"step {chunk.step} of {last}: {', '.join(losses)}", file=sys.stderr, flush=True)

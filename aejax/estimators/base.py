@@ -92,20 +92,18 @@ class Autoencoder(BaseEstimator):
         Raises:
           InputError: parameters, rows or weights that cannot be trained with; a ValueError.
         """
-        goes_on = self.warm_start and hasattr(self, "fitted_")
-        self._learn(X, y, sample_weight, self.num_epochs, goes_on=goes_on, patience=self.patience)
+        self._learn(X, y, sample_weight, partial=False)
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """One pass over these rows, from the parameters that are there. The scaling is that of the first rows."""
-        self._learn(X, y, None, 1, goes_on=hasattr(self, "fitted_"), patience=None)
+        self._learn(X, y, None, partial=True)
         return self
 
-    def _learn(
-        self, X: Any, y: Any, sample_weight: Any, num_epochs: int, *, goes_on: bool, patience: int | None
-    ) -> None:
+    def _learn(self, X: Any, y: Any, sample_weight: Any, *, partial: bool) -> None:
         """Fits all that is fitted; where it fails, what was fitted before stays."""
         before = self.__dict__.copy()
+        goes_on = hasattr(self, "fitted_") and (partial or self.warm_start)
         try:
             data = self._validated(X, y, goes_on)
             self._check()
@@ -118,10 +116,10 @@ class Autoencoder(BaseEstimator):
                 self._made_of = copy.deepcopy(made_of)
                 self._seed = int(check_random_state(self.random_state).randint(2**31))
             rows = weighted(data.x, sample_weight, data.y)
-            train, held_out = (data.part(rows) for rows in self._split(rows, self._seed, patience))
+            train, held_out = (data.part(rows) for rows in self._split(rows, self._seed, partial))
             if not goes_on:
                 self.scaler_ = SCALINGS[self.scaling]().fit(train.x)
-            self._train(train, held_out, num_epochs, goes_on, patience)
+            self._train(train, held_out, goes_on=goes_on, partial=partial)
         except BaseException:
             self.__dict__ = before
             raise
@@ -130,21 +128,21 @@ class Autoencoder(BaseEstimator):
         """The rows as they are given, checked."""
         return Rows(validate_data(self, X, dtype=(np.float64, np.float32), reset=not goes_on))
 
-    def _train(self, train: Rows, held_out: Rows, num_epochs: int, goes_on: bool, patience: int | None) -> None:
-        """The autoencoder, and what is fitted on top of it."""
+    def _train(self, train: Rows, held_out: Rows, *, goes_on: bool, partial: bool) -> None:
+        """The autoencoder, and what is fitted on top of it; one pass where the fit is a partial one."""
         options: dict[str, Any] = {"batch_size": self.batch_size, "seed": self._seed, "verbose": self.verbose}
-        options |= {"num_epochs": num_epochs}
-        if patience is not None:
-            options |= {"patience": patience, "validation": self._scaled(held_out.x)}
+        options |= {"num_epochs": 1 if partial else self.num_epochs}
+        if self.patience is not None and not partial:
+            options |= {"patience": self.patience, "validation": self._scaled(held_out.x)}
         values = self._scaled(train.x)
         if goes_on:
             self.fitted_ = self.fitted_.more(values, **options)
         else:
             self.fitted_ = learn(self.method, values, **options, **self._model())
 
-    def _split(self, rows: np.ndarray, seed: int, patience: int | None) -> tuple[np.ndarray, np.ndarray]:
+    def _split(self, rows: np.ndarray, seed: int, partial: bool) -> tuple[np.ndarray, np.ndarray]:
         """The rows to train on, and those that are held out for patience, both in order."""
-        if patience is None:
+        if partial or self.patience is None:
             return rows, rows[:0]
         return self._hold_out(rows, seed)
 

@@ -87,11 +87,11 @@ class AutoencoderOutlierDetector(OutlierMixin, Autoencoder):
         self.false_alarm_rate = false_alarm_rate
         self.n_neighbors = n_neighbors
 
-    def _split(self, rows: np.ndarray, seed: int, patience: int | None) -> tuple[np.ndarray, np.ndarray]:
-        if patience is None and self.false_alarm_rate is None:
-            return rows, rows[:0]
+    def _split(self, rows: np.ndarray, seed: int, partial: bool) -> tuple[np.ndarray, np.ndarray]:
+        if self.false_alarm_rate is None:
+            return super()._split(rows, seed, partial)
         train, held_out = self._hold_out(rows, seed)
-        if self.false_alarm_rate is not None and self.false_alarm_rate * (len(held_out) + 1) < 1:
+        if self.false_alarm_rate * (len(held_out) + 1) < 1:
             least = int(np.ceil(1 / self.false_alarm_rate)) - 1
             raise InputError(
                 f"false_alarm_rate={self.false_alarm_rate} of {len(held_out)} held-out rows is less than one of them;"
@@ -99,8 +99,8 @@ class AutoencoderOutlierDetector(OutlierMixin, Autoencoder):
             )
         return train, held_out
 
-    def _train(self, train: Rows, held_out: Rows, num_epochs: int, goes_on: bool, patience: int | None) -> None:
-        super()._train(train, held_out, num_epochs, goes_on, patience)
+    def _train(self, train: Rows, held_out: Rows, *, goes_on: bool, partial: bool) -> None:
+        super()._train(train, held_out, goes_on=goes_on, partial=partial)
         self._criterion, values = self.criterion, self._scaled(train.x)
         if self.criterion == "knn":
             codes = self._of_rows(self.fitted_.embed, values)

@@ -74,7 +74,7 @@ def fine_tune(
     train, validation, test = check_splits(dataset)
     num_classes = 1 + int(train.y.max())
     latent_dim = model.latent_dim
-    classifier = {"kernel": jnp.zeros((latent_dim, num_classes)), "bias": jnp.zeros((1, num_classes))}
+    classifier = first_classifier(latent_dim, num_classes)
     encoder = {group: params[group] for group in params if group.partition("_")[0] == "encoder"}
     algo = _algorithm(model, (*encoder, "classifier"), tx)
     state = algo.init({**encoder, "classifier": classifier})
@@ -91,6 +91,11 @@ def fine_tune(
     return FineTuned(best, 1 + history.index(lowest), lowest, classifier_error(model, best, test), tuple(history))
 
 
+def first_classifier(latent_dim: int, num_classes: int) -> dict[str, jax.Array]:
+    """All classes alike."""
+    return {"kernel": jnp.zeros((latent_dim, num_classes)), "bias": jnp.zeros((1, num_classes))}
+
+
 @partial(jax.jit, static_argnames="model")
 def classifier_loss(params: Any, batch: Batch, key: jax.Array, *, model: Autoencoder) -> tuple[jax.Array, Metrics]:
     """Cross-entropy of the labels under a softmax on the codes, in nats per example.
@@ -105,15 +110,15 @@ def classifier_loss(params: Any, batch: Batch, key: jax.Array, *, model: Autoenc
     Returns:
       The mean over the batch, and `error`, the share whose label is wrong.
     """
-    logits = _logits(params, batch.x, model=model)
-    nats = optax.softmax_cross_entropy_with_integer_labels(logits, batch.y).mean()
-    return nats, {"error": jnp.mean(logits.argmax(axis=1) != batch.y, dtype=logits.dtype)}
+    found = logits(params, batch.x, model=model)
+    nats = optax.softmax_cross_entropy_with_integer_labels(found, batch.y).mean()
+    return nats, {"error": jnp.mean(found.argmax(axis=1) != batch.y, dtype=found.dtype)}
 
 
 def classifier_error(model: Autoencoder, params: Any, batch: Batch) -> float:
     """The share of examples that a fine-tuned classifier gets wrong, in [0, 1]; arguments as in `classifier_loss`."""
-    logits = over_batches(partial(_logits, params, model=model), batch.x, batch_size=1000)
-    return float(np.mean(logits.argmax(axis=1) != batch.y))
+    found = over_batches(partial(logits, params, model=model), batch.x, batch_size=1000)
+    return float(np.mean(found.argmax(axis=1) != batch.y))
 
 
 def saturation(codes: ArrayLike, *, low: float = 0.05, high: float = 0.95) -> float:
@@ -165,6 +170,7 @@ def _algorithm(model: Autoencoder, groups: tuple[str, ...], tx: optax.GradientTr
 
 
 @partial(jax.jit, static_argnames="model")
-def _logits(params: Any, x: jax.Array, *, model: Autoencoder) -> jax.Array:
+def logits(params: Any, x: jax.Array, *, model: Autoencoder) -> jax.Array:
+    """Of each class given x: `[B, ...] -> [B, K]`; arguments as of `classifier_loss`."""
     z = model.bind({"params": params}).embed(x)
     return z @ params["classifier"]["kernel"] + params["classifier"]["bias"]

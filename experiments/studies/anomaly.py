@@ -112,9 +112,8 @@ def baselines(train: np.ndarray, test: np.ndarray, latent_dim: int, seed: int) -
         """Distances from the eigenvectors as points, over their shares of the variance; that is what PyOD computes."""
         scaler = StandardScaler().fit(train)
         found = PCA(svd_solver="full").fit(scaler.transform(train))
-        shares = found.explained_variance_ratio_
-        some = shares > 1e-12
-        return (cdist(scaler.transform(test), found.components_[some]) / shares[some]).sum(axis=1)
+        shares = np.maximum(found.explained_variance_ratio_, 1e-30)  # that of a constant column is 0, and decides
+        return (cdist(scaler.transform(test), found.components_) / shares).sum(axis=1)
 
     return {
         "mean": lambda: np.square(test - train.mean(axis=0)).sum(axis=1),

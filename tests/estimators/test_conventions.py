@@ -3,7 +3,7 @@
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from aejax.estimators import AutoencoderOutlierDetector, AutoencoderTransformer
+from aejax.estimators import AutoencoderClassifier, AutoencoderOutlierDetector, AutoencoderTransformer
 
 SMALL = {"latent_dim": 2, "hidden_dims": (4,), "num_epochs": 2}
 
@@ -19,6 +19,8 @@ def test_of_scikit_learn(estimator, check):
     [
         AutoencoderTransformer("vae", patience=1, **SMALL),
         AutoencoderTransformer("vq_vae", scaling="minmax", **SMALL | {"latent_dim": 4}),
+        AutoencoderClassifier(finetune_lr=0.01, **SMALL),
+        AutoencoderClassifier("vae", finetune_lr=0.01, autoencoder_weight=0.1, patience=1, **SMALL),
         AutoencoderOutlierDetector(**SMALL),
         AutoencoderOutlierDetector("vae", criterion="bound", **SMALL),
         AutoencoderOutlierDetector("dae", criterion="knn", **SMALL),

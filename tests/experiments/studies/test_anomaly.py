@@ -83,7 +83,7 @@ def test_one_class_trains_and_the_whole_test_split_is_judged():
 def test_baselines_are_what_they_are_called():
     rng = np.random.default_rng(0)
     train, test = rng.normal(size=(30, 4)) * [1, 2, 3, 0], rng.normal(size=(9, 4))
-    train[:, 3] = 5.0  # a constant column
+    train[:, 3] = test[:, 3] = 5.0  # a constant column
     found = {name: score() for name, score in study.baselines(train, test, 2, 0).items()}
     centred = test - train.mean(axis=0)
     np.testing.assert_allclose(found["mean"], (centred**2).sum(axis=1))
@@ -91,25 +91,29 @@ def test_baselines_are_what_they_are_called():
     np.testing.assert_allclose(found["pca"], ((centred - centred @ first.T @ first) ** 2).sum(axis=1))
     distances = np.sort(np.linalg.norm(test[:, None] - train, axis=2), axis=1)
     np.testing.assert_allclose(found["knn"], distances[:, 4])
-    spread = train[:, :3].std(axis=0)
-    variances, vectors = np.linalg.eigh(np.corrcoef(train[:, :3].T))
-    scaled, weights = centred / np.append(spread, 1.0), variances.sum() / variances
+    train, test = train[:, :3], test[:, :3]
+    scaled = (test - train.mean(axis=0)) / train.std(axis=0)
+    # A share of nothing outweighs all others: what is left is the distance from the mean.
+    np.testing.assert_array_equal(np.argsort(found["pca_pyod"]), np.argsort(np.linalg.norm(scaled, axis=1)))
+    variances, vectors = np.linalg.eigh(np.corrcoef(train.T))
+    weights = variances.sum() / variances
+    score = study.baselines(train, test, 2, 0)["pca_pyod"]()
     for signs in itertools.product([-1, 1], repeat=3):  # an eigenvector has no sign
-        points = np.pad(vectors * signs, ((0, 1), (0, 0))).T
-        score = np.linalg.norm(scaled[:, None] - points, axis=2) @ weights
-        if np.allclose(score, found["pca_pyod"]):
+        if np.allclose(np.linalg.norm(scaled[:, None] - (vectors * signs).T, axis=2) @ weights, score):
             return
     raise AssertionError("no choice of signs gives the scores of pca_pyod")
 
 
 def test_published_figures_are_met_by_the_published_protocol():
-    """Those of kNN and PCA on the six tables that need no drawing, in docs/anomaly_adbench.json."""
+    """Those of kNN and PCA on the six tables that need no drawing, in docs/anomaly_adbench.json, but for one.
+
+    Of PCA on mammography 89.93 is published, and 89.69 is what we have.
+    """
     found = json.loads((DOCS / "anomaly_adbench.json").read_text())["metrics"]
     for i, name in enumerate(tasks.TABLES):
-        if name in ("breastw", "ionosphere"):
-            continue
-        assert 100 * found["knn"][f"{name}_auroc"][0] == pytest.approx(study.PUBLISHED["kNN"][i], abs=0.1)
-        assert 100 * found["pca_pyod"][f"{name}_auroc"][0] == pytest.approx(study.PUBLISHED["PCA"][i], abs=0.35)
+        for row, published in (("knn", "kNN"), ("pca_pyod", "PCA")):
+            if name not in ("breastw", "ionosphere") and (row, name) != ("pca_pyod", "mammography"):
+                assert 100 * found[row][f"{name}_auroc"][0] == pytest.approx(study.PUBLISHED[published][i], abs=0.1)
 
 
 @pytest.mark.slow
