@@ -19,7 +19,8 @@ that scikit-learn ships, digits, breast cancer and wine; nothing was chosen by t
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -27,15 +28,12 @@ import numpy as np
 from aejax import extras
 from aejax.checks import InputError, check_count, nearest
 from aejax.runner import study
-from aejax.runner.config import to_dict
+from aejax.runner.pieces import Found, Piece, PiecedStudy, Say, main
 from experiments.studies import anomaly_tasks
 from experiments.studies.anomaly_tasks import Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from aejax.runner.console import Bars
-    from aejax.runner.options import Launch
 
 AUTOENCODERS: dict[str, dict[str, Any]] = {  # keywords of the detector
     "ae": {},
@@ -151,11 +149,11 @@ def scores_of(config: Config, task: Task, row: str, seed: int) -> np.ndarray:
     return baselines(train, test, config.latent_dim, seed)[row]()
 
 
-def piece(config: Config, task: Task, row: str, seed: int) -> dict[str, Any]:
+def measure(config: Config, name: str, row: str, seed: int, say: Say) -> dict[str, Any]:
     """What is kept of one detector on one task: its metrics, and which rows it finds the oddest and the least odd."""
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    start = time.monotonic()
+    task, start = anomaly_tasks.task(config.dataset, name, config.protocol, seed), time.monotonic()
     scores = scores_of(config, task, row, seed)
     order = np.argsort(scores, kind="stable")
     normal, odd = order[~task.is_outlier[order]], order[task.is_outlier[order]]
@@ -170,8 +168,8 @@ def piece(config: Config, task: Task, row: str, seed: int) -> dict[str, Any]:
     }
 
 
-def load(config: Config) -> list[str]:
-    """The names of the tasks, and a refusal of what cannot be run."""
+def pieces(config: Config) -> Iterator[Piece]:
+    """Task by task and seed by seed, a detector each; what cannot be run is refused first."""
     extras.need("the study anomaly", "sklearn", extra="sklearn")
     for name in ("latent_dim", "num_epochs", "batch_size", "num_seeds"):
         check_count(**{f"--{name.replace('_', '-')}": getattr(config, name)})
@@ -179,85 +177,50 @@ def load(config: Config) -> list[str]:
         raise InputError(f"There is no row {unknown[0]!r}. {nearest(unknown[0], ROWS, what='rows')}")
     if not config.rows or len(set(config.rows)) < len(config.rows):
         raise InputError(f"--rows are {config.rows}; wanted is at least one, and none twice.")
-    found = anomaly_tasks.names(config.dataset)
-    for name in found:
-        anomaly_tasks.task(config.dataset, name, config.protocol, config.seed)
-    return list(found)
+    for seed in range(config.seed, config.seed + config.num_seeds):
+        for name in anomaly_tasks.names(config.dataset):
+            anomaly_tasks.task(config.dataset, name, config.protocol, seed)
+            for row in config.rows:
+                yield Piece(file_name(name, seed), row, partial(measure, config, name, row, seed))
 
 
-def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
-    """Task by task and seed by seed; what is done is kept, and not repeated with `--resume`."""
-    from aejax import plots
-    from aejax.runner.console import list_figures
-    from aejax.runner.environment import provenance
-    from aejax.runner.folder import open_folder, read_json, write_json
-    from aejax.runner.options import refuse_for_sweeps
-
-    refuse_for_sweeps(launch)
-    folder = open_folder("anomaly", config, launch.workdir, resume=launch.resume, digest=anomaly_tasks.digest)
-    if not folder.is_finished:
-        names = load(config)
-        folder.start()
-        kept: dict[str, dict[str, Any]] = {}
-        for seed in range(config.seed, config.seed + config.num_seeds):
-            for name in names:
-                task = anomaly_tasks.task(config.dataset, name, config.protocol, seed)
-                file = folder.path / f"{name.replace(' ', '_')}-{seed}.json"
-                done = read_json(file) or {}
-                for row in config.rows:
-                    if done.get(row, {}).get("num_epochs") != config.num_epochs:
-                        bars.say(f"{name}, seed {seed}: {ROWS[row]}")
-                        done[row] = {"num_epochs": config.num_epochs, **piece(config, task, row, seed)}
-                        write_json(file, done)
-                kept[f"{name}-{seed}"] = done
-        metrics = by_row(config, names, kept)
-        folder.figures.mkdir(exist_ok=True)
-        for name, figure in draw(config, names, kept, metrics).items():
-            plots.save(figure, folder.figures / f"{name}.png")
-        summary = {"experiment": "anomaly", **to_dict(config), **provenance(), "tasks": names, "metrics": metrics}
-        write_json(folder.path / "summary.json", summary)
-
-    def report() -> None:
-        bars.console.print(table(folder.summary), markup=False, highlight=False)
-        list_figures(bars.console, folder.path)
-
-    return report
+def file_name(task: str, seed: int) -> str:
+    return f"{task.replace(' ', '_')}-{seed}"
 
 
-def by_row(config: Config, names: list[str], kept: dict[str, dict[str, Any]]) -> study.Metrics:
+def metrics(config: Config, found: Found) -> study.Metrics:
     """By row, of every seed: AUROC and average precision of each task, and the seconds of all tasks."""
-    seeds = range(config.seed, config.seed + config.num_seeds)
-    found: study.Metrics = {}
+    names, seeds = anomaly_tasks.names(config.dataset), range(config.seed, config.seed + config.num_seeds)
+    rows: study.Metrics = {}
     for row in config.rows:
-        each = [[kept[f"{name}-{seed}"][row] for name in names] for seed in seeds]
-        found[row] = {
+        each = [[found[file_name(name, seed)][row] for name in names] for seed in seeds]
+        rows[row] = {
             f"{name}_{metric}": [of_seed[i][metric] for of_seed in each]
             for metric in ("auroc", "average_precision", "distinct")
             for i, name in enumerate(names)
         }
-        found[row]["seconds"] = [sum(one["seconds"] for one in of_seed) for of_seed in each]
-    return found
+        rows[row]["seconds"] = [sum(one["seconds"] for one in of_seed) for of_seed in each]
+    return rows
 
 
-def draw(
-    config: Config, names: list[str], kept: dict[str, dict[str, Any]], metrics: study.Metrics
-) -> "dict[str, Figure]":
+def draw(config: Config, found: Found) -> "dict[str, Figure]":
     """AUROC by task; and of images and beats which ones the first autoencoder gets wrong, first seed."""
     from aejax import plots
 
-    chart = {ROWS[row]: {name: metrics[row][f"{name}_auroc"] for name in names} for row in config.rows}
+    names, rows = anomaly_tasks.names(config.dataset), metrics(config, found)
+    chart = {ROWS[row]: {name: rows[row][f"{name}_auroc"] for name in names} for row in config.rows}
     figures = {"auroc": plots.dots(chart, x_label="area under the ROC curve", title=f"anomalies: {config.dataset}")}
     row = next((row for row in config.rows if row in AUTOENCODERS), config.rows[-1])
-    wrong = {name: kept[f"{name}-{config.seed}"][row] for name in names}
+    wrong = {name: found[file_name(name, config.seed)][row] for name in names}
     tasks = {name: anomaly_tasks.task(config.dataset, name, config.protocol, config.seed) for name in names}
     first = tasks[names[0]]
     if first.image_shape:
-        rows: dict[str, np.ndarray] = {}
+        images: dict[str, np.ndarray] = {}
         shown = min(len(each[which]) for each in wrong.values() for which in ("oddest_normal", "least_odd"))
         for name, task in tasks.items():
-            rows[f"{name}, the oddest"] = task.test[wrong[name]["oddest_normal"][:shown]]
-            rows[f"others than {name}, the least odd"] = task.test[wrong[name]["least_odd"][:shown]]
-        figures["wrong"] = plots.image_rows(rows, first.image_shape, title=f"{ROWS[row]}: what it gets wrong")
+            images[f"{name}, the oddest"] = task.test[wrong[name]["oddest_normal"][:shown]]
+            images[f"others than {name}, the least odd"] = task.test[wrong[name]["least_odd"][:shown]]
+        figures["wrong"] = plots.image_rows(images, first.image_shape, title=f"{ROWS[row]}: what it gets wrong")
     elif first.name == anomaly_tasks.ECG:
         figures["beats"] = beats(first, wrong[first.name], ROWS[row])
     return figures
@@ -281,7 +244,7 @@ def beats(task: Task, wrong: dict[str, Any], title: str) -> "Figure":
 
 def table(summary: dict[str, Any]) -> str:
     """AUROC in % by task, mean and deviation over seeds, and the means over tasks; published rows below ours."""
-    names = summary["tasks"]
+    names = [name.removesuffix("_auroc") for name in next(iter(summary["metrics"].values())) if name.endswith("_auroc")]
     rows = []
     for row, found in summary["metrics"].items():
         means = [
@@ -303,5 +266,8 @@ def table(summary: dict[str, Any]) -> str:
     return study.table(("AUROC, %", *heads, "mean", "average precision, mean", "seeds, seconds a run"), rows)
 
 
+STUDY = PiecedStudy("anomaly", Config, pieces, metrics, table, draw, anomaly_tasks.digest)
+
+
 if __name__ == "__main__":
-    study.command_line("anomaly", Config, __doc__, body)
+    main(STUDY, __doc__)

@@ -7,6 +7,7 @@ detector is here.
 
 import hashlib
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,6 +57,7 @@ def digest(dataset: str) -> str:
     return found.hexdigest()
 
 
+@lru_cache(maxsize=1)  # the detectors of one task are measured one after the other
 def task(dataset: str, name: str, protocol: str, seed: int) -> Task:
     """One task of a set.
 

@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 from aejax import data
 from aejax.checks import InputError
 from aejax.runner import launch
+from aejax.runner.pieces import body
 from experiments.studies import anomaly as study
 from experiments.studies import anomaly_tasks as tasks
 from experiments.studies.publish import DOCS
@@ -28,6 +29,7 @@ def tables(tmp_path, monkeypatch):
         x = np.stack([np.arange(count), np.arange(count) % 7], axis=1).astype(np.float64)
         np.savez(tmp_path / "adbench" / f"{name}.npz", x=x, y=(np.arange(count) % 4 == 0).astype(np.uint8))
     monkeypatch.setenv("AEJAX_DATA", str(tmp_path))
+    tasks.task.cache_clear()
 
 
 def rows_of(part):
@@ -124,20 +126,20 @@ def test_a_study_goes_on_where_it_was_interrupted_and_has_more_seeds_and_rows(tm
     flags = [*QUICK, "--dataset", str(tmp_path / "rows.npz"), "--protocol", "shuffled"]
     runs = []
 
-    def piece(config, task, row, seed):
+    def measure(config, name, row, seed, say):
         runs.append((row, seed))
         if len(runs) == 2:  # within the fit, a while after it began
             signal.setitimer(signal.ITIMER_REAL, 0.2)
             config = dataclasses.replace(config, num_epochs=10**6)
-        return own(config, task, row, seed)
+        return own(config, name, row, seed, say)
 
-    own = study.piece
-    monkeypatch.setattr(study, "piece", piece)
+    own = study.measure
+    monkeypatch.setattr(study, "measure", measure)
     before = signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
 
     def run(*more):
         launch.command_line(
-            "anomaly", study.Config, "", study.body, [*flags, "--workdir", str(tmp_path / "run"), *more]
+            "anomaly", study.Config, "", body(study.STUDY), [*flags, "--workdir", str(tmp_path / "run"), *more]
         )
         return json.loads((tmp_path / "run" / "summary.json").read_text())["metrics"]
 
@@ -169,4 +171,4 @@ def test_a_study_goes_on_where_it_was_interrupted_and_has_more_seeds_and_rows(tm
 def test_refused_before_it_begins(fields, message, monkeypatch):
     monkeypatch.delenv("AEJAX_DATA", raising=False)
     with pytest.raises(InputError, match=message):
-        study.load(study.Config(**fields))
+        list(study.pieces(study.Config(**fields)))
