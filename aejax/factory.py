@@ -71,6 +71,7 @@ class Method(NamedTuple):
     batch: Callable[[Any, Any], Any] = _plain  # (x, y) -> what it is trained on
     batch_size: Callable[[int], Any] = _same  # B -> the batch size of that; a tree for streams
     terms: Mapping[str, Term] = MappingProxyType({})  # what it and its experiment report beside the names of others
+    first: Callable[[Any], Algorithm] | None = None  # of a model: trains the parameters that the method begins with
 
     @property
     def year(self) -> int:

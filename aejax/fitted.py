@@ -22,6 +22,7 @@ from aejax.checkpoint import Checkpoints
 from aejax.checks import InputError, check_count
 from aejax.data import Batch
 from aejax.learning import Data, check, trained
+from aejax.methods import METHODS
 from aejax.recipe import Recipe
 
 _FILE = "fitted.json"
@@ -40,6 +41,7 @@ def learn(
     seed: int = 0,
     validation: Any = None,
     patience: int | None = None,
+    pretrain_epochs: int = 100,
     verbose: bool = False,
     **options: Any,
 ) -> "Fitted":
@@ -66,6 +68,8 @@ def learn(
       validation: x that is not trained on, or `(x, y)`; evaluated after each epoch.
       patience: ends the training where the loss of the validation data, that of the first player, has not fallen for so
         many epochs; the state is then that of the epoch in which it was lowest, whenever the training ends.
+      pretrain_epochs: passes over x before, of the autoencoder that a method begins with: those of clusters have one,
+        others ignore it. 0 leaves it out.
       verbose: prints a line of progress to stderr every three seconds.
       options: the knobs of the method (`aejax.METHODS[method].hparams`), its other keywords, and what its model is made
         with, by name: `beta=4.0`, `hidden_dims=(256, 64)`, `features=(16, 32)`.
@@ -84,6 +88,8 @@ def learn(
       ((64, 2), (64, 5), (3, 5))
     """
     check(num_epochs, batch_size, seed, validation, patience)
+    if pretrain_epochs:
+        check_count(pretrain_epochs=pretrain_epochs)
     x = np.asarray(x)
     made = recipe.of(method, x, y, net, latent_dim, likelihood, options)
     model = made.model()
@@ -91,7 +97,15 @@ def learn(
     data = Data.of(made, algo, x, y, validation, batch_size, f"learn({method!r}, x, y)")
     whole, init_key = data.whole, jax.random.split(jax.random.key(seed), 3)[0]
     first = Batch(whole.x[:64], None if whole.y is None else whole.y[:64].clip(0))  # below 0: not known
-    state = _start(algo, model, init_key, first, data.train)
+    before = METHODS[method].first
+    if before is None or not pretrain_epochs:
+        state = _start(algo, model, init_key, first, data.train)
+    else:
+        networks = before(model)
+        fresh = Fitted(model, networks, _start(networks, model, init_key, first, data.train), [], made)
+        alone = data._replace(held_out=None)
+        params = trained(fresh, alone, pretrain_epochs, seed, None, verbose).params
+        state = _start(algo, model, init_key, first, data.train, params)
     if not nets.is_ours(model):
         nets.check_rows(model, state.params, first)
     return trained(Fitted(model, algo, state, [], made), data, num_epochs, seed, patience, verbose)
@@ -262,8 +276,12 @@ def _rebuilt(saved: Any, state: Any, history: list[dict[str, float]]) -> Fitted:
 
 
 @partial(jax.jit, static_argnames=("algo", "model"))
-def _start(algo: Algorithm, model: nets.Autoencoder, key: jax.Array, first: Batch, train: Any) -> Any:
-    return begin(algo, lambda key: nets.init_params(model, key, first), train, key)
+def _start(
+    algo: Algorithm, model: nets.Autoencoder, key: jax.Array, first: Batch, train: Any, params: Any = None
+) -> Any:
+    """The state before the first step, of fresh parameters or of these, from which the method starts on the data."""
+    init = lambda key: nets.init_params(model, key, first)
+    return begin(algo, init if params is None else lambda key: params, train, key)
 
 
 @partial(jax.jit, static_argnames=("model", "n"))

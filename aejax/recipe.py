@@ -120,7 +120,7 @@ def check(method: str, net: str, latent_dim: int, options: dict[str, Any]) -> No
     for name in options:
         if name not in known:
             others = known | {"batch_size", "latent_dim", "likelihood", "num_epochs", "patience", "seed", "validation"}
-            others |= {"verbose"}
+            others |= {"pretrain_epochs", "verbose"}
             raise InputError(f"{method}, {net}, has no option {name!r}. {nearest(name, others, what='options')}")
 
 

@@ -6,6 +6,7 @@ Nothing here draws a picture or trains an autoencoder; classifiers on codes are 
 from aejax.evaluation import bits_back
 from aejax.evaluation.ais import AIS, ais
 from aejax.evaluation.apply import call, embed, over_batches, reconstruct, reconstruction_sse
+from aejax.evaluation.clustering import Clustering, KMeans, cluster_scores, k_means, matched
 from aejax.evaluation.codes import MMDTest, active_units, code_mmd, moment_gaps, perplexity
 from aejax.evaluation.collapse import Collapse, collapse
 from aejax.evaluation.contraction import contraction_curve, effective_rank, pair_contraction, spectra
@@ -22,9 +23,11 @@ __all__ = [
     "AIS",
     "DCI",
     "NLL",
+    "Clustering",
     "Collapse",
     "Decomposition",
     "FineTuned",
+    "KMeans",
     "MMDTest",
     "active_units",
     "ais",
@@ -34,6 +37,7 @@ __all__ = [
     "check_splits",
     "classifier_error",
     "classifier_loss",
+    "cluster_scores",
     "code_mmd",
     "collapse",
     "continuity",
@@ -48,9 +52,11 @@ __all__ = [
     "filter_sharpness",
     "fine_tune",
     "importance_scores",
+    "k_means",
     "knn",
     "lifetime_sparsity",
     "linear_probe",
+    "matched",
     "mig",
     "moment_gaps",
     "mutual_information",

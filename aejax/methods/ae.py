@@ -48,7 +48,7 @@ def ae_loss(params: Any, batch: Batch, key: jax.Array, *, model: AE) -> tuple[ja
     return reconstruction(params, z, batch, model=model)
 
 
-def reconstruction(params: Any, z: jax.Array, batch: Batch, *, model: AE) -> tuple[jax.Array, Metrics]:
+def reconstruction(params: Any, z: jax.Array, batch: Batch, *, model: Autoencoder) -> tuple[jax.Array, Metrics]:
     """How well the code says what x is: `ae_loss` for codes from anywhere."""
     x, *condition = inputs(model, batch)
     nll, x_hat = model.bind({"params": params}).nll_and_mean(z, x, *condition)

@@ -59,6 +59,11 @@ class LearnedMixture(LearnedPrior):
         self.param("logvars", nn.initializers.zeros, shape)
         self.param("logits", nn.initializers.zeros, shape[:1])
 
+    def components(self) -> tuple[Array, Array, Array]:
+        """Means and log-variances `[K, Z]`, and log-weights `[K]`, whose exponentials add up to one."""
+        means, logvars, logits = self._parameters()
+        return means, logvars, jax.nn.log_softmax(logits)
+
     def sample(self, key: Array, n: int, model: Any) -> Array:
         means, logvars, logits = self._parameters()
         component_key, noise_key = jax.random.split(key)
@@ -67,11 +72,11 @@ class LearnedMixture(LearnedPrior):
         return means[chosen] + jnp.exp(0.5 * logvars[chosen]) * noise
 
     def log_prob(self, z: Array, model: Any) -> Array:
-        means, logvars, logits = self._parameters()
+        means, logvars, log_weights = self.components()
         check_points(z, means.shape[1])
         offsets = per_component(z, means)
         whitened = offsets * jnp.broadcast_to(jnp.exp(-0.5 * logvars).astype(offsets.dtype), offsets.shape)
-        constants = jax.nn.log_softmax(logits) - 0.5 * sum_last(logvars + math.log(2 * math.pi))
+        constants = log_weights - 0.5 * sum_last(logvars + math.log(2 * math.pi))
         return mix(sum_last(jnp.square(whitened)), constants)
 
     def _parameters(self) -> list[Array]:

@@ -51,6 +51,20 @@ def probes(trained: Trained) -> dict[str, float]:
     return trained.each({"probe_accuracy": probe, "knn5_accuracy": neighbours})
 
 
+def clusters(trained: Trained) -> dict[str, float]:
+    """`cluster_accuracy`, `nmi` and `ari` of the test examples, where there are labels, of a model with `clusters`."""
+    test = trained.dataset.test
+    if test.y is None:
+        return {}
+    y = np.asarray(test.y)
+
+    def scores() -> dict[str, float]:
+        found = over_batches(partial(evaluation.call, trained.model, trained.state.params, "clusters"), test.x)
+        return evaluation.cluster_scores(y, found)._asdict()
+
+    return trained.each({"clusters": scores}).get("clusters", {})
+
+
 def jacobian_norm(trained: Trained) -> float:
     """The Frobenius norm of the encoder's Jacobian, mean over the first 1,000 test examples."""
     norms = partial(_jacobian_norms, trained.state.params, model=trained.model)

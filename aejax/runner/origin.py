@@ -88,15 +88,27 @@ def digest(params: Any) -> str:
 
 
 def check_model(origin: Origin, ready: Ready) -> None:
-    """Refuses the parameters of another model, and says what differs."""
-    differ = [*differences(origin.model, ready.model)]
-    differ = differ or [*differences(shapes(origin.params), shapes(ready.state.params))]  # of a network of the user's
+    """Refuses the parameters of another model, and says what differs.
+
+    A model of another class fits where its networks do, as those of an autoencoder do in one with clusters.
+    """
+    there, here = origin.model, ready.model
+    differ = [*differences(there, here)]
+    params = ready.state.params
+    if type(there) is not type(here) and _has_its_networks(here, there):
+        differ, params = [], {group: own for group, own in params.items() if group in origin.params}
+    differ = differ or [*differences(shapes(origin.params), shapes(params))]  # of a network of the user's
     if differ:
         more = f"; and {len(differ) - 3} more" if len(differ) > 3 else ""
         raise InputError(
             f"--from {origin.folder}: that run is of another model: {'; '.join(differ[:3])}{more}. Give the flags that"
             " make its model, or leave --from out."
         )
+
+
+def _has_its_networks(here: nets.Autoencoder, there: Any) -> bool:
+    names = (*there.networks, "latent_dim", "likelihood")
+    return not any([*differences(getattr(there, n), getattr(here, n, None), n)] for n in names)
 
 
 def instead(argv: Sequence[str], refused: AnotherRun, command: Callable[[Sequence[str]], str]) -> str:

@@ -72,7 +72,8 @@ def run(
       config: an instance of its `Config`.
       observer: sees progress; may save it, and may stop the run.
       state: goes on from this state in place of fresh parameters.
-      params: begins with these parameters in place of fresh ones.
+      params: begins with these parameters in place of fresh ones; groups of the model that they lack are fresh, and
+        started on the data.
       devices: how many; all of them where None.
       parallel: `jit`, `pmap` or `shard_map`.
 
@@ -93,8 +94,8 @@ def run(
     elif state is None and params is None:
         state = ready.fresh()
     else:
-        _check_fits(params if state is None else state.params, ready)
-        state = algo.init(params) if state is None else state
+        _check_fits(params if state is None else state.params, ready, partly=state is None)
+        state = ready.begun(params) if state is None else state
     held_out = jax.device_put(feed.held_out)
 
     stopped = False
@@ -133,8 +134,9 @@ def run(
     )  # fmt: skip
 
 
-def _check_fits(params: Any, ready: "Ready") -> None:
-    differ = [*differences(shapes(params), shapes(ready.state.params))]
+def _check_fits(params: Any, ready: "Ready", *, partly: bool) -> None:
+    wanted = {group: own for group, own in ready.state.params.items() if group in params or not partly}
+    differ = [*differences(shapes(params), shapes(wanted))]
     if differ:
         more = f"; and {len(differ) - 3} more" if len(differ) > 3 else ""
         raise InputError(f"The parameters are those of another model: {'; '.join(differ[:3])}{more}.")
@@ -153,6 +155,7 @@ class Ready(NamedTuple):
     feed: Feed
     monitor: str
     fresh: Callable[[], Any]  # a fresh state, started on the data
+    begun: Callable[[Any], Any]  # one of these parameters, groups that they lack as in a fresh state
 
 
 def prepare(
@@ -185,6 +188,8 @@ def prepare(
     example = jax.tree.map(lambda v: v[:1], seen(model, dataset.train))
     fresh = partial(init, init_key, example, feed.train)
     state = jax.eval_shape(init, init_key, example, feed.train)
+    groups = set(state.params)
+    begun = lambda params: fresh(params) if set(params) < groups else algo.init(params)
     jax.eval_shape(jax.jit(algo.step), state, _first_batch(feed.train, feed.batch_size), keys[0])
     monitor = _check_evaluation(experiment, algo, state, feed, keys[1])
     jax.eval_shape(partial(_maps, model), state.params, seen(model, jax.tree.map(lambda v: v[:2], dataset.train)))
@@ -196,11 +201,17 @@ def prepare(
         state = state if shapes_only else concrete
         if foreign:
             nets.check_rows(model, concrete.params, seen(model, dataset.train))
-    return Ready(model, algo, state, dataset, num_steps, (keys[0], keys[1]), spec, feed, monitor, fresh)
+    return Ready(model, algo, state, dataset, num_steps, (keys[0], keys[1]), spec, feed, monitor, fresh, begun)
 
 
-def _init(algo: Algorithm, model: nets.Autoencoder, key: jax.Array, example: Any, train: Any) -> Any:
-    return begin(algo, lambda key: nets.init_params(model, key, example), train, key)
+def _init(
+    algo: Algorithm, model: nets.Autoencoder, key: jax.Array, example: Any, train: Any, brought: Any = None
+) -> Any:
+    """A fresh state, but for the groups that are brought, which the start sees and does not change."""
+    brought = brought or {}
+    start = lambda params, data, key: algo.start(params, data, key) | brought
+    init = lambda key: nets.init_params(model, key, example) | brought
+    return begin(algo._replace(start=start), init, train, key)
 
 
 def _maps(model: nets.Autoencoder, params: Any, example: Any) -> tuple[Any, Any]:

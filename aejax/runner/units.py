@@ -143,6 +143,20 @@ METRICS: dict[str, Unit] = {
         "vote of the 5 nearest training codes",
         "5 nearest neighbours on the codes",
     ),
+    "cluster_accuracy": Unit(
+        "share of images",
+        "clusters that stand for the right label, clusters and labels being paired one to one (the Hungarian "
+        "algorithm), test split; of the clustering study all images",
+        "clusters with the right label, paired one to one",
+    ),
+    "nmi": Unit(
+        "between 0 and 1",
+        "the same clusters and labels: mutual information over the mean of their entropies",
+        "mutual information of clusters and labels, normalised",
+    ),
+    "ari": Unit(
+        "1 at most, 0 at random", "the same: adjusted Rand index", "adjusted Rand index of clusters and labels"
+    ),
     "mean_rate": Unit(
         "code units",
         "mean activation over test images and units",

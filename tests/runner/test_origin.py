@@ -1,5 +1,6 @@
 """Runs that begin with the last parameters of another run: `--from FOLDER`."""
 
+import dataclasses
 import os
 import shlex
 import shutil
@@ -16,7 +17,7 @@ from test_interruption import at_step, damage, flip, pasted, saved_steps, send
 from aejax import runner
 from aejax.runner import study
 from aejax.runner.folder import default_path
-from experiments import ae, vae
+from experiments import ae, dec, vae
 
 RUN = Path("run")
 CONFIG = ae.Config(hidden_dims=(8,), batch_size=512, num_epochs=20, hparams=ae.method.HParams(lr=1e-4))
@@ -189,3 +190,25 @@ def test_a_study_has_no_single_origin(capsys, finished, tmp_path, monkeypatch):
     assert end.value.code == 2
     assert capsys.readouterr().err == "error: --from is for a single run; leave it out here.\n"
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_method_of_more_groups_begins_with_the_networks_of_another_and_starts_the_rest(call, finished):
+    """Clusters from a plain autoencoder: its parameters as they were, and centres that are k-means of its codes."""
+    old = runner.load(finished)[2].params
+    config = dec.Config(hidden_dims=(8,), latent_dim=2, likelihood="bernoulli", batch_size=512, num_clusters=3)
+    ready = runner.prepare(dec.EXPERIMENT, config, shapes_only=True)
+    begun = ready.begun(old).params
+    assert equal({group: begun[group] for group in old}, old)
+    assert set(begun) == {*old, "centres", "snapshot"}
+    z = np.asarray(ready.model.apply({"params": begun}, ready.feed.train.x, method="embed"))
+    chosen = np.square(z[:, None] - np.asarray(begun["centres"])[None]).sum(axis=2).argmin(axis=1)
+    np.testing.assert_allclose(begun["centres"], [z[chosen == k].mean(axis=0) for k in range(3)], atol=1e-3)
+    flags = ("--latent-dim", 2, "--likelihood", "bernoulli", "--num-clusters", 3, "--num-epochs", 1)
+    assert call("--workdir", RUN, "--from", finished, *flags, experiment=dec.EXPERIMENT).code == 0
+    run = runner.run(dec.EXPERIMENT, dataclasses.replace(config, num_epochs=1), params=old)
+    assert equal(runner.load(RUN)[2], run.state)
+    assert {"cluster_accuracy", "nmi", "ari"} < run.metrics.keys()
+    outcome = call("--workdir", "other", "--from", finished, *flags, "--latent-dim", 3, experiment=dec.EXPERIMENT)
+    assert outcome.code == 2
+    assert "the model is AE there and DEC here" in outcome.err
