@@ -3,7 +3,7 @@
 Nothing here draws a picture or trains an autoencoder; classifiers on codes are trained here.
 """
 
-from aejax.evaluation import bits_back
+from aejax.evaluation import bits_back, ranking, recommenders
 from aejax.evaluation.ais import AIS, ais
 from aejax.evaluation.apply import call, embed, over_batches, reconstruct, reconstruction_sse
 from aejax.evaluation.codes import MMDTest, active_units, code_mmd, moment_gaps, perplexity
@@ -60,6 +60,8 @@ __all__ = [
     "pair_contraction",
     "perplexity",
     "population_sparsity",
+    "ranking",
+    "recommenders",
     "reconstruct",
     "reconstruction_sse",
     "sap",
