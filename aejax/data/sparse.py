@@ -84,8 +84,10 @@ class Dense:
         return Batch(empty.at[jnp.arange(len(columns))[:, None], columns].set(values, mode="drop"))
 
     def check(self, data: Any) -> None:
-        """Refuses what is no `Rows`, or has columns that the table lacks."""
+        """Refuses what is no `Rows`, or has columns that the table lacks; traced ones pass, they have no value yet."""
         if not isinstance(data, Rows):
             raise InputError(f"The data are a {type(data).__name__}; sparse.Rows are wanted, as `sparse.rows` makes.")
+        if isinstance(data.columns, jax.core.Tracer):
+            return
         if (last := int(np.max(data.columns))) >= self.num_columns:
             raise InputError(f"The rows have a column {last}; the table has {self.num_columns}, numbered from 0.")

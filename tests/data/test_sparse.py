@@ -30,6 +30,7 @@ def test_rows_made_dense_are_the_table_of_scipy(absent):
     some = jax.tree.map(lambda leaf: leaf[[4, 1]], found)
     np.testing.assert_array_equal(transform(jax.random.key(0), some).x, wanted[[4, 1]])
     transform.check(found)
+    jax.jit(transform.check)(found)  # as in a sweep, where the data are traced
 
 
 def test_a_table_without_an_entry_has_rows_of_padding():
