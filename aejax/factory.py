@@ -275,12 +275,16 @@ def check_data(model: Autoencoder, data: Any) -> None:
       data: `Batch(x, y)`, whole, on the host or a device.
 
     Raises:
-      InputError: a bare array; x that is not of floats, not finite, or outside the range of the likelihood; labels that
-        a conditioned model needs and does not find, or does not know.
+      InputError: a bare array; x that is not of floats, not finite, or outside the range of the likelihood; NaN for
+        what was not observed, where the model cannot do without; labels that a conditioned model needs and does not
+        find, or does not know.
     """
     if not hasattr(data, "x"):
         raise InputError(f"The data are a {type(data).__name__}; a Batch is wanted: aejax.Batch(x), or Batch(x, y).")
     datasets.check_examples(data.x, model.likelihood)
+    may_miss = likelihoods.get(model.likelihood).support.missing and not model.takes_missing
+    if may_miss and not isinstance(data.x, jax.core.Tracer) and np.isnan(data.x).any():
+        raise InputError(f"x holds NaN, and {type(model).__name__} has to see every number: use AutoRec.")
     inputs(model, data)
 
 

@@ -65,7 +65,8 @@ class Recipe:
         if x.dtype == np.uint8 and self.dtype != "uint8":
             raise InputError(f"{name} has dtype uint8, and what was learnt {self.dtype}; scale it as that was.")
         arrays.check_kind(x.shape, x.dtype, name)
-        arrays.check_finite(x, name)
+        if not likelihoods.get(self.likelihood).support.missing:
+            arrays.check_finite(x, name)
         values = arrays.as_float32(x, not self.divided).reshape(-1, *self.net_shape)
         data.check(values, self.likelihood, name=name)
         return values
@@ -87,7 +88,7 @@ def of(
     divided = x.dtype == np.uint8 and bool(x.max() > 1) and not counts
     if net == "conv" and x.ndim == 2:
         raise InputError(f"x has shape {x.shape}; net='conv' takes images, [N, H, W] or [N, H, W, C]: x.reshape(...).")
-    if likelihood is None and counts:
+    if likelihood is None and (counts or METHODS[method].model.takes_missing):
         likelihood = own
     elif likelihood is None:
         likelihood = "bernoulli" if divided or (x.min() >= 0 and x.max() <= 1) else "gaussian"

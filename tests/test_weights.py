@@ -18,6 +18,7 @@ from aejax.methods import METHODS
 WEIGHTS = {
     "ae_l2": {"weight_decay": ("recon", {"weights_sq": 1}, 0.01)},
     "annealed_vae": {"gamma": ("elbo", {"capacity_gap_nats": 1}, 0.3)},
+    "autorec": {"weight_decay": ("recon", {"weights_sq": 1}, 0.1)},
     "beta_tc_vae": {
         "alpha": ("elbo", {"mutual_info_nats": 1}, 0.5),
         "beta": ("elbo", {"total_correlation_nats": 1}, 1.0),
@@ -45,6 +46,8 @@ WEIGHTS = {
         "alpha": ("elbo", {"class_nats": 1}, 0.02),
         "labelled": ("elbo", {"labelled_bound_nats": 1}, 0.02),
     },
+    "mult_dae": {"weight_decay": ("recon", {"weights_sq": 1}, 0.1)},
+    "mult_vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
     "rcae": {"contraction": ("recon", {"reconstruction_jacobian_sq": 1}, 0.1)},
     "scae": {"contraction": ("recon", {"shift_sq": 1}, 1.0)},
     "sparse_ae": {
@@ -59,8 +62,8 @@ WEIGHTS = {
 }
 OTHERS = {  # what is no weight of a term: noise, targets, a controller, components
     "annealed_vae": {"capacity"}, "began": {"gamma", "gain"}, "cae_h": {"sigma"},
-    "dae": {"level", "corrupted", "intact"}, "mdae": {"level"}, "scae": {"sigma"}, "sparse_ae": {"rate"},
-    "stacked": {"level"}, "vq_vae": {"decay"},
+    "dae": {"level", "corrupted", "intact"}, "mdae": {"level"}, "mult_dae": {"dropout"},
+    "mult_vae": {"dropout"}, "scae": {"sigma"}, "sparse_ae": {"rate"}, "stacked": {"level"}, "vq_vae": {"decay"},
 }  # fmt: skip
 ALL = [(name, knob) for name, weights in WEIGHTS.items() for knob in weights]
 each_weight = pytest.mark.parametrize(("name", "knob"), ALL)

@@ -101,8 +101,10 @@ def check_kind(shape: tuple[int, ...], dtype: Any, name: str, dims: tuple[int, .
 
 
 def check_values(x: Any, likelihood: str | Likelihood, name: str) -> float:
-    """Refuses NaN, infinity, and values outside the support of the likelihood; returns the largest."""
+    """Refuses NaN (unless x may be missing), infinity, and values outside of the support; returns the largest."""
     support = likelihoods.get(likelihood).support
+    if support.missing:
+        x = _filled(x, name)
     called = f"the {likelihood} likelihood" if isinstance(likelihood, str) else str(likelihood)
     low, high = _extent(x)
     if not max(abs(low), abs(high)) <= _FLOAT32_MAX:
@@ -129,6 +131,15 @@ def check_values(x: Any, likelihood: str | Likelihood, name: str) -> float:
             + (" Of dtype uint8 they were taken for grey values, and divided by 255: use int32." if was_divided else "")
         )
     return high
+
+
+def _filled(x: Any, name: str) -> np.ndarray:
+    """x with a value that was observed in place of what was not; refuses that there is none."""
+    x = np.asarray(x)
+    is_missing = np.isnan(x)
+    if is_missing.all():
+        raise InputError(f"{name} holds nothing but NaN, which stands for what was not observed.")
+    return np.where(is_missing, x.flat[is_missing.argmin()], x)
 
 
 def _rescaling(dtype: Any, low: float, high: float, support: Support) -> str:

@@ -3,7 +3,7 @@
 Nothing here draws a picture or trains an autoencoder; classifiers on codes are trained here.
 """
 
-from aejax.evaluation import bits_back
+from aejax.evaluation import bits_back, ranking, recommenders
 from aejax.evaluation.ais import AIS, ais
 from aejax.evaluation.apply import call, embed, over_batches, reconstruct, reconstruction_sse
 from aejax.evaluation.clustering import Clustering, KMeans, cluster_scores, k_means, matched
@@ -66,6 +66,8 @@ __all__ = [
     "pair_contraction",
     "perplexity",
     "population_sparsity",
+    "ranking",
+    "recommenders",
     "reconstruct",
     "reconstruction_sse",
     "sap",

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -73,7 +74,7 @@ def reconstruction_sse(
         figures of MNIST.
 
     Returns:
-      The mean, accumulated in float64.
+      The mean, accumulated in float64; over what was observed, where x may be missing.
 
     Reference: Hinton & Salakhutdinov (2006), figure 2, where PCA with 30 components has 13.87 on MNIST.
     """
@@ -82,14 +83,21 @@ def reconstruction_sse(
     return float(each.mean(dtype=np.float64))
 
 
-def examples(model: Autoencoder, data: Any, *, likelihood: str | Likelihood = "gaussian") -> tuple[Any, ...]:
+def examples(model: Autoencoder, data: Any, *, likelihood: str | Likelihood | None = None) -> tuple[Any, ...]:
     """`nets.inputs`, after the examples were found to be such as the model is trained on.
+
+    Args:
+      model: any `Autoencoder`.
+      data: x, or a `Batch`.
+      likelihood: whose range x has to be in; without one, any numbers, and NaN where the model takes that.
 
     Raises:
       InputError: x is not of floats, not finite, outside the range of the likelihood, or empty.
     """
     x = getattr(data, "x", data)
     num_rows(x)
+    if likelihood is None:
+        likelihood = "gaussian_observed" if model.takes_missing else "gaussian"
     check_examples(x, likelihood)
     return inputs(model, data)
 
@@ -132,4 +140,5 @@ def pad(x: np.ndarray, size: int) -> np.ndarray:
 
 @partial(jax.jit, static_argnames="model")
 def _sse(params: Any, x: jax.Array, *condition: jax.Array, model: Autoencoder) -> jax.Array:
-    return likelihoods.sse(call(model, params, "reconstruct", x, *condition), x)
+    x_hat = call(model, params, "reconstruct", x, *condition)
+    return likelihoods.sse(x_hat, jnp.where(jnp.isnan(x), x_hat, x) if model.takes_missing else x)

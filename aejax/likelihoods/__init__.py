@@ -11,6 +11,8 @@
 | `discretized_logistic` | `DiscretizedLogistic(mixtures=10, levels=256)` | `3 mixtures` numbers | levels in [0, 1] |
 | `poisson` | `Poisson()` | log rate | counts |
 | `negative_binomial` | `NegativeBinomial()` | log mean, dispersion before softplus | counts |
+| `multinomial` | `Multinomial()`, their sum given | a logit of its share | counts |
+| `gaussian_observed` | `Observed(Gaussian())`, or of another | as that one | NaN where not observed |
 
 Shapes follow one rule, here and in `divergences`: the first axis is the batch, everything behind it is one example
 and is summed. Results are in nats per example. Weights such as beta are the caller's business.
@@ -19,8 +21,9 @@ and is summed. Results are in nats per example. Weights such as beta are the cal
 from aejax.checks import InputError, nearest
 from aejax.likelihoods.base import Likelihood, Support
 from aejax.likelihoods.continuous import Bernoulli, Gaussian, bernoulli_nll, gaussian_nll, sse
-from aejax.likelihoods.counts import COUNTS, NegativeBinomial, Poisson
+from aejax.likelihoods.counts import COUNTS, Multinomial, NegativeBinomial, Poisson
 from aejax.likelihoods.levels import Categorical, DiscretizedLogistic
+from aejax.likelihoods.observed import Observed
 from aejax.precision import sum_event
 
 __all__ = [
@@ -31,7 +34,9 @@ __all__ = [
     "DiscretizedLogistic",
     "Gaussian",
     "Likelihood",
+    "Multinomial",
     "NegativeBinomial",
+    "Observed",
     "Poisson",
     "Support",
     "bernoulli_nll",
@@ -51,6 +56,8 @@ LIKELIHOODS: dict[str, Likelihood] = {
     "discretized_logistic": DiscretizedLogistic(),
     "poisson": Poisson(),
     "negative_binomial": NegativeBinomial(),
+    "multinomial": Multinomial(),
+    "gaussian_observed": Observed(),
 }
 
 

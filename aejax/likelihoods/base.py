@@ -19,6 +19,7 @@ class Support(NamedTuple):
     low: float
     high: float
     step: float | None = None  # x is low, low + step, ... up to high; None: every number between
+    missing: bool = False  # whether x may be NaN, which says that it was not observed
 
 
 @dataclasses.dataclass(frozen=True)

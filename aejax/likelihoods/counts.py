@@ -1,4 +1,4 @@
-"""Counts: Poisson and negative binomial."""
+"""Counts: Poisson, negative binomial, and multinomial of a given total."""
 
 import dataclasses
 import math
@@ -159,3 +159,47 @@ class NegativeBinomial(Likelihood):
         blocks(self, output, 2)  # refuses a last axis that cannot be cut
         raw, dispersion = jnp.split(widen(output), 2, axis=-1)  # XLA makes the gradient of a reshape five times as slow
         return raw, jnp.clip(jax.nn.softplus(dispersion), *_DISPERSIONS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Multinomial(Likelihood):
+    """Counts of events, each of which is of one kind with the probabilities `softmax(output)`; how many is given.
+
+    The number of events of an example, the sum of its x, is not modelled. `nll` is that of the events in the order in
+    which they came, `-sum_i x_i log softmax(output)_i`: the multinomial coefficient, which no parameter changes, is
+    left out, as in the paper. Of one event it is the categorical likelihood. The components are all that follows the
+    first axis; unlike those of other likelihoods they depend on each other.
+
+    `mean` and `sample` are those of a single event, for the output knows no total: multiplied by one, the mean is that
+    of the counts.
+
+    Example:
+      >>> output, x = jnp.log(jnp.array([[0.5, 0.25, 0.25]])), jnp.array([[1.0, 2.0, 0.0]])
+      >>> round(float(Multinomial().nll(output, x)[0]), 4)  # 5 log 2
+      3.4657
+
+    Reference: Liang, Krishnan, Hoffman & Jebara (2018), "Variational autoencoders for collaborative filtering",
+    equation 2.
+    """
+
+    @property
+    def support(self) -> Support:
+        return COUNTS
+
+    def nll_components(self, output: Array, x: Array) -> Array:
+        chex.assert_equal_shape([output, x])
+        return -widen(x) * _log_shares(output)
+
+    def mean(self, output: Array) -> Array:
+        """The probability of each kind; the sum over an example is 1."""
+        return jnp.exp(_log_shares(output))
+
+    def sample(self, key: Array, output: Array) -> Array:
+        """One event for each example: 1 at its kind, 0 elsewhere."""
+        logits = widen(output).reshape(len(output), -1)
+        kind = jax.random.categorical(key, logits)
+        return jax.nn.one_hot(kind, logits.shape[1], dtype=logits.dtype).reshape(output.shape)
+
+
+def _log_shares(output: Array) -> Array:
+    return jax.nn.log_softmax(widen(output), axis=tuple(range(1, output.ndim)))

@@ -36,6 +36,19 @@ METRICS: dict[str, Unit] = {
     "best_epoch": Unit("count", "the epoch whose bound on the validation split is lowest"),
     "best_test_nll_nats": Unit("nats per image", "`test_nll_nats` of that epoch"),
     "best_active_units": Unit("count", "`active_units` of that epoch"),
+    "rmse": Unit("units of a rating", "root mean squared error of the ratings that were hidden"),
+    "decay": Unit("nats per rating", "weight of the squared weights over the mean number of ratings of an example"),
+    "recall_20, recall_50": Unit(
+        "between 0 and 1",
+        "share of what was held out that is among the first k items, or of k where that is less; mean over test users",
+    ),
+    "ndcg_100": Unit(
+        "between 0 and 1", "discounted gain of the first 100 items over that of the best list; mean over test users"
+    ),
+    "chosen": Unit(
+        "none", "number of neighbours, ridge or training pass of highest `ndcg_100` on users held out for validation"
+    ),
+    "users_per_second": Unit("users per second", "rows that are trained on, after the first step, which compiles"),
     "probe_error": Unit(
         "share of test images",
         "1 less `probe_accuracy`; of sparse codes, a softmax on codes of mean square 1, its epoch chosen on the "

@@ -28,6 +28,7 @@ from experiments.studies import (
     pages,
     pretraining,
     priors,
+    recommendation,
     score,
     sparse_codes,
     spectra,
@@ -123,6 +124,8 @@ def test_whatever_the_other_experiments_report_is_in_the_table_of_units():
     readings = likelihood_view.readings(data.Dataset("x", Batch(x), None, Batch(x), None))
     names = {
         *counts.COLUMNS,
+        *recommendation.COLUMNS["ratings"],
+        *recommendation.COLUMNS["lists"],
         *denoising.METRICS,
         *score.ERRORS,
         *spectra.METRICS,
