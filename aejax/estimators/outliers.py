@@ -14,11 +14,11 @@ from aejax import likelihoods
 from aejax.checks import InputError, nearest
 from aejax.data import Batch
 from aejax.estimators.base import Autoencoder, Rows
-from aejax.evaluation.apply import over_batches
+from aejax.evaluation.apply import call, over_batches
 from aejax.methods import METHODS
 from aejax.methods.vae import VAE, draws
 
-CRITERIA = ("reconstruction", "bound", "knn", "mahalanobis")
+CRITERIA = ("reconstruction", "bound", "knn", "mahalanobis", "centre")
 NUM_DRAWS = 16
 
 
@@ -30,6 +30,7 @@ class AutoencoderOutlierDetector(OutlierMixin, Autoencoder):
         scaling. `bound`: the negative bound in nats, of methods that have one (`vae` and its kin), mean of 16 draws
         whose noise all rows share. `knn`: the distance of the code to the `n_neighbors`-th nearest code of the training
         rows. `mahalanobis`: the squared distance of the code to their mean, by their covariance (Ledoit-Wolf).
+        `centre`: the squared distance of the code to the centre of `deep_svdd`.
       contamination: share of the training rows that is called outliers: the threshold is a percentile of their scores.
       false_alarm_rate: if given, at most this share of new rows like the training rows is called outliers: the
         threshold is an order statistic of the scores of held-out rows, `validation_fraction` of all.
@@ -134,6 +135,9 @@ class AutoencoderOutlierDetector(OutlierMixin, Autoencoder):
             seeds = jax.random.split(jax.random.key(0), NUM_DRAWS)
             bound = partial(_bounds, self.fitted_.params, seeds, model=self.fitted_.model)
             return self._of_rows(lambda x: over_batches(bound, x), values).astype(np.float64)
+        if self._criterion == "centre":
+            distances = partial(call, self.model_, self.fitted_.params, "distances")
+            return -self._of_rows(lambda x: over_batches(distances, x), values).astype(np.float64)
         codes = self._of_rows(self.fitted_.embed, values)
         if self._criterion == "knn":
             return -self._codes.kneighbors(codes)[0][:, -1].astype(np.float64)
@@ -151,6 +155,8 @@ class AutoencoderOutlierDetector(OutlierMixin, Autoencoder):
             )
         if self.criterion == "bound" and not issubclass(METHODS[self.method].model, VAE):
             raise InputError(f"{self.method} has no bound; use criterion='reconstruction', or method='vae'.")
+        if self.criterion == "centre" and self.method != "deep_svdd":
+            raise InputError(f"{self.method} has no centre; use criterion='reconstruction', or method='deep_svdd'.")
         if self.criterion == "bound" and self._likelihood.coupled:
             raise InputError("The likelihood takes its variance from the batch, so that a row has no bound of its own.")
         if self.criterion == "knn" and self.n_neighbors < 2:

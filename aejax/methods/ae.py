@@ -56,6 +56,16 @@ def reconstruction(params: Any, z: jax.Array, batch: Batch, *, model: Autoencode
     return recon, {"recon_nats": recon, "sse": likelihoods.sse(x_hat, x).mean()}
 
 
+@partial(jax.jit, static_argnames=("model",))
+def decoder_loss(params: Any, batch: Batch, key: jax.Array, *, model: Autoencoder) -> tuple[jax.Array, Metrics]:
+    """`ae_loss` for codes that are held fixed, so that it has a gradient in the decoder alone; arguments as there.
+
+    For methods whose codes are not made to reconstruct, and are looked at all the same.
+    """
+    z = jax.lax.stop_gradient(model.bind({"params": params}).embed(batch.x))
+    return reconstruction(params, z, batch, model=model)
+
+
 ae = one_player("ae", ae_loss, AE, HParams)
 
 

@@ -19,7 +19,7 @@ from aejax.algorithm import Algorithm, Metrics, Params, Player, Refresh, play
 from aejax.checks import InputError, check_count
 from aejax.data import Batch
 from aejax.factory import Method, Positive, Term, Tx, check_data, factory, optimisers
-from aejax.methods.ae import AE, ae, reconstruction
+from aejax.methods.ae import AE, ae, decoder_loss
 from aejax.nets import Autoencoder
 from aejax.precision import sum_last, widen
 
@@ -143,13 +143,6 @@ def dec_loss(params: Params, batch: Batch, key: jax.Array, *, model: DEC) -> tup
     """
     kl = divergence(params, batch, model=model).mean()
     return kl, {"cluster_kl_nats": kl}
-
-
-@partial(jax.jit, static_argnames=("model",))
-def decoder_loss(params: Params, batch: Batch, key: jax.Array, *, model: DEC) -> tuple[jax.Array, Metrics]:
-    """`ae_loss` for codes that are held fixed, so that it has a gradient in the decoder alone; arguments as there."""
-    z = jax.lax.stop_gradient(model.bind({"params": params}).embed(batch.x))
-    return reconstruction(params, z, batch, model=model)
 
 
 def refreshed(model: DEC, params: Params, data: Batch, key: jax.Array) -> Params:

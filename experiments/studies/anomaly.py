@@ -40,6 +40,7 @@ AUTOENCODERS: dict[str, dict[str, Any]] = {  # keywords of the detector
     "ae_knn": {"criterion": "knn"},
     "dae": {"method": "dae", "latent_dim": 64, "hidden_dims": (256,), "options": {"level": 0.5}},
     "vae": {"method": "vae", "criterion": "bound"},
+    "deep_svdd": {"method": "deep_svdd", "criterion": "centre"},
 }
 ROWS = {
     "mean": "distance from the mean",
@@ -51,6 +52,7 @@ ROWS = {
     "ae_knn": "AE, kNN of codes",
     "dae": "DAE, squared error",
     "vae": "VAE, bound",
+    "deep_svdd": "Deep SVDD",
 }
 Figures = dict[str, tuple[float, ...]]
 PUBLISHED: Figures = {  # Livernoche et al. (ICLR 2024), vicliv/DTE, README.md, table 1, in the order of TABLES

@@ -39,7 +39,8 @@ def test_planted_outliers_are_found_and_training_is_why(planted):
 
 
 @pytest.mark.parametrize(
-    ("method", "criterion"), [("ae", "reconstruction"), ("vae", "bound"), ("ae", "knn"), ("ae", "mahalanobis")]
+    ("method", "criterion"),
+    [("ae", "reconstruction"), ("vae", "bound"), ("ae", "knn"), ("ae", "mahalanobis"), ("deep_svdd", "centre")],
 )
 def test_scores_are_what_they_are_called(method, criterion):
     train, new = circle(200, 0), circle(100, 1)
@@ -51,6 +52,8 @@ def test_scores_are_what_they_are_called(method, criterion):
         expected = -np.square(scaled - found.fitted_.reconstruct(scaled)).sum(axis=1)
     elif criterion == "knn":
         expected = -np.sort(np.linalg.norm(codes[:, None] - known[None], axis=2), axis=1)[:, 4]
+    elif criterion == "centre":
+        expected = -np.square(codes - np.asarray(found.fitted_.params["centre"])).sum(axis=1)
     elif criterion == "mahalanobis":
         gap = codes - known.mean(axis=0)
         expected = -np.einsum("ni,ij,nj->n", gap, np.linalg.inv(LedoitWolf().fit(known).covariance_), gap)
@@ -95,6 +98,7 @@ def test_another_criterion_takes_effect_with_the_next_fit():
     ("parameters", "message"),
     [
         ({"criterion": "bound"}, "ae has no bound; use criterion='reconstruction', or method='vae'"),
+        ({"criterion": "centre"}, "ae has no centre; use criterion='reconstruction', or method='deep_svdd'"),
         ({"criterion": "knm"}, "Did you mean 'knn'"),
         ({"contamination": 0.6}, "contamination=0.6"),
         ({"false_alarm_rate": 1.0}, "false_alarm_rate=1.0"),

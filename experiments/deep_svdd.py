@@ -1,0 +1,23 @@
+"""Deep support vector data description: an encoder that maps normal examples close to one point.
+
+Published (Ruff et al. 2018): one class of MNIST against the others, a mean area under the ROC curve of 94.8 %, with a
+convolutional encoder. How it does beside other detectors is `python -m experiments anomaly`.
+"""
+
+import dataclasses
+
+from aejax import runner
+from aejax.methods import deep_svdd as method
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(runner.Config):
+    hparams: method.HParams = method.HParams()
+    """Real-valued knobs."""
+
+
+EXPERIMENT = runner.of_method("deep_svdd", Config)
+
+
+if __name__ == "__main__":
+    runner.main(EXPERIMENT, __doc__)
