@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from contract import representatives
 from safetensors import safe_open
 
 from aejax import export
@@ -78,8 +79,14 @@ def test_files_run_without_aejax_on_batches_of_any_size_as_the_model_does(tmp_pa
             np.testing.assert_allclose(result, whole[: int(size)], rtol=0, atol=1e-6, err_msg=f"{name} {size}")
 
 
-@pytest.mark.parametrize("kind", ["dense", pytest.param("conv", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n == "vq_vae" else pytest.mark.slow) for n in METHODS])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("vq_vae", "dense"),
+        *(pytest.param(name, "conv", marks=pytest.mark.slow) for name in representatives()),
+        *(pytest.param(name, "dense", marks=pytest.mark.slow) for name in METHODS if name != "vq_vae"),
+    ],
+)
 def test_every_method_is_exported(name, kind, tmp_path):
     cls, fields = METHODS[name].model, METHODS[name].fields
     model, shape = cls.dense(64, 8, **fields), (64,)
