@@ -31,6 +31,7 @@ WEIGHTS = {
     },
     "count_vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
     "cvae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
+    "deep_svdd": {"weight_decay": ("svdd", {"weights_sq": 0.5}, 0.1)},
     "dip_vae": {
         "lambda_od": ("elbo", {"off_diagonal_sq": 1}, 1.0),
         "lambda_d": ("elbo", {"diagonal_sq": 1}, 1.0),

@@ -52,7 +52,7 @@ class HParams(NamedTuple):
     lr: Positive = 1e-3
     """Learning rate."""
     weight_decay: NonNegative = 1e-6
-    """Weight of half the sum of squares of the encoder's weights."""
+    """Weight of half the squared weights of the encoder."""
 
 
 @partial(jax.jit, static_argnames=("model",))
@@ -66,14 +66,15 @@ def deep_svdd_loss(
       batch: `x` `[B, ...]`.
       key: ignored.
       model: static.
-      weight_decay: lambda of equation 4: it stands before half the sum of squares of the encoder's weights.
+      weight_decay: lambda of equation 4, whose half stands before the squared weights.
 
     Returns:
-      `centre_sq + weight_decay / 2 sum |W|^2`, and `centre_sq`, in squared code units per example.
+      `centre_sq + weight_decay / 2 weights_sq`; `centre_sq`, in squared code units per example, and `weights_sq`, the
+      sum of the squared weights of the encoder.
     """
     distance = model.bind({"params": params}).distances(batch.x).mean()
-    squares = sum(jnp.square(widen(leaf)).sum() for leaf in jax.tree.leaves(params["encoder"]))
-    return distance + 0.5 * weight_decay * squares, {"centre_sq": distance}
+    squares = jnp.stack([jnp.square(widen(leaf)).sum() for leaf in jax.tree.leaves(params["encoder"])]).sum()
+    return distance + 0.5 * weight_decay * squares, {"centre_sq": distance, "weights_sq": squares}
 
 
 def from_data(model: DeepSVDD, params: Params, data: Batch, key: jax.Array) -> Params:
