@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING, Any
 from aejax import extras
 
 if TYPE_CHECKING:
+    from aejax.estimators.clusterer import AutoencoderClusterer
     from aejax.estimators.outliers import AutoencoderOutlierDetector
     from aejax.estimators.transformer import AutoencoderTransformer
 
-__all__ = ["AutoencoderOutlierDetector", "AutoencoderTransformer"]
+__all__ = ["AutoencoderClusterer", "AutoencoderOutlierDetector", "AutoencoderTransformer"]
 
-_MODULES = {"AutoencoderOutlierDetector": "outliers", "AutoencoderTransformer": "transformer"}
+_MODULES = {
+    "AutoencoderClusterer": "clusterer",
+    "AutoencoderOutlierDetector": "outliers",
+    "AutoencoderTransformer": "transformer",
+}
 
 
 def __getattr__(name: str) -> Any:

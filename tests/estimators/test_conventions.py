@@ -3,9 +3,10 @@
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from aejax.estimators import AutoencoderOutlierDetector, AutoencoderTransformer
+from aejax.estimators import AutoencoderClusterer, AutoencoderOutlierDetector, AutoencoderTransformer
 
 SMALL = {"latent_dim": 2, "hidden_dims": (4,), "num_epochs": 2}
+CLUSTERS = {"latent_dim": 2, "hidden_dims": (16,), "num_epochs": 8, "pretrain_epochs": 8, "batch_size": 16}
 
 
 @pytest.mark.slow
@@ -23,6 +24,9 @@ def test_of_scikit_learn(estimator, check):
         AutoencoderOutlierDetector("vae", criterion="bound", **SMALL),
         AutoencoderOutlierDetector("dae", criterion="knn", **SMALL),
         AutoencoderOutlierDetector(criterion="mahalanobis", patience=1, **SMALL),
+        AutoencoderClusterer(n_clusters=3, **CLUSTERS),
+        AutoencoderClusterer("dec", n_clusters=3, options={"refresh_every": 5}, **CLUSTERS),
+        AutoencoderClusterer("vade", n_clusters=3, scaling="minmax", patience=2, **CLUSTERS),
     ]
 )
 def test_of_scikit_learn_with_other_methods(estimator, check):
