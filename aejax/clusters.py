@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from aejax.checks import InputError
 from aejax.nets.quantise import choices, nearest
 from aejax.precision import sum_last
 
@@ -56,12 +57,18 @@ def k_means(key: Array, z: Array, num_clusters: int, *, num_starts: int = 20) ->
     Returns:
       `[K, Z]`.
 
+    Raises:
+      InputError: there are more clusters than vectors.
+
     Example:
       >>> sorted(k_means(jax.random.key(0), jnp.array([[0.0], [8.0], [2.0], [10.0]]), 2).ravel().tolist())
       [1.0, 9.0]
 
     Reference: Arthur & Vassilvitskii, "k-means++" (2007), section 2.2.
     """
+
+    if len(z) < num_clusters:
+        raise InputError(f"{num_clusters} clusters of {len(z)} examples; there are as many as examples at most.")
 
     def run(key: Array) -> tuple[Array, Array]:
         def moves(carry: tuple[Array, Array, Array]) -> Array:
@@ -122,6 +129,9 @@ def gaussian_mixture(
       num_clusters: K; static.
       num_rounds: of EM; static.
       least_variance: is added to every variance, as a share of that of all vectors, so that none of them ends at zero.
+
+    Raises:
+      InputError: there are more clusters than vectors.
 
     Example:
       >>> found = gaussian_mixture(jax.random.key(0), jnp.array([[0.0], [2.0], [8.0], [10.0]]), 2)

@@ -101,6 +101,9 @@ def learn(
     if before is None or not pretrain_epochs:
         state = _start(algo, model, init_key, first, data.train)
     else:
+        jax.eval_shape(
+            partial(_start, algo, model), init_key, first, data.train
+        )  # what it refuses, before any training
         networks = before(model)
         fresh = Fitted(model, networks, _start(networks, model, init_key, first, data.train), [], made)
         alone = data._replace(held_out=None)

@@ -9,6 +9,7 @@ from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
 
 from aejax import clusters
+from aejax.checks import InputError
 
 KEY = jax.random.key(0)
 
@@ -95,6 +96,9 @@ def test_blocks_are_the_whole(count):
     np.testing.assert_array_equal(clusters.in_blocks(function, x), np.cumsum(x, axis=1))
 
 
-def test_fewer_vectors_than_clusters_are_centres_themselves():
-    centres = clusters.k_means(KEY, jnp.array([[1.0], [2.0]]), 4)
-    assert set(np.asarray(centres).ravel().tolist()) == {1.0, 2.0}
+def test_more_clusters_than_vectors_are_refused_and_as_many_are_the_vectors():
+    z = jnp.array([[1.0], [2.0]])
+    assert set(np.asarray(clusters.k_means(KEY, z, 2)).ravel().tolist()) == {1.0, 2.0}
+    for begin in (clusters.k_means, clusters.gaussian_mixture):
+        with pytest.raises(InputError, match="3 clusters of 2 examples"):
+            jax.eval_shape(lambda begin=begin: begin(KEY, z, 3))

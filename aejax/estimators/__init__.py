@@ -7,13 +7,15 @@ from aejax import extras
 
 if TYPE_CHECKING:
     from aejax.estimators.classifier import AutoencoderClassifier
+    from aejax.estimators.clusterer import AutoencoderClusterer
     from aejax.estimators.outliers import AutoencoderOutlierDetector
     from aejax.estimators.transformer import AutoencoderTransformer
 
-__all__ = ["AutoencoderClassifier", "AutoencoderOutlierDetector", "AutoencoderTransformer"]
+__all__ = ["AutoencoderClassifier", "AutoencoderClusterer", "AutoencoderOutlierDetector", "AutoencoderTransformer"]
 
 _MODULES = {
     "AutoencoderClassifier": "classifier",
+    "AutoencoderClusterer": "clusterer",
     "AutoencoderOutlierDetector": "outliers",
     "AutoencoderTransformer": "transformer",
 }

@@ -8,7 +8,7 @@ on rows of one shape compiles nothing.
 import copy
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -28,8 +28,7 @@ SCALINGS: dict[str, Callable[[], Any]] = {
     "none": FunctionTransformer,
 }
 MOST_ROWS = 100_000_000  # that weights may make
-_MAKE = ("method", "latent_dim", "hidden_dims", "scaling", "options")  # the model, which later rows do not change
-_TAKEN = {*inspect.signature(learn).parameters, "hidden_dims"} - {"likelihood"}
+_TAKEN = {*inspect.signature(learn).parameters, "hidden_dims"} - {"likelihood", "pretrain_epochs"}
 
 
 class Rows(NamedTuple):
@@ -50,6 +49,8 @@ class Autoencoder(BaseEstimator):
     scaler_: Any
     _seed: int
     _made_of: dict[str, Any]
+    # the parameters that make the model, which later rows do not change
+    _make: ClassVar[tuple[str, ...]] = ("method", "latent_dim", "hidden_dims", "scaling", "options")
 
     def __init__(
         self,
@@ -107,8 +108,8 @@ class Autoencoder(BaseEstimator):
         try:
             data = self._validated(X, y, goes_on)
             self._check()
-            made_of = {name: getattr(self, name) for name in _MAKE}
-            if goes_on and (differ := [name for name in _MAKE if made_of[name] != self._made_of[name]]):
+            made_of = {name: getattr(self, name) for name in self._make}
+            if goes_on and (differ := [name for name in self._make if made_of[name] != self._made_of[name]]):
                 raise InputError(
                     f"What goes on was fitted with another {', '.join(differ)}. Set that back, or fit a clone."
                 )

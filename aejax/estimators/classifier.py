@@ -189,7 +189,7 @@ class AutoencoderClassifier(ClassifierMixin, Autoencoder):
         """The name of the autoencoder's own loss; None where it is left out."""
         if not self.autoencoder_weight:
             return None
-        given = self._model()
+        given = {name: value for name, value in self._model().items() if name != "pretrain_epochs"}
         sizes = given.pop("latent_dim"), given.pop("likelihood", None)
         made = recipe.of(self.method, values, None, "dense", *sizes, given)
         model = made.model()

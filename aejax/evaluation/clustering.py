@@ -37,7 +37,7 @@ def matched(y: ArrayLike, clusters: ArrayLike) -> np.ndarray:
       >>> matched([0, 0, 1, 1, 1], [7, 7, 3, 3, 5]).tolist()
       [0, 0, 1, 1, -1]
 
-    Reference: equation 10 of Xie et al. (2016), with Kuhn (1955).
+    Reference: Xie, Girshick & Farhadi (2016) for the score, Kuhn (1955) for the pairing.
     """
     from scipy.optimize import linear_sum_assignment
 

@@ -16,9 +16,8 @@ import optax
 from aejax import clusters, likelihoods
 from aejax.algorithm import Algorithm, Metrics, Params, Player, Rule, play
 from aejax.data import Batch
-from aejax.factory import Method, NonNegative, Positive, Term, Tx, factory, optimisers
+from aejax.factory import Method, NonNegative, Positive, Term, Tx, check_data, factory, optimisers
 from aejax.methods.ae import AE, ae, reconstruction
-from aejax.methods.dec import check
 from aejax.nets import quantise
 from aejax.precision import sum_last, widen
 
@@ -75,8 +74,8 @@ def dcn_loss(
     Returns:
       The mean over the batch, and `recon_nats`, `sse` and `cluster_sq`, `|z - m|^2`, likewise means.
 
-    Reference: equation 4. An example is assigned by the parameters of this step; in the paper's algorithm by those of
-    when it was last seen.
+    Reference: the paper's objective. An example is assigned by the parameters of this step; in the paper's algorithm by
+    those of when it was last seen.
     """
     z = model.bind({"params": params}).embed(batch.x)
     recon, metrics = reconstruction(params, z, batch, model=model)
@@ -88,7 +87,9 @@ def dcn_loss(
 def centres_rule(model: DCN) -> Rule:
     """k-means in one pass: a centre becomes the mean of all codes that ever chose it, its start counted 100 times.
 
-    Code after code, `m <- m + (z - m) / count` of equation 8, comes to the same where all of a batch choose first.
+    Code after code, the paper's `m <- m + (z - m) / count` comes to the same where all of a batch choose first, as they
+    do in the authors' program (boyangumn/DCN, multi_layer_km.py), where the rate, as a quotient of whole numbers in
+    Python 2, is zero.
     """
 
     def measure(params: Params, batch: Batch, key: jax.Array) -> tuple[Any, Metrics]:
@@ -111,7 +112,7 @@ def from_data(model: DCN, params: Params, data: Batch, key: jax.Array) -> Params
 
 @factory
 def dcn(model: DCN, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis_name: str | None = None) -> Algorithm:
-    """A player and a rule in two phases, as in the paper's algorithm 1: the centres see the networks after their step.
+    """A player and a rule in two phases, as in the paper's algorithm: the centres see the networks after their step.
 
     Begin with the parameters of an autoencoder, as `aejax.learn` does. Networks, rates and batch are ours.
 
@@ -126,7 +127,7 @@ def dcn(model: DCN, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis_n
         "centres": centres_rule(model),
     }
     start = partial(from_data, model)
-    return play(players, [["recon"], ["centres"]], axis_name=axis_name, start=start, check=partial(check, model))
+    return play(players, [["recon"], ["centres"]], axis_name=axis_name, start=start, check=partial(check_data, model))
 
 
 TERMS = {"cluster_sq": Term("code units^2 per example", "squared distance of the code from its cluster's centre")}

@@ -16,11 +16,10 @@ import optax
 
 from aejax import clusters, likelihoods
 from aejax.algorithm import Algorithm, Metrics, Params, Player, Refresh, play
-from aejax.checks import InputError, check_count
+from aejax.checks import check_count
 from aejax.data import Batch
 from aejax.factory import Method, Positive, Term, Tx, check_data, factory, optimisers
 from aejax.methods.ae import AE, ae, decoder_loss
-from aejax.nets import Autoencoder
 from aejax.precision import sum_last, widen
 
 __all__ = ["DEC", "dec", "dec_loss"]
@@ -153,18 +152,10 @@ def refreshed(model: DEC, params: Params, data: Batch, key: jax.Array) -> Params
 
 
 def from_data(model: DEC, params: Params, data: Batch, key: jax.Array) -> Params:
-    """Begins the centres with k-means of the codes, the best of 20 starts, as in section 3.1.3, and the snapshot."""
+    """Begins the centres with k-means of the codes, the best of 20 starts, as in section 3.2, and the snapshot."""
     z = clusters.in_blocks(lambda x: model.bind({"params": params}).embed(x), data.x)
     params = {**params, "centres": clusters.k_means(key, widen(z), model.num_clusters)}
     return {**params, **refreshed(model, params, data, key)}
-
-
-def check(model: Autoencoder, data: Any) -> None:
-    """`check_data`, and enough examples for the clusters."""
-    check_data(model, data)
-    wanted = model.num_clusters
-    if len(data.x) < wanted:
-        raise InputError(f"num_clusters={wanted} of {len(data.x)} examples; there are as many clusters at most.")
 
 
 @factory
@@ -207,7 +198,7 @@ def dec(
         axis_name=axis_name,
         start=partial(from_data, model),
         refreshes=[Refresh(partial(refreshed, model), ("snapshot",), refresh_every)],
-        check=partial(check, model),
+        check=partial(check_data, model),
     )
 
 

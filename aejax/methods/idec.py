@@ -13,9 +13,9 @@ import optax
 from aejax import likelihoods
 from aejax.algorithm import Algorithm, Metrics, Params, Player, Refresh, play
 from aejax.data import Batch
-from aejax.factory import Method, NonNegative, Positive, Tx, factory, optimisers
+from aejax.factory import Method, NonNegative, Positive, Tx, check_data, factory, optimisers
 from aejax.methods.ae import ae, ae_loss
-from aejax.methods.dec import DEC, check, divergence, from_data, refreshed
+from aejax.methods.dec import DEC, divergence, from_data, refreshed
 
 __all__ = ["idec", "idec_loss"]
 
@@ -46,7 +46,7 @@ def idec_loss(
     Returns:
       The mean over the batch, and `recon_nats`, `sse` and `cluster_kl_nats`, likewise means.
 
-    Reference: equation 6 of the paper, with its terms 1 and 2 as in equations 1 to 4 of DEC.
+    Reference: the paper's objective, `L_r + gamma L_c`, with `L_c` and its targets by equations 1 to 3 of DEC.
     """
     recon, metrics = ae_loss(params, batch, key, model=model)
     kl = divergence(params, batch, model=model).mean()
@@ -84,7 +84,7 @@ def idec(
         axis_name=axis_name,
         start=partial(from_data, model),
         refreshes=[Refresh(partial(refreshed, model), ("snapshot",), refresh_every)],
-        check=partial(check, model),
+        check=partial(check_data, model),
     )
 
 

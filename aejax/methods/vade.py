@@ -19,7 +19,6 @@ from aejax.data import Batch
 from aejax.factory import Method, NonNegative, Positive, Tx, check_data, factory, optimisers
 from aejax.methods.ae import reconstruction
 from aejax.methods.vae import VAE
-from aejax.nets import Autoencoder
 from aejax.precision import sum_last, widen
 
 __all__ = ["VaDE", "vade", "vade_ae", "vade_loss"]
@@ -113,19 +112,11 @@ def vade_ae_loss(params: Params, batch: Batch, key: jax.Array, *, model: VaDE) -
 
 
 def from_data(model: VaDE, params: Params, data: Batch, key: jax.Array) -> Params:
-    """Begins the prior with a mixture fitted to the posterior means by EM, section 3.3."""
+    """Begins the prior with a mixture fitted to the posterior means by EM, as the authors' program does."""
     z = clusters.in_blocks(lambda x: model.bind({"params": params}).embed(x), data.x)
     count = model.prior.num_components  # type: ignore[union-attr]
     means, logvars, log_weights = clusters.gaussian_mixture(key, widen(z), count)
     return {**params, "prior": {"means": means, "logvars": logvars, "logits": log_weights}}
-
-
-def check(model: Autoencoder, data: Any) -> None:
-    """`check_data`, and enough examples for the clusters."""
-    check_data(model, data)
-    wanted = model.prior.num_components  # type: ignore[union-attr]
-    if len(data.x) < wanted:
-        raise InputError(f"A mixture of {wanted} of {len(data.x)} examples; there are as many clusters at most.")
 
 
 @factory(learns_prior=True)
@@ -146,7 +137,7 @@ def vade(model: VaDE, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis
     own = optimisers(tx, {"elbo": hparams.lr})["elbo"]
     coupled = likelihoods.get(model.likelihood).coupled
     elbo = Player(partial(vade_loss, model=model), model.groups, own, coupled, {"beta": hparams.beta})
-    start, checked = partial(from_data, model), partial(check, model)
+    start, checked = partial(from_data, model), partial(check_data, model)
     return play({"elbo": elbo}, [["elbo"]], axis_name=axis_name, start=start, check=checked)
 
 

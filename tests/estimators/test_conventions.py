@@ -3,9 +3,15 @@
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from aejax.estimators import AutoencoderClassifier, AutoencoderOutlierDetector, AutoencoderTransformer
+from aejax.estimators import (
+    AutoencoderClassifier,
+    AutoencoderClusterer,
+    AutoencoderOutlierDetector,
+    AutoencoderTransformer,
+)
 
 SMALL = {"latent_dim": 2, "hidden_dims": (4,), "num_epochs": 2}
+CLUSTERS = {"latent_dim": 2, "hidden_dims": (16,), "num_epochs": 8, "pretrain_epochs": 8, "batch_size": 16}
 
 
 @pytest.mark.slow
@@ -17,14 +23,13 @@ def test_of_scikit_learn(estimator, check):
 @pytest.mark.slow
 @parametrize_with_checks(
     [
-        AutoencoderTransformer("vae", patience=1, **SMALL),
         AutoencoderTransformer("vq_vae", scaling="minmax", **SMALL | {"latent_dim": 4}),
-        AutoencoderClassifier(finetune_lr=0.01, **SMALL),
         AutoencoderClassifier("vae", finetune_lr=0.01, autoencoder_weight=0.1, patience=1, **SMALL),
-        AutoencoderOutlierDetector(**SMALL),
         AutoencoderOutlierDetector("vae", criterion="bound", **SMALL),
-        AutoencoderOutlierDetector("dae", criterion="knn", **SMALL),
         AutoencoderOutlierDetector(criterion="mahalanobis", patience=1, **SMALL),
+        AutoencoderClusterer(n_clusters=3, **CLUSTERS),
+        AutoencoderClusterer("dec", n_clusters=3, options={"refresh_every": 5}, **CLUSTERS),
+        AutoencoderClusterer("vade", n_clusters=3, scaling="minmax", patience=2, **CLUSTERS),
     ]
 )
 def test_of_scikit_learn_with_other_methods(estimator, check):
