@@ -1,6 +1,7 @@
 """The study of recommendation: its splits, what is chosen on which data, its table, and a whole run."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,6 +122,14 @@ def test_the_table_has_a_row_for_whatever_was_measured():
     assert lines[2] == "| mean rating | 1.10 ± 0.14 | | 2 |"
     assert lines[3] == "| I-AutoRec | 0.9 ± 0 | 0.0001, 0.0005 | 2 |"
     assert lines[7] == "| EASE | 0.25 | 0.5 | 0.125 | 30 | | 1 |"
+
+
+def test_the_page_has_the_tables_of_its_files():
+    docs = Path(__file__).parents[3] / "docs"
+    files = sorted(docs.glob("recommendation*.json"))
+    assert files
+    for file in files:
+        assert recommendation.table(json.loads(file.read_text())) in (docs / "recommendation.md").read_text()
 
 
 def test_what_cannot_be_run_is_refused():
