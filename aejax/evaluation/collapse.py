@@ -83,7 +83,8 @@ def collapse(
       `mean_poisson_nats` and `untrained_poisson_nats`.
 
     Raises:
-      InputError: fewer than two examples, or such as the model is not trained on; labels missing or unknown.
+      InputError: fewer than two examples, or such as the model is not trained on; x that was not all observed; labels
+        missing or unknown.
 
     Example:
       >>> from aejax.methods.ae import AE
@@ -98,6 +99,8 @@ def collapse(
     arrays = tuple(map(np.asarray, examples(model, data, likelihood=model.likelihood)))
     if num_rows(*arrays) < 2:
         raise InputError("One example does not tell whether a model has collapsed; at least 2 do.")
+    if np.isnan(arrays[0]).any():
+        raise InputError("Some of x was not observed, and of what is not there nothing has to vary.")
     z, x_hat, tokens, posterior, library = over_batches(partial(_maps, params, model=model), *arrays)
     x, x_hat = _rows(arrays[0]), _rows(x_hat)
     size = np.ones((len(x), 1)) if library is None else _rows(library)

@@ -47,6 +47,15 @@ class OfEvents(Autoencoder):
         """What the encoder makes of x at length 1."""
         return self.encode_unit(unit(x))
 
+    def library(self, x: jax.Array) -> jax.Array:
+        """How many events examples have, of an empty one 1: `[B, ...] -> [B]`."""
+        return jnp.maximum(sum_event(x), 1.0)
+
+    def generate(self, z: jax.Array, *library: jax.Array) -> jax.Array:
+        """The probabilities of the kinds of event, or given how many there are, `[B]`, expected counts."""
+        shares = super().generate(z)
+        return shares * library[0].reshape(-1, *[1] * (shares.ndim - 1)) if library else shares
+
     def reconstruct(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         """The expected counts, of as many events as x has: `[B, ...] -> [B, ...]`."""
         return _of_total(self.generate(self.embed(x)), x)

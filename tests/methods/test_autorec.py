@@ -141,6 +141,11 @@ def test_three_lines_fill_a_table_of_low_rank():
     np.testing.assert_allclose(sse, (told**2).sum() / 200, rtol=1e-5)
 
 
+def test_whether_it_has_collapsed_is_not_asked_of_what_is_not_there():
+    with pytest.raises(InputError, match="not observed"):
+        evaluation.collapse(MODEL, jax.tree.map(np.float32, drawn()), np.float32(X), jax.random.key(0))
+
+
 def test_what_cannot_be_is_refused():
     with pytest.raises(InputError, match="nothing but NaN"):
         autorec(MODEL).check(Batch(np.full((2, D), np.nan, np.float32)))

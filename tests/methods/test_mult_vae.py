@@ -8,6 +8,7 @@ from scipy.special import log_softmax
 
 from aejax.checks import InputError
 from aejax.data import Batch
+from aejax.evaluation import call, collapse
 from aejax.methods.mult_dae import dropped, unit
 from aejax.methods.mult_vae import MultVAE, mult_vae, mult_vae_loss
 from aejax.methods.vae import VAE, vae_loss
@@ -71,6 +72,21 @@ def test_annealing_counts_steps_of_the_run_and_evaluation_has_the_end_of_it():
     final = algo.evaluate(algo.init(state.params), batch, jax.random.key(0))
     weighed = final["elbo/recon_nats"] + 0.2 * final["elbo/kl_nats"]
     np.testing.assert_allclose(final["elbo/loss"], weighed, rtol=1e-6)
+
+
+def test_whether_it_has_collapsed_is_told_by_shares():
+    """Events of which there are hundreds: draws of the prior vary as the shares do, and not by the total."""
+    rng, params = np.random.default_rng(3), jax.tree.map(np.float32, drawn())
+    z = rng.normal(size=(300, Z)).astype(np.float32)
+    shares = np.asarray(call(MODEL, params, "generate", z), np.float64)
+    totals = rng.integers(200, 400, 300)
+    x = np.stack([rng.multinomial(n, p / p.sum()) for n, p in zip(totals, shares, strict=True)]).astype(np.float32)
+    np.testing.assert_allclose(
+        call(MODEL, params, "generate", z, np.float32(totals)), shares * totals[:, None], rtol=1e-5
+    )
+    found = collapse(MODEL, params, x, jax.random.key(0)).numbers
+    assert 0.6 < found["sample_variance"] < 1.3
+    assert shares.var(axis=0).sum() > 1e-3
 
 
 def test_what_cannot_be_is_refused():
