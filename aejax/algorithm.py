@@ -177,8 +177,9 @@ def transform_batch(algo: Algorithm, transform: Callable[[jax.Array, Any], Any])
     def check(data: Any) -> None:
         getattr(transform, "check", accept)(data)
         longest = max(len(leaf) for leaf in jax.tree.leaves(data))
-        for start in range(0, longest, _BLOCK):  # all of what the method will see, in one draw
-            rows = np.arange(start, min(start + _BLOCK, longest))
+        parts = -(-longest // _BLOCK)
+        for part in range(parts):  # all of what the method will see, in one draw; rows from everywhere in each part
+            rows = np.arange(part, longest, parts)
             algo.check(transform(jax.random.key(0), jax.tree.map(lambda v: jnp.asarray(v)[rows % len(v)], data)))  # noqa: B023
 
     return algo._replace(

@@ -21,7 +21,7 @@ from aejax.as_json import from_json, to_json
 from aejax.checkpoint import Checkpoints
 from aejax.checks import InputError, check_count
 from aejax.data import Batch
-from aejax.learning import Data, check, trained
+from aejax.learning import Data, check, check_patience, trained
 from aejax.methods import METHODS
 from aejax.recipe import Recipe
 
@@ -53,12 +53,12 @@ def learn(
 
     Args:
       method: a name of `aejax.METHODS`.
-      x: `[N, D]`, `[N, H, W]` or `[N, H, W, C]`, NumPy or JAX, finite real numbers. uint8 is divided by 255, unless all
-        are 0 or 1, or the likelihood is of counts; all else is taken as it is, as float32.
+      x: `[N, D]`, `[N, H, W]` or `[N, H, W, C]`, NumPy or JAX, finite real numbers; `autorec` takes NaN too. uint8 is
+        divided by 255, unless all are 0 or 1, or the likelihood is of counts; all else is taken as it is, as float32.
       y: `[N]` integers from 0 up, for methods that take labels (`cvae`, `m2`); others ignore it. For `m2`, -1 stands
         for an unknown label.
       latent_dim: Z, the size of the code.
-      likelihood: a name of `aejax.likelihoods`, or an object; by default that of `count_vae` for counts, and else
+      likelihood: a name of `aejax.likelihoods`, or an object; by default that of the method for counts, and else
         Bernoulli where all of x is in [0, 1], Gaussian of variance 1 elsewhere, for which x should be brought to a
         scale of about 1.
       net: `dense` (examples are flattened) or `conv` (images).
@@ -68,8 +68,9 @@ def learn(
       validation: x that is not trained on, or `(x, y)`; evaluated after each epoch.
       patience: ends the training where the loss of the validation data, that of the first player, has not fallen for so
         many epochs; the state is then that of the epoch in which it was lowest, whenever the training ends.
-      pretrain_epochs: passes over x before, of the autoencoder that a method begins with: those of clusters have one,
-        others ignore it. 0 leaves it out.
+      pretrain_epochs: passes over x before, by Adam at 1e-3, of the autoencoder that a method begins with: `deep_svdd`
+        and those of clusters have one, others ignore it. 0 leaves it out. Ctrl-C within them returns the method as it
+        would have begun then, with no step done.
       verbose: prints a line of progress to stderr every three seconds.
       options: the knobs of the method (`aejax.METHODS[method].hparams`), its other keywords, and what its model is made
         with, by name: `beta=4.0`, `hidden_dims=(256, 64)`, `features=(16, 32)`.
@@ -88,30 +89,35 @@ def learn(
       ((64, 2), (64, 5), (3, 5))
     """
     check(num_epochs, batch_size, seed, validation, patience)
-    if pretrain_epochs:
+    if pretrain_epochs != 0:
         check_count(pretrain_epochs=pretrain_epochs)
     x = np.asarray(x)
     made = recipe.of(method, x, y, net, latent_dim, likelihood, options)
     model = made.model()
     algo = made.algorithm(model)
+    check_patience(method, algo, patience)
     data = Data.of(made, algo, x, y, validation, batch_size, f"learn({method!r}, x, y)")
     whole, init_key = data.whole, jax.random.split(jax.random.key(seed), 3)[0]
     first = Batch(whole.x[:64], None if whole.y is None else whole.y[:64].clip(0))  # below 0: not known
-    before = METHODS[method].first
+    before, interrupted = METHODS[method].first, False
     if before is None or not pretrain_epochs:
         state = _start(algo, model, init_key, first, data.train)
+        _check_rows(model, state, first)
     else:
-        jax.eval_shape(
-            partial(_start, algo, model), init_key, first, data.train
-        )  # what it refuses, before any training
+        jax.eval_shape(partial(_start, algo, model), init_key, first, data.train)  # so that it refuses now
         networks = before(model)
         fresh = Fitted(model, networks, _start(networks, model, init_key, first, data.train), [], made)
-        alone = data._replace(held_out=None)
-        params = trained(fresh, alone, pretrain_epochs, seed, None, verbose).params
-        state = _start(algo, model, init_key, first, data.train, params)
+        _check_rows(model, fresh.state, first)
+        alone, title = data._replace(held_out=None), f"the autoencoder that {method} begins with"
+        found, interrupted = trained(fresh, alone, pretrain_epochs, seed, None, verbose, title)
+        state = _start(algo, model, init_key, first, data.train, found.params)
+    begun = Fitted(model, algo, state, [], made)
+    return begun if interrupted else trained(begun, data, num_epochs, seed, patience, verbose)[0]
+
+
+def _check_rows(model: nets.Autoencoder, state: Any, first: Batch) -> None:
     if not nets.is_ours(model):
         nets.check_rows(model, state.params, first)
-    return trained(Fitted(model, algo, state, [], made), data, num_epochs, seed, patience, verbose)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -180,8 +186,9 @@ class Fitted:
           (<Fitted ae: (5,) to 2, 4 steps>, <Fitted ae: (5,) to 2, 6 steps>)
         """
         check(num_epochs, batch_size, seed, validation, patience)
+        check_patience(self.recipe.method, self.algorithm, patience)
         data = Data.of(self.recipe, self.algorithm, np.asarray(x), y, validation, batch_size, "more(x, y)")
-        return trained(self, data, num_epochs, seed, patience, verbose)
+        return trained(self, data, num_epochs, seed, patience, verbose)[0]
 
     def embed(self, x: ArrayLike, y: ArrayLike | None = None) -> np.ndarray:
         """The codes, without noise: `[N, Z]` float32.

@@ -58,8 +58,13 @@ class Data(NamedTuple):
         return cls(whole, train, held_out, sizes)
 
 
-def trained(fitted: Any, data: Data, num_epochs: int, seed: int, patience: int | None, verbose: bool) -> Any:
-    """The `Fitted` after so many epochs more, or those that patience or a person leaves to it."""
+def trained(
+    fitted: Any, data: Data, num_epochs: int, seed: int, patience: int | None, verbose: bool, title: str = ""
+) -> tuple[Any, bool]:
+    """The `Fitted` after so many epochs more, or those that patience or a person leaves to it; whether it was a person.
+
+    `title` is what progress calls it, by default the method.
+    """
     algo, steps = fitted.algorithm, training.count_steps(data.train, data.sizes)
     _, train_key, eval_key = jax.random.split(jax.random.key(seed), 3)
     done = -(-int(fitted.state.step) // steps)
@@ -69,7 +74,7 @@ def trained(fitted: Any, data: Data, num_epochs: int, seed: int, patience: int |
     held_out = lambda state: training.evaluate(algo, state, data.held_out, eval_key, batch_size=many)
     if verbose:
         about = f"{len(data.whole.x)} examples, {num_epochs * steps} steps"
-        print(f"{fitted.recipe.method}: {about}; compiling", file=sys.stderr, flush=True)
+        print(f"{title or fitted.recipe.method}: {about}; compiling", file=sys.stderr, flush=True)
     chunks = training.train(
         algo, state, data.train, train_key, batch_size=data.sizes, num_epochs=done + num_epochs,
         boundary=None if data.held_out is None else steps,
@@ -108,7 +113,15 @@ def trained(fitted: Any, data: Data, num_epochs: int, seed: int, patience: int |
         message = f"Interrupted: this is what was learnt in {int(state.step)} of {last} steps."
         warnings.warn(message, stacklevel=3)
     before = [row for row in fitted.history if row["step"] <= int(fitted.state.step)]
-    return dataclasses.replace(fitted, state=state, history=before + _rows(log, steps, validated, done))
+    return dataclasses.replace(fitted, state=state, history=before + _rows(log, steps, validated, done)), interrupted
+
+
+def check_patience(method: str, algo: Algorithm, patience: int | None) -> None:
+    """Refuses to go by a loss whose targets are made anew now and then: it jumps there, and is never as low again."""
+    if patience is not None and algo.refreshes:
+        raise InputError(
+            f"The loss of {method} jumps where its targets are made anew, so patience cannot go by it; leave it out."
+        )
 
 
 def _first_loss(algo: Algorithm, state: Any, data: Data, key: jax.Array) -> str:

@@ -166,6 +166,7 @@ def traits(name):
     method = METHODS[name]
     has = {
         "streams": len(streams(make_data(name), batch_size(name)).sizes) > 1,
+        "refresh": bool(make_algo(name).refreshes),
         "rule": any(isinstance(player, Rule) for player in players.values()),
         "labels": method.model.takes_labels,
         "coupled": any(isinstance(player, Player) and player.coupled for player in players.values()),
@@ -181,7 +182,7 @@ def representatives():
     chosen: list = []
     having = {name: traits(name) for name in METHODS}
     size = lambda name: (len(having[name]), len(the_game(name)[0]))
-    for trait in ("streams", "rule", "labels", "coupled", "phases", "noise", "noise-free"):
+    for trait in ("streams", "refresh", "rule", "labels", "coupled", "phases", "noise", "noise-free"):
         candidates = [name for name in METHODS if trait in having[name]]
         if candidates and not set(candidates) & set(chosen):
             chosen.append(min(candidates, key=size))

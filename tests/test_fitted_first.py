@@ -25,7 +25,6 @@ def same_bits(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-@pytest.mark.slow
 def test_it_is_an_autoencoder_and_then_the_method_from_its_parameters(x):
     fitted = learn("dec", x, num_epochs=2, pretrain_epochs=3, seed=4, **SMALL)
     model = fitted.model
@@ -60,3 +59,30 @@ def test_others_have_none_and_a_number_that_is_none_is_refused(x):
             learn("dec", x, pretrain_epochs=count, **options)
     with pytest.raises(InputError, match="60 clusters of 48 examples"):
         learn("dec", x, num_clusters=60, pretrain_epochs=10**9, **options)  # before any training
+
+
+def test_ctrl_c_before_returns_the_method_as_it_would_begin(x, monkeypatch):
+    whole, calls = training.train, []
+
+    def train(*args, **options):
+        calls.append(0)
+        for chunk in whole(*args, **options):
+            yield chunk
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", train)
+    with pytest.warns(UserWarning, match="this is what was learnt in 1 of 30 steps"):
+        fitted = learn("dec", x, num_epochs=2, pretrain_epochs=10, **SMALL)
+    assert len(calls) == 1
+    assert int(fitted.state.step) == 0
+    assert fitted.history == []
+    monkeypatch.undo()
+    assert int(fitted.more(x, num_epochs=1, batch_size=16).state.step) == 3
+
+
+def test_patience_does_not_go_by_targets_that_move(x):
+    with pytest.raises(InputError, match=r"The loss of dec jumps .* leave it out"):
+        learn("dec", x, validation=x, patience=2, pretrain_epochs=10**9, **SMALL)
+    fitted = learn("dec", x, num_epochs=1, pretrain_epochs=0, **SMALL)
+    with pytest.raises(InputError, match="The loss of dec jumps"):
+        fitted.more(x, validation=x, patience=2)

@@ -37,8 +37,15 @@ class Rows(NamedTuple):
     x: np.ndarray
     y: np.ndarray | None = None
 
+    @property
+    def classes(self) -> np.ndarray:
+        """y, which is there."""
+        if self.y is None:
+            raise InputError("These rows have no classes.")
+        return self.y
+
     def part(self, rows: np.ndarray) -> "Rows":
-        """Those of these numbers."""
+        """The rows with these indices."""
         return Rows(self.x[rows], None if self.y is None else self.y[rows])
 
 

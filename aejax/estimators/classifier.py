@@ -40,8 +40,10 @@ class AutoencoderClassifier(ClassifierMixin, Autoencoder):
         that part, both in nats per row; for methods of one loss. 0 leaves it out.
       The others are those of `AutoencoderTransformer`; `num_epochs`, `patience` and `options` are of the first part.
 
-    A label of -1, where labels are integers, is an unknown one, as elsewhere in scikit-learn; but -1 and one other are
-    two classes. With `warm_start`, and in `partial_fit`, the second part goes on and the first is not repeated.
+    A label of -1, where labels are numbers, is an unknown one, as elsewhere in scikit-learn; but -1 and one other are
+    two classes. With `warm_start`, and in `partial_fit`, the second part goes on and the first is not repeated. Rows
+    that are held out for the patience of the first part are trained on in the second. Ctrl-C ends the part that it
+    comes in. A fit compiles anew where the number of rows with labels is another.
 
     Attributes:
       classes_: the labels, sorted, without -1.
@@ -109,7 +111,11 @@ class AutoencoderClassifier(ClassifierMixin, Autoencoder):
         return super().fit(X, y, sample_weight)
 
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None) -> Self:
-        """One pass over these rows; `classes` are all that will ever come, to be given at the first call."""
+        """One pass over these rows; `classes` are all that will ever come, to be given at the first call.
+
+        Raises:
+          InputError: also where later classes are others.
+        """
         self._announced = None if classes is None else unique_labels(classes)
         try:
             return super().partial_fit(X, y)
@@ -131,11 +137,13 @@ class AutoencoderClassifier(ClassifierMixin, Autoencoder):
     def _validated(self, X: Any, y: Any, goes_on: bool) -> Rows:
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), reset=not goes_on)
         check_classification_targets(y)
+        announced = getattr(self, "_announced", None)
         if not goes_on:
-            announced = getattr(self, "_announced", None)
             self.classes_ = _classes(y if announced is None else announced)
+        elif announced is not None and _classes(announced).tolist() != self.classes_.tolist():
+            raise InputError(f"classes={announced.tolist()}; the first call had {self.classes_.tolist()}.")
         known = np.ones(len(y), bool)
-        if y.dtype.kind == "i" and UNLABELLED not in self.classes_:
+        if y.dtype.kind in "if" and UNLABELLED not in self.classes_:
             known = y != UNLABELLED
         if unknown := sorted(set(y[known].tolist()) - set(self.classes_.tolist())):
             raise InputError(f"Labels {unknown[:4]} are not among those of the first rows, {self.classes_.tolist()}.")
@@ -146,14 +154,14 @@ class AutoencoderClassifier(ClassifierMixin, Autoencoder):
         return Rows(X, places)
 
     def _train(self, train: Rows, held_out: Rows, *, goes_on: bool, partial: bool) -> None:
-        assert train.y is not None
-        known, values = train.y >= 0, self._scaled(train.x)
+        x, y = np.concatenate([train.x, held_out.x]), np.concatenate([train.classes, held_out.classes])
+        known, values = y >= 0, self._scaled(x)
         if not known.any():
-            raise InputError("All rows with a label were held out or weigh nothing; label more of them.")
+            raise InputError("All rows that have a label weigh nothing; some have to count.")
         watched = self._check_weight(values)
         if not goes_on:
             super()._train(train, held_out, goes_on=goes_on, partial=partial)
-        labelled = Batch(values[known], train.y[known].astype(np.int32))
+        labelled = Batch(values[known], y[known].astype(np.int32))
         data: Any = labelled if watched is None else SemiBatch(labelled, Batch(values))
         sizes: Any = jax.tree.map(
             lambda part: min(self.batch_size, len(part.x)), data, is_leaf=lambda v: isinstance(v, Batch)
@@ -173,10 +181,11 @@ class AutoencoderClassifier(ClassifierMixin, Autoencoder):
         try:
             for chunk in training.train(algo, state, data, key, batch_size=sizes, num_epochs=last):
                 state, trained = chunk.state, True
-                if self.verbose and time.monotonic() - said > SECONDS:
+                if self.verbose and (time.monotonic() - said > SECONDS or chunk.step == last * steps):
                     said = time.monotonic()
                     nats = chunk.metrics["label/loss"][-1]
-                    print(f"classifier: step {chunk.step} of {last * steps}, loss {nats:.4g}", file=sys.stderr)
+                    text = f"classifier: step {chunk.step} of {last * steps}, loss {nats:.4g}"
+                    print(text, file=sys.stderr, flush=True)
         except KeyboardInterrupt:
             if not trained:
                 raise
@@ -215,23 +224,23 @@ class AutoencoderClassifier(ClassifierMixin, Autoencoder):
 def _classes(y: np.ndarray) -> np.ndarray:
     """Sorted; without -1, where that stands for an unknown label."""
     found = np.unique(y)
-    others = found[found != UNLABELLED] if found.dtype.kind == "i" else found
+    others = found[found != UNLABELLED] if found.dtype.kind in "if" else found
     return found if len(others) == 1 else others
 
 
 def _algorithm(fitted: Fitted, lr: float, watched: str | None, weight: float) -> Algorithm:
-    own = None if watched is None else (fitted.algorithm, watched, weight, int(fitted.state.step))
+    own = None if watched is None else (fitted.algorithm, watched, weight)
     return _made(fitted.model, lr, own)
 
 
 @lru_cache(maxsize=32)  # an algorithm is a static argument of the compiled loop: the same one is not traced again
-def _made(model: Any, lr: float, own: tuple[Algorithm, str, float, int] | None) -> Algorithm:
+def _made(model: Any, lr: float, own: tuple[Algorithm, str, float] | None) -> Algorithm:
     loss = partial(classifier_loss, model=model) if own is None else partial(regularised_loss, model=model, own=own)
     return play({"label": Player(loss, (*model.groups, "classifier"), optax.adam(lr))}, [["label"]])
 
 
 def regularised_loss(
-    params: Any, batch: SemiBatch, key: jax.Array, *, model: Any, own: tuple[Algorithm, str, float, int]
+    params: Any, batch: SemiBatch, key: jax.Array, *, model: Any, own: tuple[Algorithm, str, float]
 ) -> tuple[jax.Array, Any]:
     """The cross-entropy of labelled rows, plus a weight times the autoencoder's own loss of all rows, in nats per row.
 
@@ -240,10 +249,10 @@ def regularised_loss(
       batch: `SemiBatch(labelled, all)`.
       key: consumed by the autoencoder's loss.
       model: static.
-      own: the autoencoder's algorithm, the name of its loss, the weight, and the step of its schedules; static.
+      own: the autoencoder's algorithm, the name of its loss, and the weight; static. Schedules have their last value.
     """
-    algo, name, weight, step = own
+    algo, name, weight = own
     nats, metrics = classifier_loss(params, batch.labelled, key, model=model)
-    state = TrainState(jnp.asarray(step), {group: params[group] for group in params if group != "classifier"}, {})
+    state = TrainState(jnp.int32(0), {group: params[group] for group in params if group != "classifier"}, {})
     beside = algo.evaluate(state, batch.unlabelled, key)[name]
     return nats + weight * beside, {**metrics, "class_nats": nats, "autoencoder": beside}

@@ -27,7 +27,7 @@ class AutoencoderClusterer(ClusterMixin, Autoencoder):
       n_clusters: how many.
       num_epochs: passes over the rows, of the method.
       pretrain_epochs: passes before, of the autoencoder that those four begin with; others ignore it. Where the
-        estimator goes on there are none.
+        estimator goes on there are none. The centres of k-means stay in `partial_fit` what the first fit made them.
       The others are those of `AutoencoderTransformer`.
 
     Attributes:
@@ -45,6 +45,9 @@ class AutoencoderClusterer(ClusterMixin, Autoencoder):
       ([50, 50], True)
     """
 
+    labels_: np.ndarray
+    cluster_centers_: np.ndarray
+    code_centers_: np.ndarray
     _make: ClassVar[tuple[str, ...]] = (*Autoencoder._make, "n_clusters")
 
     def __init__(
@@ -92,7 +95,7 @@ class AutoencoderClusterer(ClusterMixin, Autoencoder):
 
     def _split(self, rows: np.ndarray, seed: int, partial: bool) -> tuple[np.ndarray, np.ndarray]:
         train, held_out = super()._split(rows, seed, partial)
-        if len(train) < self.n_clusters:
+        if len(train) < self.n_clusters and not (partial and hasattr(self, "fitted_")):
             raise InputError(
                 f"n_samples={len(train)} should be >= n_clusters={self.n_clusters}, those that are trained on."
             )
@@ -103,6 +106,8 @@ class AutoencoderClusterer(ClusterMixin, Autoencoder):
         params = self.fitted_.params
         if self._learns_clusters:
             centers = params["prior"]["means"] if self._is_mixture else params["centres"]
+        elif goes_on and partial:
+            centers = self.code_centers_
         else:
             codes = self._of_rows(self.fitted_.embed, self._scaled(np.concatenate([train.x, held_out.x])))
             k_means = KMeans(self.n_clusters, n_init=NUM_STARTS, random_state=self._seed)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from aejax.checks import InputError
 from aejax.likelihoods.base import Likelihood, Support
 from aejax.likelihoods.continuous import Gaussian
+from aejax.likelihoods.counts import Multinomial
 
 Array = jax.Array
 
@@ -23,7 +24,8 @@ class Observed(Likelihood):
       likelihood: of an observed component; not one that goes by the whole batch.
 
     Raises:
-      InputError: a likelihood that goes by the whole batch, whose missing components it would have to know.
+      InputError: a likelihood that goes by the whole batch, or whose components depend on each other, `Multinomial`:
+        it would have to know the missing ones.
 
     Example:
       >>> x = jnp.array([[1.0, jnp.nan]])
@@ -34,7 +36,8 @@ class Observed(Likelihood):
     likelihood: Likelihood = Gaussian()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.likelihood, Likelihood) or self.likelihood.coupled:
+        own = self.likelihood
+        if not isinstance(own, Likelihood) or own.coupled or isinstance(own, Multinomial):
             raise InputError(
                 f"Observed takes a likelihood whose components are independent, such as Gaussian(); got"
                 f" {self.likelihood!r}."

@@ -15,6 +15,7 @@ import optax
 
 from aejax import clusters, likelihoods
 from aejax.algorithm import Algorithm, Metrics, Params, Player, play
+from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.factory import Method, NonNegative, Positive, Term, Tx, check_data, factory, optimisers
 from aejax.methods.ae import AE, ae, decoder_loss
@@ -22,14 +23,14 @@ from aejax.precision import sum_last, widen
 
 __all__ = ["DeepSVDD", "deep_svdd", "deep_svdd_loss"]
 
-LEAST = 0.1  # of the numbers of a centre, apart from their sign
+LEAST = 0.1  # the least absolute value of a coordinate of the centre
 
 
 class DeepSVDD(AE):
     """An autoencoder with a centre among its codes.
 
-    `dense` has no biases unless asked for: with them a network can map all examples to one point whatever its weights
-    (section 3.3, proposition 2).
+    The encoder of `dense` and `conv` has no biases: with them a network can map all examples to one point whatever its
+    weights (section 3.3, proposition 2). `dense(..., use_bias=True)` has them all the same.
     """
 
     def setup(self) -> None:
@@ -40,6 +41,12 @@ class DeepSVDD(AE):
     def dense(cls, data_dim: int, latent_dim: int, *, use_bias: bool = False, **fields: Any) -> Self:
         """As that of `Autoencoder`, without biases."""
         return super().dense(data_dim, latent_dim, use_bias=use_bias, **fields)
+
+    @classmethod
+    def conv(cls, data_shape: tuple[int, int, int], latent_dim: int, **fields: Any) -> Self:
+        """As that of `Autoencoder`, its encoder without biases."""
+        model = super().conv(data_shape, latent_dim, **fields)
+        return model.clone(encoder=model.encoder.clone(use_bias=False))
 
     def distances(self, x: jax.Array) -> jax.Array:
         """The squared distance of the code from the centre: `[B, ...] -> [B]`, float32 at least."""
@@ -78,9 +85,9 @@ def deep_svdd_loss(
 
 
 def from_data(model: DeepSVDD, params: Params, data: Batch, key: jax.Array) -> Params:
-    """Begins the centre with the mean code; numbers of it near zero are moved to 0.1 away, as in the authors' code.
+    """The centre is the mean code; its coordinates within 0.1 of zero become 0.1 or -0.1, as in the authors' code.
 
-    A number that is zero could be met by weights that are zero.
+    A coordinate of zero could be reached by an encoder whose weights are zero.
     """
     centre = clusters.in_blocks(lambda x: model.bind({"params": params}).embed(x), data.x).mean(axis=0)
     signs = jnp.where(centre < 0, -1, 1)
@@ -101,10 +108,12 @@ def deep_svdd(
     """
     own = optimisers(tx, {"svdd": hparams.lr, "recon": hparams.lr})
     coupled = likelihoods.get(model.likelihood).coupled
-    loss = partial(deep_svdd_loss, model=model)
+    loss, decoder = partial(deep_svdd_loss, model=model), tuple(group for group in model.groups if group != "encoder")
+    if not decoder:
+        raise InputError("A tied decoder has no weights of its own to learn; use tied=False.")
     players = {
         "svdd": Player(loss, ("encoder",), own["svdd"], knobs={"weight_decay": hparams.weight_decay}),
-        "recon": Player(partial(decoder_loss, model=model), ("decoder",), own["recon"], coupled),
+        "recon": Player(partial(decoder_loss, model=model), decoder, own["recon"], coupled),
     }
     start, check = partial(from_data, model), partial(check_data, model)
     return play(players, [["svdd", "recon"]], axis_name=axis_name, start=start, check=check)

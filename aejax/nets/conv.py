@@ -224,6 +224,7 @@ class Conv(nn.Module):
       stride: along both axes.
       kernel_size: height and width of the kernel.
       implementation: as in the function `conv`.
+      use_bias: whether it has a bias.
 
     Call: `[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), F]`.
     """
@@ -232,13 +233,16 @@ class Conv(nn.Module):
     stride: int = 1
     kernel_size: tuple[int, int] = (3, 3)
     implementation: str = "auto"
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return conv(x, kernel, self.stride, self.implementation) + bias.reshape(1, 1, 1, -1)
+        y = conv(x, kernel, self.stride, self.implementation)
+        if not self.use_bias:
+            return y
+        return y + self.param("bias", nn.initializers.zeros, (self.features,)).reshape(1, 1, 1, -1)
 
 
 class ConvTranspose(nn.Module):
@@ -278,6 +282,7 @@ class ConvEncoder(nn.Module):
       activation: after each convolution; a module-level function.
       kernel_size: of each convolution.
       implementation: as in the function `conv`.
+      use_bias: whether the layers have biases.
 
     Call: `[B, H, W, C] -> [B, code_dim]`, for any H, W and C. Layers are named `conv_0`, `conv_1`, ..., `dense`.
     """
@@ -288,14 +293,15 @@ class ConvEncoder(nn.Module):
     activation: Callable[[jax.Array], jax.Array] = nn.leaky_relu
     kernel_size: tuple[int, int] = (3, 3)
     implementation: str = "auto"
+    use_bias: bool = True
 
     def setup(self):
         _check_layers(self.features, self.strides)
         self.conv = [
-            Conv(width, stride, self.kernel_size, self.implementation)
+            Conv(width, stride, self.kernel_size, self.implementation, self.use_bias)
             for width, stride in zip(self.features, self.strides, strict=True)
         ]
-        self.dense = nn.Dense(self.code_dim)
+        self.dense = nn.Dense(self.code_dim, self.use_bias)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         if x.ndim != 4:

@@ -29,10 +29,11 @@ class Task(NamedTuple):
 
     name: str
     train: np.ndarray  # [N, D] float32, normal rows alone
-    test: np.ndarray  # [M, D] float32, no row of train, but for copies where rows were resampled
+    test: np.ndarray  # [M, D] float32, other rows, some of which may be equal to one of train
     is_outlier: np.ndarray  # [M] bool
     image_shape: tuple[int, int, int] | None = None
-    twice: int = 0  # rows of test that train holds too
+    is_series: bool = False  # heartbeats
+    twice: int = 0  # rows of test that are equal to one of train
 
 
 def names(dataset: str) -> tuple[str, ...]:
@@ -68,7 +69,8 @@ def task(dataset: str, name: str, protocol: str, seed: int) -> Task:
       dataset: as the command line has it.
       name: one of `names(dataset)`.
       protocol: of a table, `file`: the first half of the normal rows in the order of the file (Livernoche et al. 2024),
-        where a table of less than 1,000 rows is first drawn to 1,000 with replacement; `shuffled`: a random half.
+        where one of ADBench's tables that has less than 1,000 rows is first drawn to 1,000 with replacement;
+        `shuffled`: a random half. Heartbeats are always shuffled.
       seed: of that half, or of that draw.
 
     Raises:
@@ -77,7 +79,7 @@ def task(dataset: str, name: str, protocol: str, seed: int) -> Task:
     rng = np.random.default_rng(seed)
     if dataset == ECG:
         x, y = _arrays(ECG, "ecg5000", "x_train", "y_train", "x_test", "y_test")
-        return _halved(name, x, y, rng, shuffled=True)
+        return _halved(name, x, y, rng, shuffled=True)._replace(is_series=True)
     if dataset == "adbench" or dataset in TABLES:
         x, y = _arrays("adbench", name, "x", "y")
     elif files.is_file_name(dataset):
@@ -87,7 +89,7 @@ def task(dataset: str, name: str, protocol: str, seed: int) -> Task:
         x, y = own.x, own.y
     else:
         return _one_class(dataset, name)
-    if protocol == "file" and len(x) < _RESAMPLED:
+    if protocol == "file" and len(x) < _RESAMPLED and not files.is_file_name(dataset):
         rows = rng.integers(len(x), size=_RESAMPLED)
         x, y = x[rows], y[rows]
     return _halved(name, x, y, rng, shuffled=protocol == "shuffled")

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aejax import data, evaluation, extras
-from aejax.checks import InputError, check_count, nearest
+from aejax.checks import InputError, check_non_negative
 from aejax.data import Dataset
 from aejax.runner import study
-from aejax.runner.pieces import Found, Piece, PiecedStudy, Say, main
+from aejax.runner.pieces import Found, Piece, PiecedStudy, Say, check_counts, check_rows, main
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +60,7 @@ class Config:
     num_epochs: int = 100
     """Passes of the autoencoders over the training images."""
     finetune_steps: int = 1000
-    """Steps of tuning, to whole passes: over the labelled images, or those beside its own loss over all."""
+    """Steps of tuning, rounded up to whole passes: over the labelled images; of `regularised`, over all."""
     weight: float = 0.1
     """Of the autoencoder's own loss."""
     batch_size: int = 128
@@ -74,12 +74,11 @@ class Config:
 def pieces(config: Config) -> Iterator[Piece]:
     """Seed by seed and row by row, all numbers of labels at once, for they share an autoencoder."""
     extras.need("the study classification", "sklearn", extra="sklearn")
-    for name in ("latent_dim", "num_epochs", "finetune_steps", "batch_size", "num_seeds"):
-        check_count(**{f"--{name.replace('_', '-')}": getattr(config, name)})
-    if unknown := [row for row in config.rows if row not in ROWS]:
-        raise InputError(f"There is no row {unknown[0]!r}. {nearest(unknown[0], ROWS, what='rows')}")
-    if not config.rows or len(set(config.rows)) < len(config.rows):
-        raise InputError(f"--rows are {config.rows}; wanted is at least one, and none twice.")
+    check_counts(config, "latent_dim", "num_epochs", "finetune_steps", "batch_size")
+    check_non_negative(**{"--weight": config.weight})
+    check_rows(config.rows, ROWS)
+    if not config.num_labels or len(set(config.num_labels)) < len(config.num_labels):
+        raise InputError(f"--num-labels are {config.num_labels}; wanted is at least one number, and none twice.")
     dataset = load(config.dataset)
     for count in config.num_labels:
         drawn(dataset.train.y, count, config.seed)

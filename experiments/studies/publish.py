@@ -47,7 +47,11 @@ def publish(folder: Path, figures: tuple[str, ...] = (), docs: Path = DOCS, *, a
     start, end = marks(name)
     published = read_json(docs / f"{name}.json")
     _check(summary, published)
+    if digest := (read_json(folder / "config.json") or {}).get("data_digest"):
+        summary |= {"data_digest": digest}
     if add:
+        if figures:
+            raise InputError("Figures show the runs of one folder; leave them out with --add.")
         summary = added(summary, published)
     pictures = [folder / "figures" / f"{figure}.png" for figure in figures]
     missing = [str(picture) for picture in pictures if not picture.exists()]
@@ -63,21 +67,30 @@ def publish(folder: Path, figures: tuple[str, ...] = (), docs: Path = DOCS, *, a
 
 def _check(summary: dict[str, Any], published: dict[str, Any] | None) -> None:
     commit, dataset = summary["environment"]["commit"], summary.get("dataset")
-    if commit is None or commit.endswith("-dirty"):
+    if commit is None or any(each == "None" or each.endswith("-dirty") for each in commit.split(", ")):
         raise InputError(f"The run is of the commit {commit}, which nobody can check out; commit, and run it again.")
     if dataset == "digits" and published is not None and published["dataset"] != dataset:
         raise InputError(f"A run on {published['dataset']} is published, and this one is on {dataset}.")
 
 
 def added(summary: dict[str, Any], published: dict[str, Any] | None) -> dict[str, Any]:
-    """The published summary with the rows and seeds of another; in `parts` is what each run of the two was.
+    """The published summary with the rows and seeds of another; `parts` tells the runs that it is made of.
+
+    Of a row that both have, what only one has measured is left out.
 
     Raises:
-      InputError: there is none, the configurations differ in more than rows and seeds, or a row has one of the seeds.
+      InputError: there is none, it is no study of rows and seeds, configurations or data differ, or a row has one of
+        the seeds already.
     """
     if published is None:
         raise InputError("Nothing is published yet to which the run could be added; leave out --add.")
-    of_all = [{k: v for k, v in each.items() if k not in (*OF_A_PART, "parts")} for each in (published, summary)]
+    if not {"seed", "num_seeds", "metrics"} <= {*published} & {*summary}:
+        raise InputError(f"{summary['experiment']} is no study of rows and seeds; leave out --add to replace it.")
+    of_all = [
+        {k: v for k, v in each.items() if k not in (*OF_A_PART, "parts", "seeds")} for each in (published, summary)
+    ]
+    if "data_digest" not in published:  # of an older publication
+        of_all[1].pop("data_digest", None)
     if differ := [name for name in {**of_all[0], **of_all[1]} if of_all[0].get(name) != of_all[1].get(name)]:
         raise InputError(
             f"The run differs from what is published in {', '.join(differ)}; leave out --add to replace it."
@@ -90,12 +103,12 @@ def added(summary: dict[str, Any], published: dict[str, Any] | None) -> dict[str
             raise InputError(f"Published are seeds {part['seeds']} of {', '.join(sorted(twice))}; add others.")
     metrics = {row: {name: [*values] for name, values in found.items()} for row, found in published["metrics"].items()}
     for row, found in summary["metrics"].items():
-        for name, values in found.items():
-            metrics.setdefault(row, {}).setdefault(name, []).extend(values)
+        before = metrics.get(row, {name: [] for name in found})
+        metrics[row] = {name: [*values, *found[name]] for name, values in before.items() if name in found}
     parts = [*parts, new]
     rows = {"rows": [*dict.fromkeys([*published["rows"], *summary["rows"]])]} if "rows" in published else {}
     seeds = {seed for part in parts for seed in part["seeds"]}
-    shared = {"seed": min(seeds), "num_seeds": len(seeds), "date": summary["date"]}
+    shared = {"seed": min(seeds), "num_seeds": len(seeds), "seeds": sorted(seeds), "date": summary["date"]}
     return published | rows | shared | {"environment": summary["environment"], "parts": parts, "metrics": metrics}
 
 

@@ -47,7 +47,7 @@ def test_the_loss_is_that_of_the_labels_and_so_many_times_that_of_the_autoencode
     found = AutoencoderClassifier("ae", autoencoder_weight=0.3, **SMALL).fit(x, y)
     params, model, key = found.tuned_.params, found.model_, jax.random.key(3)
     few, many = Batch(jnp.float32(x[:9]), jnp.int32(y[:9])), Batch(jnp.float32(x))
-    own = (found.fitted_.algorithm, "recon/loss", 0.3, 0)
+    own = (found.fitted_.algorithm, "recon/loss", 0.3)
     loss, terms = regularised_loss(params, SemiBatch(few, many), key, model=model, own=own)
     dense = jax.tree.map(np.float64, params)
     z = np.float64(x[:9])
@@ -78,6 +78,8 @@ def test_minus_one_is_an_unknown_label_but_for_one_other_class(rows):
     assert not np.array_equal(AutoencoderClassifier(**SMALL).fit(changed, few).predict_proba(x), found.predict_proba(x))
     two = AutoencoderClassifier(**SMALL).fit(x, np.where(y > 0, 1, -1))
     assert two.classes_.tolist() == [-1, 1]
+    floats = AutoencoderClassifier(**SMALL).fit(x, few.astype(float))
+    assert floats.classes_.tolist() == [0.0, 1.0, 2.0]
     names = AutoencoderClassifier(**SMALL).fit(x, np.array(["-1", "a", "b"])[y])
     assert names.classes_.tolist() == ["-1", "a", "b"]
     with pytest.raises(InputError, match="None of the 300 labels is known, all are -1"):
@@ -98,6 +100,8 @@ def test_passes_over_labels_add_up(rows):
     assert parts.partial_fit(x, y).predict_proba(x).shape == (300, 3)
     with pytest.raises(InputError, match=r"Labels \[7\] are not among those of the first rows, \[0, 1, 2\]"):
         parts.partial_fit(x, y + 5 * (y == 2))
+    with pytest.raises(InputError, match=r"classes=\[0, 1, 2, 3\]; the first call had \[0, 1, 2\]"):
+        parts.partial_fit(x, y, classes=[0, 1, 2, 3])
     assert AutoencoderClassifier(**SMALL).fit(x, y % 2).classes_.tolist() == [0, 1]
 
 

@@ -52,6 +52,14 @@ def test_without_clusters_of_its_own_codes_have_those_of_k_means(planted):
     np.testing.assert_array_equal(alone, found.labels_[:20])
 
 
+def test_clusters_stay_where_a_few_rows_come(planted):
+    x, y = planted
+    found = AutoencoderClusterer("ae", **SMALL).fit(x)
+    before = found.predict(x)
+    found.partial_fit(x[y == 0][:2])
+    assert np.mean(found.predict(x) == before) > 0.95
+
+
 @pytest.mark.slow
 def test_it_goes_on_and_stands_in_a_pipeline(planted):
     x, y = planted

@@ -12,7 +12,7 @@ from aejax import evaluation, training
 from aejax.algorithm import transform_batch
 from aejax.checks import InputError
 from aejax.data import Batch, sparse
-from aejax.likelihoods import Gaussian, Observed
+from aejax.likelihoods import Gaussian, Multinomial, Observed
 from aejax.methods.ae import AE, ae
 from aejax.methods.autorec import AutoRec, autorec, autorec_loss
 from aejax.nets import init_params
@@ -155,5 +155,6 @@ def test_what_cannot_be_is_refused():
         ae(AE.dense(D, Z, likelihood="gaussian_observed")).check(Batch(np.float32(X)))
     with pytest.raises(InputError, match="NaN or infinity"):
         autorec(AutoRec.dense(D, Z, likelihood="gaussian")).check(Batch(np.float32(X)))
-    with pytest.raises(InputError, match="components are independent"):
-        Observed(Gaussian("optimal"))
+    for likelihood in (Gaussian("optimal"), Multinomial()):
+        with pytest.raises(InputError, match="whose components are independent"):
+            Observed(likelihood)

@@ -26,7 +26,9 @@ def test_the_loss_is_the_distance_from_the_centre_and_half_the_weighted_squares(
     model = DeepSVDD.dense(5, 3, likelihood="gaussian", hidden_dims=(4,))
     _, state = begun(model)
     first, last = (np.float64(state.params["encoder"][f"dense_{i}"]["kernel"]) for i in range(2))
-    assert all(list(layer) == ["kernel"] for layer in state.params["encoder"].values())  # no biases
+    images = DeepSVDD.conv((8, 8, 1), 3, features=(2,), strides=(2,))
+    for encoder in (state.params["encoder"], init_params(images, KEY, jnp.zeros((1, 8, 8, 1)))["encoder"]):
+        assert all(list(layer) == ["kernel"] for layer in encoder.values())  # no biases
     z = np.maximum(X.astype(np.float64) @ first, 0) @ last
     distance = np.square(z - np.float64(state.params["centre"])).sum(axis=1)
     loss, terms = deep_svdd_loss(state.params, DATA, KEY, model=model, weight_decay=0.3)

@@ -106,6 +106,42 @@ def test_baselines_are_what_they_are_called():
     raise AssertionError("no choice of signs gives the scores of pca_pyod")
 
 
+@pytest.fixture
+def planted(tmp_path):
+    """A table whose normal rows lie near a line, in columns of very unequal units, and whose anomalies do not."""
+    rng = np.random.default_rng(0)
+    scale = np.array([1e-3, 1.0, 1e3, 1.0])
+    normal = rng.normal(size=(400, 1)) * [1.0, -1.0, 1.0, 1.0] + 0.05 * rng.normal(size=(400, 4))
+    odd = 2 * rng.normal(size=(60, 4))
+    x = np.concatenate([normal, odd]) * scale
+    np.savez(tmp_path / "planted.npz", x=x.astype(np.float32), y=np.arange(460) >= 400)
+    return study.Config(str(tmp_path / "planted.npz"), num_epochs=60, latent_dim=1, hidden_dims=(16,))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", list(study.ROWS))
+def test_every_detector_finds_planted_anomalies_whatever_the_units_and_knows_no_test_row(planted, row):
+    found = study.measure(planted, "planted", row, 0, print)
+    assert found["auroc"] > {"ae_knn": 0.6, "deep_svdd": 0.7, "pca_pyod": 0.6, "mean": 0.6}.get(row, 0.9)
+    task = tasks.task(planted.dataset, "planted", "file", 0)
+    scores = study.scores_of(planted, task, row, 0)
+    order = np.argsort(scores, kind="stable")
+    assert found["least_odd"] == [i for i in order if task.is_outlier[i]][: study.SHOWN]
+    assert found["oddest_normal"] == [i for i in order[::-1] if not task.is_outlier[i]][: study.SHOWN]
+    others = task._replace(test=np.concatenate([task.test[:9], 1e6 * task.test[9:]]))
+    np.testing.assert_allclose(study.scores_of(planted, others, row, 0)[:9], scores[:9], rtol=1e-3)
+
+
+def test_average_precision_is_the_mean_precision_at_the_anomalies(monkeypatch):
+    task = tasks.Task("six", np.zeros((2, 1)), np.zeros((6, 1)), np.array([1, 0, 1, 0, 0, 1]).astype(bool))
+    monkeypatch.setattr(tasks, "task", lambda *_: task)
+    monkeypatch.setattr(study, "scores_of", lambda *_: np.array([6.0, 5.0, 4.0, 3.0, 2.0, 1.0]))
+    found = study.measure(study.Config(), "six", "ae", 0, print)
+    assert found["average_precision"] == pytest.approx((1 / 1 + 2 / 3 + 3 / 6) / 3)
+    assert found["auroc"] == pytest.approx((3 + 2 + 0) / 9)
+    assert (found["oddest_normal"], found["least_odd"], found["oddest"]) == ([1, 3, 4], [5, 2, 0], [0, 2, 5])
+
+
 def test_published_figures_are_met_by_the_published_protocol():
     """Those of kNN and PCA on the six tables that need no drawing, in docs/anomaly_adbench.json, but for one.
 

@@ -96,6 +96,7 @@ def test_seeds_and_rows_of_a_further_run_join_those_that_are_published(tmp_path)
         run.mkdir(exist_ok=True)
         own = {"rows": [*metrics], "seed": seed, "num_seeds": 1, "date": f"day {seed}", "metrics": metrics}
         own |= {"environment": {"commit": commit}}
+        (run / "config.json").write_text(json.dumps({"data_digest": changed.pop("data_digest", "one")}))
         (run / "summary.json").write_text(json.dumps(PUBLISHED | own | changed))
         publish.publish(run, docs=docs, add=add)
 
@@ -117,6 +118,10 @@ def test_seeds_and_rows_of_a_further_run_join_those_that_are_published(tmp_path)
         publish_run("d4", 1, {"vae_1": vae, "iwae_5": iwae}, add=True)
     with pytest.raises(InputError, match="differs from what is published in num_epochs; leave out --add"):
         publish_run("e5", 2, {"vae_1": vae}, add=True, num_epochs=9)
+    with pytest.raises(InputError, match="differs from what is published in data_digest"):
+        publish_run("f6", 2, {"vae_1": vae}, add=True, data_digest="another")
+    with pytest.raises(InputError, match="leave them out with --add"):
+        publish.publish(tmp_path / "e5", ("bounds",), docs, add=True)
     assert contents(docs) == before
     publish_run("e5", 2, {"vae_1": vae}, add=False, num_epochs=9)
     assert json.loads((docs / "bounds_mnist.json").read_text())["metrics"] == {"vae_1": vae}
