@@ -1,7 +1,7 @@
 """Variational deep embedding (VaDE): a VAE whose prior is a mixture of Gaussians, one for each cluster.
 
 It wants the parameters of an autoencoder of posterior means, which `aejax.learn("vade", x)` and the study `clustering`
-train before. From fresh parameters, as here without `--from`, its clusters tend to be one.
+train before. Here `--from` takes a run of `vae` of the same sizes; from fresh parameters its clusters tend to be one.
 """
 
 import dataclasses

@@ -48,8 +48,8 @@ TERMS: dict[str, Unit] = {
     "reconstruction_jacobian_sq": Unit("none", "squared Frobenius norm of the Jacobian of the whole reconstruction"),
     "weights_sq": Unit(
         "of one layer (code units / data units)^2; of encoder and decoder none, a sum of that and its reciprocal",
-        "weight decay: squared weights, summed over all kernels of encoder and decoder, tied ones twice; of the "
-        "contractive study those of its one layer, once",
+        "weight decay: squared weights, summed over all kernels of encoder and decoder, tied ones twice; of Deep SVDD "
+        "those of the encoder, of the contractive study those of its one layer, once",
     ),
     "sparsity": Unit(
         "nats; code units per example",

@@ -1,7 +1,8 @@
 """Recommendation: hidden ratings by AutoRec and biases, lists by Mult-VAE, Mult-DAE, EASE, item-kNN and popularity."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,14 +10,11 @@ import numpy as np
 from aejax.checks import InputError, check_count
 from aejax.data import load_ratings
 from aejax.runner import study
-from aejax.runner.config import to_dict
+from aejax.runner.pieces import Found, Piece, PiecedStudy, main
 from experiments.studies import recommendation_lists, recommendation_ratings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from aejax.runner.console import Bars
-    from aejax.runner.options import Launch
 
 PARTS: dict[str, Any] = {"ratings": recommendation_ratings, "lists": recommendation_lists}
 COLUMNS = {
@@ -43,53 +41,30 @@ class Config:
     """The first one."""
 
 
-def check(config: Config) -> None:
-    """Refuses what cannot be run."""
+def pieces(config: Config) -> Iterator[Piece]:
+    """Part by part and seed by seed, all rows of a table at once; what cannot be run is refused first."""
     check_count(**{"--num-seeds": config.num_seeds})
     if config.seed < 0:
         raise InputError(f"--seed is {config.seed}; it has to be 0 or more.")
     recommendation_ratings.check(config.ratings)
     recommendation_lists.check(config.lists)
+    found = load_ratings(config.dataset)
+    for seed in range(config.seed, config.seed + config.num_seeds):
+        recommendation_lists.held(found, seed)  # refuses a set that is too small
+        for part, module in PARTS.items():
+            yield Piece(f"{part}-{seed}", part, partial(module.measure, found, getattr(config, part), seed))
 
 
-def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
-    """Measures part by part and seed by seed; what is done is kept, and not repeated with `--resume`."""
-    from aejax import plots
-    from aejax.runner.console import list_figures
-    from aejax.runner.environment import provenance
-    from aejax.runner.folder import open_folder, read_json, write_json
-    from aejax.runner.options import refuse_for_sweeps
-
-    refuse_for_sweeps(launch)
-    check(config)
-    folder = open_folder("recommendation", config, launch.workdir, resume=launch.resume)
-    if not folder.is_finished:
-        found = load_ratings(config.dataset)
-        for seed in range(config.seed, config.seed + config.num_seeds):
-            recommendation_lists.held(found, seed)  # refuses a set that is too small
-        folder.start()
-        metrics: dict[str, dict[str, dict[str, list[Any]]]] = {part: {} for part in PARTS}
-        for seed in range(config.seed, config.seed + config.num_seeds):
-            for part, module in PARTS.items():
-                file = folder.path / f"{part}-{seed}.json"
-                piece = read_json(file)
-                if piece is None:
-                    piece = module.measure(found, getattr(config, part), seed, bars.say)
-                    write_json(file, piece)
-                for row, values in piece.items():
-                    for name, value in values.items():
-                        metrics[part].setdefault(row, {}).setdefault(name, []).append(value)
-        folder.figures.mkdir(exist_ok=True)
-        for name, figure in draw(config, metrics).items():
-            plots.save(figure, folder.figures / f"{name}.png")
-        summary = {"experiment": "recommendation", **to_dict(config), **provenance(), "metrics": metrics}
-        write_json(folder.path / "summary.json", summary)
-
-    def report() -> None:
-        bars.console.print(table(folder.summary), markup=False, highlight=False)
-        list_figures(bars.console, folder.path)
-
-    return report
+def metrics_of(config: Config, found: Found) -> dict[str, dict[str, dict[str, list[Any]]]]:
+    """By part, by row: each metric, of every seed."""
+    metrics: dict[str, dict[str, dict[str, list[Any]]]] = {part: {} for part in PARTS}
+    for seed in range(config.seed, config.seed + config.num_seeds):
+        for part in PARTS:
+            rows = {row: each for row, each in found[f"{part}-{seed}"][part].items() if isinstance(each, dict)}
+            for row, values in rows.items():
+                for name, value in values.items():
+                    metrics[part].setdefault(row, {}).setdefault(name, []).append(value)
+    return metrics
 
 
 def table(summary: dict[str, Any]) -> str:
@@ -113,10 +88,11 @@ def _cell(name: str, values: list[float]) -> str:
     return study.spread(values)
 
 
-def draw(config: Config, metrics: dict[str, dict[str, dict[str, list[Any]]]]) -> "dict[str, Figure]":
+def draw(config: Config, found: Found) -> "dict[str, Figure]":
     """RMSE by how often an item was rated, and NDCG by how many items a user told; a curve is the mean over seeds."""
     from aejax import plots
 
+    metrics = metrics_of(config, found)
     heads = {
         "ratings": ("hidden ratings", "ratings of the item, mean of each fifth of the test ratings", "RMSE"),
         "lists": ("lists", "items that the user told, mean of each third of the users", "NDCG@100"),
@@ -133,5 +109,8 @@ def draw(config: Config, metrics: dict[str, dict[str, dict[str, list[Any]]]]) ->
     return {"groups": plots.line_panels(panels, title=f"{config.dataset}: recommendation, by how much is known")}
 
 
+STUDY = PiecedStudy("recommendation", Config, pieces, metrics_of, table, draw)
+
+
 if __name__ == "__main__":
-    study.command_line("recommendation", Config, __doc__, body)
+    main(STUDY, __doc__)

@@ -11,6 +11,7 @@ from aejax.data import load_ratings
 from aejax.data.ratings import Ratings, Truth
 from aejax.evaluation.recommenders import popularity
 from aejax.runner import launch
+from aejax.runner.pieces import body
 from experiments.studies import recommendation, recommendation_lists, recommendation_ratings
 
 RATINGS = recommendation_ratings.Options(latent_dim=8, num_epochs=3, batch_size=10, decays=(1e-3, 1e-2))
@@ -140,7 +141,7 @@ def test_what_cannot_be_run_is_refused():
         ({"lists": LISTS._replace(ridges=())}, "ridges=0"),
     ):
         with pytest.raises(InputError, match=match):
-            recommendation.check(recommendation.Config(**options))
+            list(recommendation.pieces(recommendation.Config(**options)))
 
 
 @pytest.mark.slow
@@ -149,7 +150,7 @@ def test_a_study_ends_with_both_tables_and_what_is_done_is_not_repeated(tmp_path
     flags = ["--ratings.latent-dim", "20", "--ratings.num-epochs", "200", "--ratings.decays", "2e-4", "1e-3"]
     flags += ["--lists.latent-dim", "8", "--lists.hidden-dims", "8", "--lists.num-epochs", "4", "--num-seeds", "2"]
     call = lambda *more: launch.command_line(
-        "recommendation", recommendation.Config, "", recommendation.body,
+        "recommendation", recommendation.Config, "", body(recommendation.STUDY),
         [*flags, "--workdir", str(tmp_path / "run"), *more],
     )  # fmt: skip
     measure = recommendation_lists.measure
@@ -164,7 +165,7 @@ def test_a_study_ends_with_both_tables_and_what_is_done_is_not_repeated(tmp_path
         call()
     monkeypatch.setattr(recommendation_lists, "measure", measure)
     first = (tmp_path / "run" / "ratings-1.json").read_text()
-    monkeypatch.setattr(recommendation_ratings, "measure", None)
+    monkeypatch.setattr(recommendation_ratings, "measure", lambda *_: pytest.fail("measured again"))
     call("--resume")
     assert (tmp_path / "run" / "ratings-1.json").read_text() == first
     metrics = json.loads((tmp_path / "run" / "summary.json").read_text())["metrics"]
