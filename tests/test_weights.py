@@ -31,12 +31,14 @@ WEIGHTS = {
     },
     "count_vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
     "cvae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
+    "dcn": {"clustering": ("recon", {"cluster_sq": 0.5}, 0.3)},
     "deep_svdd": {"weight_decay": ("svdd", {"weights_sq": 0.5}, 0.1)},
     "dip_vae": {
         "lambda_od": ("elbo", {"off_diagonal_sq": 1}, 1.0),
         "lambda_d": ("elbo", {"diagonal_sq": 1}, 1.0),
     },
     "factor_vae": {"gamma": ("elbo", {"disc_tc_nats": 1}, 1.0)},
+    "idec": {"gamma": ("recon", {"cluster_kl_nats": 1}, 3.0)},
     "iaf_vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
     "info_vae": {
         "alpha": ("elbo", {"mmd_code_sq": 1, "kl_nats": -1}, 0.25),
@@ -56,6 +58,7 @@ WEIGHTS = {
         "weight_decay": ("recon", {"weights_sq": 1}, 0.01),
     },
     "two_layer_vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
+    "vade": {"beta": ("elbo", {"kl_nats": 1}, 0.05)},
     "vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
     "vamp_vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
     "vq_vae": {"commitment": ("recon", {"commitment_sq": 1}, 0.25)},
