@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from contract import KEY, make_batch, make_data, make_model, make_params, the_game
+from contract import KEY, make_algo, make_batch, make_data, make_model, make_params, the_game
 
 from aejax import training
 from aejax.methods import METHODS
@@ -58,7 +58,7 @@ WEIGHTS = {
         "weight_decay": ("recon", {"weights_sq": 1}, 0.01),
     },
     "two_layer_vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
-    "vade": {"beta": ("elbo", {"kl_nats": 1}, 0.05)},
+    "vade": {"beta": ("elbo", {"kl_nats": 1}, 0.01)},
     "vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
     "vamp_vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
     "vq_vae": {"commitment": ("recon", {"commitment_sq": 1}, 0.25)},
@@ -116,8 +116,9 @@ def test_without_its_weight_the_gradient_of_its_term_is_gone(name, knob):
     )
 
 
+# Where targets are made anew in training, what is minimised changes, and the theorem says nothing.
 @pytest.mark.slow
-@each_weight
+@pytest.mark.parametrize(("name", "knob"), [(name, knob) for name, knob in ALL if not make_algo(name).refreshes])
 def test_trained_with_twice_the_weight_there_is_less_of_its_term(name, knob):
     player, parts, w = WEIGHTS[name][knob]
     method, whole, params = METHODS[name], make_data(name), make_params(name)
