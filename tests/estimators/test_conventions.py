@@ -25,7 +25,6 @@ def _forgets_the_programs_of_the_estimator_before(request):
     if own != LAST[0]:
         jax.clear_caches()
         LAST[0] = own
-    yield
 
 
 @pytest.mark.slow
