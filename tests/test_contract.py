@@ -90,10 +90,10 @@ def test_a_step_returns_the_state_that_it_was_given(name, kind):
 
 @every_trait
 def test_three_calls_trace_once(name):
-    state = initial(name)
+    state, before = initial(name), TRACES.count((name, "dense"))
     for _ in range(3):
         state, _ = jitted_step(name)(state, make_batch(name), KEY)
-    assert TRACES.count((name, "dense")) == 1
+    assert TRACES.count((name, "dense")) - before <= 1  # 0 where another test has called it
 
 
 @representative

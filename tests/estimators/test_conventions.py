@@ -1,6 +1,5 @@
 """scikit-learn's own checks of every estimator: none is expected to fail."""
 
-import jax
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -13,18 +12,6 @@ from aejax.estimators import (
 
 SMALL = {"latent_dim": 2, "hidden_dims": (4,), "num_epochs": 2}
 CLUSTERS = {"latent_dim": 2, "hidden_dims": (16,), "num_epochs": 8, "pretrain_epochs": 8, "batch_size": 16}
-
-
-LAST = [""]
-
-
-@pytest.fixture(autouse=True)
-def _forgets_the_programs_of_the_estimator_before(request):
-    """Those of all of them are more than a process may map."""
-    own = request.node.name.partition("-check_")[0]
-    if own != LAST[0]:
-        jax.clear_caches()
-        LAST[0] = own
 
 
 @pytest.mark.slow
