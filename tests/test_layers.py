@@ -84,7 +84,11 @@ def test_errors_fall_and_are_those_of_the_model():
     model = AE.dense(5, 1, hidden_dims=(16,), activation=jnp.tanh, likelihood="gaussian")
     seen = {}
     found = layers.fit_layers(
-        model, x, KEY, sweeps=20, say=lambda n, params: seen.update({n: evaluation.reconstruction_sse(model, params, x)})
+        model,
+        x,
+        KEY,
+        sweeps=20,
+        say=lambda n, params: seen.update({n: evaluation.reconstruction_sse(model, params, x)}),
     )
     np.testing.assert_allclose(found.sse, [seen[n] for n in range(20)], rtol=1e-4)
     errors = np.array([seen[n] for n in range(21)])
