@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
 from sklearn.utils import check_random_state
@@ -92,7 +93,7 @@ class Autoencoder(BaseEstimator):
         """Trains; anew, or with `warm_start` for `num_epochs` more. Ctrl-C ends it early, with a warning.
 
         Args:
-          X: `[N, D]` finite numbers.
+          X: `[N, D]` finite numbers; a sparse matrix is made dense.
           y: ignored.
           sample_weight: `[N]`, not negative: how often a row is repeated where all are whole numbers; else N rows stand
             for all, as many of each as its share asks for.
@@ -134,7 +135,7 @@ class Autoencoder(BaseEstimator):
 
     def _validated(self, X: Any, y: Any, goes_on: bool) -> Rows:
         """The rows as they are given, checked."""
-        return Rows(validate_data(self, X, dtype=(np.float64, np.float32), reset=not goes_on))
+        return Rows(self._dense(X, reset=not goes_on))
 
     def _train(self, train: Rows, held_out: Rows, *, goes_on: bool, partial: bool) -> None:
         """The autoencoder, and what is fitted on top of it; one pass where the fit is a partial one."""
@@ -187,7 +188,17 @@ class Autoencoder(BaseEstimator):
     def _rows(self, X: Any) -> np.ndarray:
         """X as it was fitted on."""
         check_is_fitted(self, "fitted_")
-        return validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        return self._dense(X, reset=False)
+
+    def _dense(self, X: Any, *, reset: bool) -> np.ndarray:
+        """X as scikit-learn checks it, without the zeros that a sparse matrix left out."""
+        X = validate_data(self, X, dtype=(np.float64, np.float32), accept_sparse="csr", reset=reset)
+        return X.toarray() if issparse(X) else X
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
 
     def _scaled(self, X: np.ndarray) -> np.ndarray:
         return self.scaler_.transform(X).astype(np.float32)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from scipy.sparse import issparse
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
@@ -135,7 +136,8 @@ class AutoencoderClassifier(ClassifierMixin, Autoencoder):
         return softmax(values.astype(np.float64), axis=1)
 
     def _validated(self, X: Any, y: Any, goes_on: bool) -> Rows:
-        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), reset=not goes_on)
+        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), accept_sparse="csr", reset=not goes_on)
+        X = X.toarray() if issparse(X) else X
         check_classification_targets(y)
         announced = getattr(self, "_announced", None)
         if not goes_on:
