@@ -49,8 +49,8 @@ def ours(batch_size: int, num_epochs: int) -> Any:
 def pyod(batch_size: int, num_epochs: int) -> Any:
     from pyod.models.auto_encoder import AutoEncoder
 
-    sizes = {"hidden_neuron_list": [HIDDEN, CODE], "batch_norm": False, "dropout_rate": 0.0}
-    return AutoEncoder(batch_size=batch_size, epoch_num=num_epochs, lr=1e-3, verbose=0, random_state=0, **sizes)
+    same = {"hidden_neuron_list": [HIDDEN, CODE], "batch_norm": False, "dropout_rate": 0.0, "optimizer_params": {}}
+    return AutoEncoder(batch_size=batch_size, epoch_num=num_epochs, lr=1e-3, verbose=0, random_state=0, **same)
 
 
 DETECTORS = {"aejax": (ours, "score_samples"), "pyod": (pyod, "decision_function")}
