@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from aejax import likelihoods
-from aejax.algorithm import Algorithm, Metrics, Params, Player, play
+from aejax.algorithm import Algorithm, Metrics, Params, Player, Rule, play
 from aejax.data import Batch
 from aejax.factory import Method, Positive, Term, Tx, check_data, factory, optimisers
 from aejax.nets import Autoencoder, quantise
@@ -105,7 +105,9 @@ class HParams(NamedTuple):
     """Real-valued knobs; each may be traced, so that `vmap` sweeps it, or a schedule."""
 
     lr: Positive = 1e-3
-    """Learning rate."""
+    """Learning rate of encoder and decoder."""
+    entropy_lr: Positive = 1e-2
+    """Learning rate of the entropy model."""
     distortion: Positive = 100.0
     """Weight of the squared error, summed over an example: nats that one unit of it is worth."""
 
@@ -141,34 +143,51 @@ def compressive_ae_loss(
     Reference: Balle et al. (2017), equations 7 to 10, and their section on the relation to variational autoencoders.
     """
     x, bound = batch.x, model.bind({"params": params})
-    if rounded:
-        y = bound.embed(x)
-    else:
-        y = bound.encode(x)
-        y = y + jax.random.uniform(key, y.shape, y.dtype, -0.5, 0.5)
+    y = _code(bound, x, key, rounded)
     rate = bound.rate(y).mean()
     sse = likelihoods.sse(cropped(bound.generate(y), x.shape), x).mean()
     return rate + distortion * sse, {"rate_nats": rate, "sse": sse}
+
+
+@partial(jax.jit, static_argnames=("model", "rounded"))
+def entropy_loss(
+    params: Params, batch: Batch, key: jax.Array, *, model: CompressiveAE, rounded: bool = False
+) -> tuple[jax.Array, Metrics]:
+    """The rate alone, of codes that are held fixed: all of `compressive_ae_loss` that moves the entropy model."""
+    bound = model.bind({"params": params})
+    return bound.rate(jax.lax.stop_gradient(_code(bound, batch.x, key, rounded))).mean(), {}
+
+
+def _code(bound: CompressiveAE, x: jax.Array, key: jax.Array, rounded: bool) -> jax.Array:
+    if rounded:
+        return bound.embed(x)
+    y = bound.encode(x)
+    return y + jax.random.uniform(key, y.shape, y.dtype, -0.5, 0.5)
 
 
 @factory
 def compressive_ae(
     model: CompressiveAE, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis_name: str | None = None
 ) -> Algorithm:
-    """One player, which is trained with noise and evaluated with rounding.
+    """Two players of one loss, at one noise: the entropy model has to follow the codes, and so has a rate of its own.
+
+    Training is with noise, evaluation with rounding.
 
     Returns:
-      `rd` moves `model.groups`, so encoder, decoder and entropy model; one phase. `evaluate` draws no noise.
+      `rd` moves encoder and decoder, `entropy` the entropy model; one phase. `evaluate` draws no noise.
     """
-    own = optimisers(tx, {"rd": hparams.lr})
+    own = optimisers(tx, {"rd": hparams.lr, "entropy": hparams.entropy_lr})
+    networks = tuple(group for group in model.groups if group != "entropy")
 
     def game(rounded: bool) -> Algorithm:
-        loss = partial(compressive_ae_loss, model=model, rounded=rounded)
-        player = Player(loss, model.groups, own["rd"], knobs={"distortion": hparams.distortion})
-        return play({"rd": player}, [["rd"]], axis_name=axis_name, check=partial(check_data, model))
+        rd, entropy = (partial(loss, model=model, rounded=rounded) for loss in (compressive_ae_loss, entropy_loss))
+        players: dict[str, Player | Rule] = {
+            "rd": Player(rd, networks, own["rd"], knobs={"distortion": hparams.distortion}),
+            "entropy": Player(entropy, ("entropy",), own["entropy"]),
+        }
+        return play(players, [["rd", "entropy"]], axis_name=axis_name, check=partial(check_data, model))
 
-    evaluate = game(rounded=True).evaluate
-    return game(rounded=False)._replace(evaluate=evaluate)
+    return game(rounded=False)._replace(evaluate=game(rounded=True).evaluate)
 
 
 TERMS = {
