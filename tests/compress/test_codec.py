@@ -72,7 +72,7 @@ def test_codes_come_back_and_the_picture_is_the_decoders(params, x, data):
     code, shape = compress.codes_of(MODEL, params, data)
     np.testing.assert_array_equal(code, np.round(call(MODEL, params, "encode", x[:50])))
     assert shape == (50, 64)
-    assert len(np.unique(code)) > 10
+    assert len(np.unique(code)) > 5
     np.testing.assert_array_equal(compress.decompress(MODEL, params, data), reconstruct(MODEL, params, x[:50]))
 
 
@@ -116,7 +116,6 @@ def sealed(data):
 
 def test_other_bytes_and_other_models_are_refused(params, x, data):
     other = params | {"entropy": jax.tree.map(lambda v: v + 1e-6, params["entropy"])}
-    wide = CompressiveAE.dense(32, 6, hidden_dims=(16,))
     for own, written, match in (
         (params, b"", "0 bytes that are no file"),
         (params, b"PNG" + data[3:], "no file of aejax.compress"),
@@ -131,11 +130,11 @@ def test_other_bytes_and_other_models_are_refused(params, x, data):
         with pytest.raises(InputError, match=match):
             compress.decompress(MODEL, own, written)
     for model, values, match in (
-        (wide, x, "64"),
-        (MODEL, x + 1j, "x"),
+        (IMAGES, x, "takes images"),
+        (MODEL, np.ones((3, 64), np.int32), "int32"),
         (aejax.AE.dense(64, 6), x, "This is a AE; a CompressiveAE is needed"),
     ):
-        with pytest.raises((InputError, TypeError), match=match):
+        with pytest.raises(InputError, match=match):
             compress.compress(model, params, values)
     broken = params | {"encoder": jax.tree.map(lambda v: v * np.nan, params["encoder"])}
     with pytest.raises(InputError, match="not finite, or beyond"):
