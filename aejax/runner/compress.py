@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aejax.checks import InputError
+from aejax.methods.compressive_ae import CompressiveAE
 from aejax.runner.loading import load
 
 
@@ -23,6 +24,8 @@ def main(argv: Sequence[str]) -> None:
     options = _parser().parse_args(argv)
     try:
         _, model, state = load(options.model)
+        if not isinstance(model, CompressiveAE):
+            raise InputError(f"{options.model} holds a {type(model).__name__}; a run of compressive_ae is needed.")
         if options.command == "encode":
             size = compress.encode_file(model, state.params, options.source, options.target)
             print(f"{options.target}: {size} bytes")

@@ -37,6 +37,10 @@ TITLES = {
 # Mean squared error, factorised prior, Kodak: bits per pixel -> dB. InterDigitalInc/CompressAI, results/image/kodak.
 COMPRESSAI = {0.123: 26.91, 0.189: 28.22, 0.288: 29.62, 0.440: 31.28, 0.648: 32.96, 0.967: 35.38}
 COMPRESSAI_SOURCE = "factorised prior, CompressAI, published"
+METRICS = (
+    "bits_per_pixel", "net_bits_per_pixel", "estimated_bits_per_pixel", "psnr_db", "jpeg_bits_per_pixel",
+    "webp_bits_per_pixel", "smaller_than_jpeg", "smaller_than_webp",
+)  # fmt: skip
 _SHOWN = {"jpeg": ("5", "12", "20", "30", "50", "70", "90"), "webp": ("2", "10", "30", "50", "70", "90")}
 
 
@@ -140,11 +144,11 @@ def metrics_of(config: Config, found: Found) -> dict[str, Any]:
         codec: {s: {n: float(np.mean(v)) for n, v in point.items() if v} for s, point in points.items()}
         for codec, points in of_codecs.items()
     }
-    ours: dict[str, dict[str, list[float]]] = {}
+    ours: dict[str, dict[str, list[float | None]]] = {}
     for seed in range(config.seed, config.seed + config.num_seeds):
         for weight, point in found[f"compressive_ae-{seed}"]["compressive_ae"]["points"].items():
             row = ours.setdefault(weight, {})
-            values = {name: float(np.mean(v)) for name, v in point.items()}
+            values: dict[str, float | None] = {name: float(np.mean(v)) for name, v in point.items()}
             for codec in ("jpeg", "webp"):
                 values |= _against(codec, of_codecs[codec], point)
             for name, value in values.items():
@@ -152,7 +156,7 @@ def metrics_of(config: Config, found: Found) -> dict[str, Any]:
     return metrics | {"compressive_ae": ours}
 
 
-def _against(codec: str, points: tasks.Points, own: dict[str, list[float]]) -> dict[str, float]:
+def _against(codec: str, points: tasks.Points, own: dict[str, list[float]]) -> dict[str, float | None]:
     bits = []
     for i, wanted in enumerate(own["psnr_db"]):
         curve = [(point["psnr_db"][i], point["bits_per_pixel"][i]) for point in points.values()]
@@ -199,10 +203,11 @@ def draw(config: Config, found: Found) -> "dict[str, Figure]":
     curves = {"compressive autoencoder": plots.Curve(x, np.array([row["psnr_db"] for row in ours]).T, 0)}
     for i, codec in enumerate(("jpeg", "webp")):
         points = [p for p in metrics[codec].values() if p["bits_per_pixel"] < 2 * x.max()]
-        bits, psnrs = ([p[name] for p in points] for name in ("bits_per_pixel", "psnr_db"))
+        bits, psnrs = (np.array([p[name] for p in points]) for name in ("bits_per_pixel", "psnr_db"))
         curves[TITLES[codec]] = plots.Curve(bits, psnrs, i + 1)
     if config.dataset == "kodak":
-        curves[COMPRESSAI_SOURCE] = plots.Curve([*COMPRESSAI], [*COMPRESSAI.values()], 3, dashed=True)
+        bits, psnrs = np.array([*COMPRESSAI.items()]).T
+        curves[COMPRESSAI_SOURCE] = plots.Curve(bits, psnrs, 3, dashed=True)
     panels = {config.dataset: plots.Lines("bits per pixel", "PSNR, dB", curves)}
     figures = {"curves": plots.line_panels(panels, title=f"{config.dataset}: rate and distortion of files")}
     if config.dataset == "kodak":

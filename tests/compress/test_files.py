@@ -78,3 +78,7 @@ def test_the_command_line_writes_reads_and_ends_with_the_right_code(params, pict
             call(*args)
         assert end.value.code == code
         assert text in capsys.readouterr().err
+    monkeypatch.setattr(command, "load", lambda folder: (None, aejax.AE.dense(4, 2), State))
+    with pytest.raises(SystemExit):
+        call("encode", picture, tmp_path / "a.axc")
+    assert "a_run holds a AE; a run of compressive_ae is needed" in capsys.readouterr().err
