@@ -187,7 +187,8 @@ def compressive_ae(
         }
         return play(players, [["rd", "entropy"]], axis_name=axis_name, check=partial(check_data, model))
 
-    return game(rounded=False)._replace(evaluate=game(rounded=True).evaluate)
+    evaluate = game(rounded=True).evaluate
+    return game(rounded=False)._replace(evaluate=evaluate)
 
 
 TERMS = {

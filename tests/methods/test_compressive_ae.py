@@ -12,7 +12,7 @@ from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.evaluation import call
 from aejax.methods.ae import AE, ae_loss
-from aejax.methods.compressive_ae import CompressiveAE, compressive_ae, compressive_ae_loss
+from aejax.methods.compressive_ae import CompressiveAE, compressive_ae, compressive_ae_loss, entropy_loss
 from aejax.nets import init_params
 from aejax.nets.entropy import LogisticMixtures
 
@@ -111,6 +111,14 @@ def test_the_gradient_is_that_of_finite_differences():
         slopes = {group: sum(jax.tree.leaves(products[group])) for group in products}
         assert float(at(step) - at(-step)) / (2 * step) == pytest.approx(sum(slopes.values()), rel=1e-6)
         assert min(map(abs, slopes.values())) > 1e-2
+
+
+def test_the_entropy_model_has_the_gradient_of_the_whole_loss_and_nothing_else_has_one():
+    params, key, batch = jax.tree.map(jnp.float32, drawn()), jax.random.key(2), Batch(jnp.float32(X))
+    whole = jax.grad(lambda p: compressive_ae_loss(p, batch, key, model=MODEL)[0])(params)
+    own = jax.grad(lambda p: entropy_loss(p, batch, key, model=MODEL)[0])(params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), own["entropy"], whole["entropy"])
+    assert not any(np.any(v) for group in ("encoder", "decoder") for v in jax.tree.leaves(own[group]))
 
 
 def test_a_step_sees_noise_and_an_evaluation_rounds():
