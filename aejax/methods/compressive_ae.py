@@ -1,6 +1,6 @@
 """The compressive autoencoder: a code of integers, a learned probability for each, and rate against distortion.
 
-Balle, Laparra & Simoncelli, "End-to-end optimized image compression", ICLR 2017; Theis, Shi, Cunningham & Huszar,
+Ballé, Laparra & Simoncelli, "End-to-end optimized image compression", ICLR 2017; Theis, Shi, Cunningham & Huszar,
 "Lossy image compression with compressive autoencoders", ICLR 2017. Rounding has no gradient, so in training the code
 gets uniform noise of the width of a rounding step in its place; what is evaluated, and what is written to files, is
 rounded. `aejax.compress` writes the files.
@@ -62,8 +62,8 @@ class CompressiveAE(Autoencoder):
 
         Args:
           channels: 1 for grey, 3 for colour.
-          latent_dim: Z, channels of the code; the paper has 128 to 192.
-          features: channels after each convolution of the encoder but the last; likewise.
+          latent_dim: Z, channels of the code.
+          features: channels after each convolution of the encoder but the last.
           strides, kernels: of each convolution; the code has a place for each `prod(strides)` pixels either way.
           fields: of the class, such as `entropy`.
         """
@@ -126,7 +126,7 @@ def compressive_ae_loss(
 
     With noise this is, but for a constant, the negative bound of a VAE whose posterior is uniform of width 1 and whose
     likelihood is Gaussian of variance `1 / (2 distortion)`. A lambda that weighs the mean squared error of 8-bit values
-    beside bits per pixel, as in CompressAI, is `distortion = 255^2 log(2) lambda / channels`; that does not depend on
+    beside bits per pixel is `distortion = 255^2 log(2) lambda / channels`; that does not depend on
     the size of the image.
 
     Args:
@@ -140,7 +140,7 @@ def compressive_ae_loss(
     Returns:
       The mean over the batch, and the means `rate_nats` and `sse`.
 
-    Reference: Balle et al. (2017), equations 7 to 10, and their section on the relation to variational autoencoders.
+    Reference: Ballé et al. (2017), who show the relation to variational autoencoders too.
     """
     x, bound = batch.x, model.bind({"params": params})
     y = _code(bound, x, key, rounded)

@@ -20,7 +20,7 @@ class LogisticMixtures(nn.Module):
 
     The distribution function is in closed form, grows, and runs from 0 to 1 whatever the parameters, which are the
     three things that are asked of one. The logarithm of a share is computed from logarithms, so it has a gradient at
-    any distance. A departure from the factorised prior of Balle et al. (2018), whose distribution function is a small
+    any distance. A departure from the factorised prior of Ballé et al. (2018), whose distribution function is a small
     monotone network.
 
     Attributes:

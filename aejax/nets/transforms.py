@@ -1,6 +1,6 @@
 """Convolutions for images of any size, whose code is a small image too: analysis and synthesis, with GDN in between.
 
-Balle, Laparra & Simoncelli, "End-to-end optimized image compression", ICLR 2017, section 2. GDN normalises each place
+Ballé, Laparra & Simoncelli, "End-to-end optimized image compression", ICLR 2017. GDN normalises each place
 by its own channels, so neither examples nor places are coupled.
 """
 
@@ -33,7 +33,7 @@ class GDN(nn.Module):
       >>> round(float(GDN().apply(params, x)[0, 0]), 4)  # 2 / sqrt(1 + 0.1 * 4)
       1.6903
 
-    Reference: Balle, Laparra & Simoncelli (2017), equations 1 and 2; the inverse is not iterated, as there.
+    Reference: Ballé, Laparra & Simoncelli (2017); the inverse is one step in place of an iteration.
     """
 
     inverse: bool = False

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import aejax
-from aejax import compress
+from aejax import compress, runner
 from aejax.checks import InputError
 from aejax.evaluation import reconstruct
 from aejax.methods.compressive_ae import CompressiveAE
@@ -82,3 +82,17 @@ def test_the_command_line_writes_reads_and_ends_with_the_right_code(params, pict
     with pytest.raises(SystemExit):
         call("encode", picture, tmp_path / "a.axc")
     assert "a_run holds a AE; a run of compressive_ae is needed" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_of_the_experiment_writes_pictures_of_other_sizes_than_it_was_trained_on(picture, tmp_path):
+    from experiments import compressive_ae
+
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).integers(0, 256, (30, 16, 16, 3), np.uint8))
+    flags = ["--dataset", str(tmp_path / "x.npz"), "--net", "images", "--latent-dim", "2", "--num-epochs", "1"]
+    runner.main(compressive_ae.EXPERIMENT, "", [*flags, "--batch-size", "8", "--workdir", str(tmp_path / "run")])
+    model = ["--model", str(tmp_path / "run")]
+    command.main(["encode", str(picture), str(tmp_path / "a.axc"), *model])
+    command.main(["decode", str(tmp_path / "a.axc"), str(tmp_path / "out.png"), *model])
+    assert opened(tmp_path / "out.png").shape == (9, 14, 3)
+    assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} == {"curves.png", "reconstructions.png"}
