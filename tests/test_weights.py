@@ -29,6 +29,7 @@ WEIGHTS = {
         "contraction": ("recon", {"jacobian_sq": 1}, 0.1),
         "gamma": ("recon", {"jacobian_change_sq": 1}, 1.0),
     },
+    "compressive_ae": {"distortion": ("rd", {"sse": 1}, 10.0)},
     "count_vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
     "cvae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
     "dcn": {"clustering": ("recon", {"cluster_sq": 0.5}, 0.3)},

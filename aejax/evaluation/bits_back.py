@@ -21,7 +21,6 @@ the bits differ that is found, and never taken for images: the reader ends at th
 with, or refuses.
 """
 
-import hashlib
 import math
 import struct
 import zlib
@@ -33,7 +32,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from aejax import extras, likelihoods
+from aejax import extras, fingerprint, likelihoods
 from aejax.checks import InputError
 from aejax.evaluation.apply import call, examples
 from aejax.evaluation.likelihood import nll
@@ -117,7 +116,7 @@ def encode(model: Autoencoder, params: Any, x: ArrayLike, *, seed: int = 0, late
     for image, mask in zip(x.astype(np.float32), masks, strict=True):
         codec.append(coder, image, mask)
     words = coder.get_compressed().astype("<u4").tobytes()
-    body = struct.pack("<BIQ8s", latent_bits, len(x), seed, _digest(params)) + words
+    body = struct.pack("<BIQ8s", latent_bits, len(x), seed, fingerprint.of_params(params)) + words
     bits = 32 * len(initial)
     return Message(struct.pack("<4sI", _MAGIC, zlib.crc32(body)) + body, len(x), coder.num_valid_bits() - bits, bits)
 
@@ -142,7 +141,7 @@ def decode(model: Autoencoder, params: Any, message: Message | bytes) -> np.ndar
     _, crc, latent_bits, count, seed, digest = _HEADER.unpack_from(data)
     if zlib.crc32(data[8:]) != crc:
         raise InputError("The message is damaged: its checksum is wrong.")
-    if digest != _digest(params):
+    if digest != fingerprint.of_params(params):
         raise InputError("The message was written with other parameters.")
     codec = _Codec(model, params, latent_bits)
     coder = _coder(np.frombuffer(data, "<u4", offset=_HEADER.size).astype(np.uint32), sealed=True)
@@ -275,12 +274,3 @@ def _rounded(values: Any, step: float) -> np.ndarray:
     if not np.isfinite(found).all():
         raise InputError("The network returns what is not a number, or not finite.")
     return np.round(found / step) * step
-
-
-def _digest(params: Any) -> bytes:
-    """Eight bytes of the SHA-256 of the parameters: paths, shapes, dtypes and values."""
-    found = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        array = np.ascontiguousarray(leaf)
-        found.update(f"{jax.tree_util.keystr(path)} {array.dtype.str} {array.shape} ".encode() + array.tobytes())
-    return found.digest()[:8]

@@ -168,7 +168,7 @@ def _check_shapes(model: Autoencoder, variables: Any, row: tuple[Any, ...]) -> N
             f"The encoder maps examples of shape {shape} to {z.shape[1:]}, along the last axis alone: a dense network"
             f" takes vectors. Flatten x: x.reshape(-1, {math.prod(shape)}) (a Dataset: aejax.data.flatten){conv}."
         )
-    if z.shape != (1, model.latent_dim):
+    if (z.shape[-1:] if model.takes_places else z.shape[1:]) != (model.latent_dim,):
         raise InputError(
             f"The code of one example has shape {z.shape[1:]}; latent_dim={model.latent_dim} asks for an encoder that"
             f" returns {model.code_size(model.latent_dim)} numbers."

@@ -218,7 +218,7 @@ def _maps(model: nets.Autoencoder, params: Any, example: Any) -> tuple[Any, Any]
     """What measurements and pictures are made of, traced before the first step."""
     bound, (x, *condition) = model.bind({"params": params}), nets.inputs(model, example)
     z, x_hat = bound.embed(x, *condition), bound.reconstruct(x, *condition)
-    if z.ndim != 2 or x_hat.shape != x.shape:
+    if (z.ndim != 2 and not model.takes_places) or x_hat.shape != x.shape:
         raise InputError(
             f"Of examples {x.shape} {type(model).__name__}.embed makes {z.shape} and reconstruct {x_hat.shape};"
             " wanted are a vector for each example, and the shape of x."

@@ -156,6 +156,18 @@ METRICS: dict[str, Unit] = {
     ),
     "message_nats": Unit("nats per image", "bits back: length of the message, without the bits that it begins with"),
     "bits_per_pixel": Unit("bits per pixel", "the same; of other coders, their files"),
+    "net_bits_per_pixel": Unit("bits per pixel", "compression: `bits_per_pixel` of our files without their headers"),
+    "estimated_bits_per_pixel": Unit(
+        "bits per pixel", "compression: information of the rounded codes under the entropy model"
+    ),
+    "psnr_db": Unit(
+        "dB", "peak signal to noise of 8-bit pixels, `10 log10(255^2 / MSE)` over all of a file; mean over files"
+    ),
+    "jpeg_bits_per_pixel, webp_bits_per_pixel": Unit(
+        "bits per pixel",
+        "what the codec needs at the PSNR of ours, file by file, along straight lines of log bits between its settings",
+    ),
+    "smaller_than_jpeg, smaller_than_webp": Unit("count", "files of ours that are smaller than those"),
     "bound_bits_per_pixel": Unit("bits per pixel", "`test_bound_nats` of the same model, of 16 codes of each image"),
     "file_bits_per_pixel": Unit("bits per pixel", "bits back: the file, with the first bits of the stack and a header"),
     "overhead_8, overhead_10, overhead_12, overhead_14": Unit(
