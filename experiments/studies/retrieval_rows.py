@@ -1,7 +1,7 @@
 """The rows of `retrieval`: what asks what, codes without a network, and codes of networks."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -195,9 +195,14 @@ def neighbour_means(x: np.ndarray, k: int) -> np.ndarray:
     return means
 
 
-def targets(found: Asked, options: Options) -> np.ndarray:
+def targets(found: Asked, means: np.ndarray, options: Options) -> np.ndarray:
     """What is decoded: an example and its neighbours."""
-    return options.own * found.x + (1 - options.own) * neighbour_means(found.x, options.neighbours)
+    return options.own * found.x + (1 - options.own) * means
+
+
+@lru_cache(maxsize=1)
+def _means(dataset: str, validate: bool, num_queries: int, k: int) -> np.ndarray:
+    return neighbour_means(asked(dataset, validate, num_queries).x, k)
 
 
 def net(name: str, found: Asked, num_bits: int, seed: int, options: Options, target: np.ndarray | None) -> Codes:
@@ -257,7 +262,7 @@ def measure(
     target = None
     if NETS.get(row):
         say("neighbours")
-        target = targets(found, options)
+        target = targets(found, _means(dataset, validate, num_queries, options.neighbours), options)
     results = {}
     for num_bits in bits:
         say(f"{num_bits} bits")

@@ -77,7 +77,7 @@ def test_neighbours_are_the_nearest_by_cosine_and_not_oneself(monkeypatch):
     np.fill_diagonal(cosines, -1)
     wanted = np.stack([x[np.argsort(-row)[:3]].mean(axis=0) for row in cosines])
     np.testing.assert_allclose(retrieval_rows.neighbour_means(x, 3), wanted, rtol=1e-5)
-    mixed = retrieval_rows.targets(made(x), FEW._replace(own=0.25))
+    mixed = retrieval_rows.targets(made(x), wanted, FEW._replace(own=0.25))
     np.testing.assert_allclose(mixed, 0.25 * x + 0.75 * wanted, rtol=1e-5)
 
 
