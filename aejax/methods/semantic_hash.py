@@ -93,7 +93,7 @@ class HParams(NamedTuple):
     """Learning rate."""
     noise: NonNegative = 1.0
     """Deviation of the noise on the inputs of the code units."""
-    dropout: Probability = 0.0
+    dropout: Probability = 0.2
     """Share of the input that is lost, below 1."""
 
 
@@ -110,7 +110,7 @@ def semantic_hash_loss(
     *,
     model: SemanticHash,
     noise: float | jax.Array = 1.0,
-    dropout: float | jax.Array = 0.0,
+    dropout: float | jax.Array = 0.2,
 ) -> tuple[jax.Array, Metrics]:
     """Negative log-likelihood given the code with noise on the inputs of its units, in nats per example.
 

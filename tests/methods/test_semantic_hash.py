@@ -73,7 +73,7 @@ def test_noise_drives_the_units_to_0_and_1():
     model = SemanticHash.dense(12, 4, hidden_dims=(16,))
     between = {}
     for noise in (0.0, 4.0):
-        algo = semantic_hash(model, lr=1e-2, noise=noise)
+        algo = semantic_hash(model, lr=1e-2, noise=noise, dropout=0.0)
         state = algo.init(init_params(model, jax.random.key(0), x[:1]))
         state = training.fit(algo, state, Batch(jnp.asarray(x)), jax.random.key(1), num_epochs=20, batch_size=20)[0]
         units = expit(evaluation.embed(model, state.params, x))
