@@ -52,6 +52,8 @@ class Config:
     """Rows of the table; all that the set allows by default."""
     bits: tuple[int, ...] = (8, 16, 32, 64)
     """Lengths of the codes."""
+    num_items: int = 0
+    """The first of the training part that are the database, on which all is trained; 0 for all."""
     num_queries: int = 0
     """The first of the test part that ask; 0 for all."""
     validate: bool = False
@@ -67,7 +69,7 @@ class Config:
 def chosen(config: Config) -> tuple[str, ...]:
     """The rows of a configuration."""
     left_out = () if config.dataset == DOCUMENTS else OF_WORDS
-    left_out = (*left_out, "cosine_whole") if config.validate else left_out
+    left_out = (*left_out, "cosine_whole") if config.validate or config.num_items else left_out
     known = [row for row in TITLES if row not in left_out]
     if config.rows:
         check_rows(config.rows, known)
@@ -78,18 +80,19 @@ def pieces(config: Config) -> Iterator[Piece]:
     """Row by row and seed by seed; what cannot be run is refused first."""
     check_count(**{"--num-seeds": config.num_seeds, "--bits": len(config.bits)})
     check_count(**{f"--bits {each}": each for each in config.bits})
-    if min(config.seed, config.num_queries) < 0:
-        raise InputError(f"--seed is {config.seed}, --num-queries {config.num_queries}; each has to be 0 or more.")
+    if (least := min(config.seed, config.num_items, config.num_queries)) < 0:
+        raise InputError(f"--seed, --num-items or --num-queries is {least}; each has to be 0 or more.")
     retrieval_rows.check(config.nets)
     names = chosen(config)
-    found = retrieval_rows.asked(config.dataset, config.validate, config.num_queries)
+    what = (config.dataset, config.validate, config.num_items, config.num_queries)
+    found = retrieval_rows.asked(*what)
     if max(config.bits) > found.x.shape[1]:
         raise InputError(f"--bits has {max(config.bits)}, and {config.dataset} {found.x.shape[1]} dimensions.")
     for seed in range(config.seed, config.seed + config.num_seeds):
         for row in names:
             if row in SEEDED or seed == config.seed:
-                what = (row, config.dataset, config.validate, config.num_queries, seed, config.bits, config.nets)
-                yield Piece(f"seed-{seed}", row, partial(retrieval_rows.measure, *what))
+                measure = partial(retrieval_rows.measure, row, what, seed, config.bits, config.nets)
+                yield Piece(f"seed-{seed}", row, measure)
 
 
 def metrics_of(config: Config, found: Found) -> dict[str, dict[str, list[float]]]:

@@ -82,12 +82,13 @@ def tf_idf(counts: np.ndarray, known: np.ndarray, *, smooth: bool) -> np.ndarray
 
 
 @cache
-def asked(dataset: str, validate: bool, num_queries: int) -> Asked:
+def asked(dataset: str, validate: bool, num_items: int, num_queries: int) -> Asked:
     """What is asked of which database; the same for all seeds.
 
     Args:
       dataset: `newsgroups20`, or images.
       validate: whether the last tenth of the training part asks the rest of it; else the test part asks all of it.
+      num_items: the first of the training part, which are the database; 0 for all.
       num_queries: the first of those that ask; 0 for all.
     """
     loaded = data.flatten(data.load(dataset, validation=0.1 if validate else 0.0))
@@ -96,15 +97,15 @@ def asked(dataset: str, validate: bool, num_queries: int) -> Asked:
     if known.y is None or asking.y is None:
         raise InputError(f"{dataset} has no labels in both parts, by which to score what is found.")
     few = slice(num_queries or None)
+    items, y = known.x[: num_items or None], known.y[: num_items or None]
     queries, query_labels = asking.x[few], asking.y[few]
-    if len(known.x) < FIRST:
-        raise InputError(f"{dataset} has {len(known.x)} training examples; at least {FIRST} are needed.")
+    if len(items) < FIRST:
+        raise InputError(f"The database has {len(items)} examples of {dataset}; at least {FIRST} are needed.")
     if dataset != DOCUMENTS:
-        return Asked(known.x, known.y, queries, query_labels, None, None)
-    x, asks = (tf_idf(counts, known.x, smooth=False) for counts in (known.x, queries))
-    whole = data.load_documents(dataset)
-    parts = None if validate else (whole, few)
-    return Asked(x, known.y, asks, query_labels, (known.x, queries), parts)
+        return Asked(items, y, queries, query_labels, None, None)
+    x, asks = (tf_idf(counts, items, smooth=False) for counts in (items, queries))
+    whole = None if validate or num_items else (data.load_documents(dataset), few)
+    return Asked(x, y, asks, query_labels, (items, queries), whole)
 
 
 def cosine(found: Asked) -> float:
@@ -201,8 +202,8 @@ def targets(found: Asked, means: np.ndarray, options: Options) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _means(dataset: str, validate: bool, num_queries: int, k: int) -> np.ndarray:
-    return neighbour_means(asked(dataset, validate, num_queries).x, k)
+def _means(k: int, *what: Any) -> np.ndarray:
+    return neighbour_means(asked(*what).x, k)
 
 
 def net(name: str, found: Asked, num_bits: int, seed: int, options: Options, target: np.ndarray | None) -> Codes:
@@ -252,17 +253,16 @@ OF_WORDS = ("cosine_smooth", "cosine_whole", "lsa_smooth")
 
 
 def measure(
-    row: str, dataset: str, validate: bool, num_queries: int, seed: int, bits: tuple[int, ...], options: Options,
-    say: Callable[[str], None],
-) -> dict[str, Any]:  # fmt: skip
-    """Of a row: `cosine`, or by number of bits what `scored` says."""
-    found = asked(dataset, validate, num_queries)
+    row: str, what: tuple[Any, ...], seed: int, bits: tuple[int, ...], options: Options, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Of a row: `cosine`, or by number of bits what `scored` says; `what` are the arguments of `asked`."""
+    found = asked(*what)
     if row in REAL:
         return {"cosine": REAL[row](found)}
     target = None
     if NETS.get(row):
         say("neighbours")
-        target = targets(found, _means(dataset, validate, num_queries, options.neighbours), options)
+        target = targets(found, _means(options.neighbours, *what), options)
     results = {}
     for num_bits in bits:
         say(f"{num_bits} bits")

@@ -119,7 +119,8 @@ def test_what_cannot_be_run_is_refused():
         ({"bits": (65,)}, "--bits has 65, and digits 64 dimensions"),
         ({"rows": ("itk",)}, "Did you mean 'itq'"),
         ({"rows": ("cosine_whole",)}, "no row 'cosine_whole'"),
-        ({"num_queries": -1}, "--num-queries -1"),
+        ({"num_queries": -1}, "--num-queries is -1"),
+        ({"num_items": 99}, "The database has 99 examples of digits"),
         ({"nets": FEW._replace(own=2.0)}, "own is 2"),
         ({"nets": FEW._replace(neighbours=0)}, "--nets.neighbours=0"),
         ({"dataset": "cells"}, None),
@@ -135,7 +136,7 @@ def test_what_cannot_be_run_is_refused():
 @pytest.mark.skipif("AEJAX_DATA" not in os.environ, reason="needs newsgroups20")
 def test_anchors_of_20_newsgroups():
     """Precision of the first 100: tf-idf on 2,000 words 0.375, on all 0.389; LSA at the medians 0.322 with 32 bits."""
-    found = retrieval_rows.asked("newsgroups20", False, 0)
+    found = retrieval_rows.asked("newsgroups20", False, 0, 0)
     assert retrieval_rows.cosine_smooth(found) == pytest.approx(0.375, abs=1e-3)
     assert retrieval_rows.cosine_whole(found) == pytest.approx(0.389, abs=1e-3)
     codes = retrieval_rows.lsa_smooth(found, 32, 0, FEW)
