@@ -124,7 +124,7 @@ def machine() -> dict[str, str]:
         "python": platform.python_version(),
         "jax": jax.__version__,
     }
-    for package, distribution in {"torch": "torch", "artifex": "avitai-artifex"}.items():
+    for package, distribution in {"torch": "torch", "artifex": "avitai-artifex", "faiss": "faiss-cpu"}.items():
         if installed(package):
             found[package] = version(distribution)
     return found
