@@ -4,11 +4,13 @@
 counts bits, counts codes by distance, and sorts those that are near enough; and, where it is installed,
 `IndexBinaryFlat` of faiss-cpu (extra `peers`), all queries in one call, as it comes, with a heap and all threads, and
 with counting in one thread, which may be faster where others use the cores. They take turns in one process; quoted are
-medians. All are exact, and their distances are compared before. Codes are random.
+medians, and beside them the processor time of all threads, which others that use the cores do not change as much. All
+are exact, and their distances are compared before. Codes are random.
 """
 
 import dataclasses
 import statistics
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,8 +80,18 @@ def candidates(config: Config) -> tuple[dict[str, Callable[[], Any]], dict[str, 
     return calls, {name: len(few if name == NUMPY else queries) for name in calls}
 
 
+def processor_ms(call: Callable[[], Any], rounds: int) -> float:
+    """Milliseconds of all threads for a call, the median."""
+    taken = []
+    for _ in range(rounds):
+        start = time.process_time()
+        call()
+        taken.append(1e3 * (time.process_time() - start))
+    return statistics.median(taken)
+
+
 def measure(config: Config) -> dict[str, Any]:
-    """Queries a second: median, least and most; and how many times as fast we are."""
+    """Queries a second: median, least and most; processor time of one; and how many times our time the others take."""
     sizes = {"num_codes": config.num_codes, "num_queries": config.num_queries, "k": config.k, "rounds": config.rounds}
     check_count(**{f"--{name.replace('_', '-')}": size for name, size in sizes.items()})
     if config.num_bits < 64 or config.num_bits % 64 or config.k > config.num_codes:
@@ -96,6 +108,7 @@ def measure(config: Config) -> dict[str, Any]:
         "machine": machine(),
         "config": {name: value for name, value in dataclasses.asdict(config).items() if name != "out"},
         "queries_per_second": {name: [statistics.median(v), min(v), max(v)] for name, v in speeds.items()},
+        "processor_ms": {name: processor_ms(call, config.rounds) / queries[name] for name, call in calls.items()},
         "speed": {name: ratio(values, each[OURS]) for name, values in each.items()},
     }
 
@@ -111,9 +124,10 @@ def main() -> None:
     figures = measure(config)
     console.print(", ".join(f"{name} {value}" for name, value in figures["machine"].items()), highlight=False)
     title = f"{config.k} nearest of {config.num_codes:,} codes of {config.num_bits} bits"
-    table = Table("candidate", "queries a second", "least", "most", "time, ours = 1", title=title)
+    table = Table("candidate", "queries a second", "least", "most", "time, ours = 1", "processor, ms", title=title)
     for name, values in figures["queries_per_second"].items():
-        table.add_row(name, *(f"{value:,.0f}" for value in values), f"{figures['speed'][name]:.2f}")
+        others = figures["speed"][name], figures["processor_ms"][name]
+        table.add_row(name, *(f"{value:,.0f}" for value in values), *(f"{value:.2f}" for value in others))
     console.print(table)
     if config.out is not None:
         write_json(config.out, figures)
