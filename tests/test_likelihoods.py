@@ -18,6 +18,7 @@ from aejax.likelihoods import (
     NegativeBinomial,
     Observed,
     Poisson,
+    Weighted,
     bernoulli_nll,
     gaussian_nll,
     sse,
@@ -100,6 +101,9 @@ CASES = {
     ),
     "multinomial": (
         Multinomial(), OUTPUT, COUNTS, COUNTS * log_softmax(OUTPUT, axis=(1, 2)), softmax(OUTPUT, axis=(1, 2)),
+    ),
+    "weighted": (
+        Weighted(), OUTPUT, PIXELS, PIXELS * log_softmax(OUTPUT, axis=(1, 2)), softmax(OUTPUT, axis=(1, 2)),
     ),
     "observed": (
         Observed(Gaussian(0.3)), OUTPUT, np.where(BITS, PIXELS, np.nan),
@@ -217,7 +221,7 @@ def test_a_likelihood_is_scipys(case):
 
 
 @pytest.mark.first(6)
-@pytest.mark.parametrize("case", [case for case in CASES if case not in ("optimal", "multinomial")])
+@pytest.mark.parametrize("case", [case for case in CASES if case not in ("optimal", "multinomial", "weighted")])
 def test_draws_have_the_moments_of_the_distribution(case):
     likelihood, output, _, _, mean = CASES[case]
     n, output, mean = 100_000, output[0, 0], mean[0, 0]

@@ -62,13 +62,15 @@ WEIGHTS = {
     "vade": {"beta": ("elbo", {"kl_nats": 1}, 0.01)},
     "vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
     "vamp_vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
+    "vdsh": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
     "vq_vae": {"commitment": ("recon", {"commitment_sq": 1}, 0.25)},
     "wae_mmd": {"mmd_weight": ("recon", {"mmd_sq": 1}, 10.0)},
 }
 OTHERS = {  # what is no weight of a term: noise, targets, a controller, components
     "annealed_vae": {"capacity"}, "began": {"gamma", "gain"}, "cae_h": {"sigma"},
     "dae": {"level", "corrupted", "intact"}, "mdae": {"level"}, "mult_dae": {"dropout"},
-    "mult_vae": {"dropout"}, "scae": {"sigma"}, "sparse_ae": {"rate"}, "stacked": {"level"}, "vq_vae": {"decay"},
+    "mult_vae": {"dropout"}, "scae": {"sigma"}, "semantic_hash": {"noise", "dropout"}, "sparse_ae": {"rate"},
+    "stacked": {"level"}, "vdsh": {"dropout"}, "vq_vae": {"decay"},
 }  # fmt: skip
 ALL = [(name, knob) for name, weights in WEIGHTS.items() for knob in weights]
 each_weight = pytest.mark.parametrize(("name", "knob"), ALL)

@@ -6,15 +6,18 @@ One reader for each layout; what is in the files, and where they come from, is s
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from aejax.checks import InputError, expanded
+from aejax.checks import InputError, expanded, nearest
+from aejax.data import words
 from aejax.data.arrays import Arrays
 from aejax.data.files import UNREADABLE
 
 _Files = dict[str, np.ndarray]
 _GENES = 2000  # of a set of counts, dense
+_WORDS = 2000  # of documents, likewise
 
 
 def find(name: str) -> Path | None:
@@ -30,11 +33,33 @@ def read(path: Path) -> Arrays:
     Raises:
       InputError: the file is damaged, or lacks an array.
     """
+    return _opened(path, READERS[path.stem])
+
+
+def _opened(path: Path, reader: Callable[[_Files], Any]) -> Any:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            return READERS[path.stem](dict(arrays))
+            return reader(dict(arrays))
     except (KeyError, *UNREADABLE) as error:
         raise damaged(path, error) from error
+
+
+def load_documents(name: str = "newsgroups20") -> words.Documents:
+    """Documents with all of their words, sparse; `load` has the 2,000 most frequent of them, dense.
+
+    Args:
+      name: `newsgroups20`, in `$AEJAX_DATA`: 20 Newsgroups, sorted by date into 11,269 and 7,505 posts.
+
+    Raises:
+      InputError: another name; the set is not there, or its file is damaged.
+
+    Reference: Lang (1995), "NewsWeeder: learning to filter netnews".
+    """
+    if name != "newsgroups20":
+        raise InputError(f"{name!r} is no set of documents. {nearest(name, ['newsgroups20'], what='sets')}")
+    if (path := find(name)) is None:
+        raise missing(name)
+    return _opened(path, words.documents)
 
 
 def missing(name: str) -> InputError:
@@ -72,6 +97,13 @@ def _worm_neurons(arrays: _Files) -> Arrays:
     return Arrays(most_variable(*csr, num_genes=_GENES), arrays["labels"], None, None)
 
 
+def _newsgroups20(arrays: _Files) -> Arrays:
+    """Word counts in CSR form, as `aejax.data.words` has it, of which the most frequent words are kept."""
+    found = words.frequent(words.documents(arrays), _WORDS)
+    train, test = (part.toarray().astype(np.int32) for part in (found.train, found.test))
+    return Arrays(train, found.train_labels, test, found.test_labels)
+
+
 def most_variable(
     shape: np.ndarray, indptr: np.ndarray, indices: np.ndarray, counts: np.ndarray, *, num_genes: int
 ) -> np.ndarray:
@@ -104,12 +136,15 @@ def _unpacked(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 READERS: dict[str, Callable[[_Files], Arrays]] = {
     "binarized_mnist": _binarized_mnist,
+    "newsgroups20": _newsgroups20,
     "omniglot28": _omniglot28,
     "worm_neurons": _worm_neurons,
 }
 _SOURCES = {
     "binarized_mnist": "train, valid and test of Larochelle and Murray (2011), bits packed along the last axis; or"
     " prepare it once, with a network: python -m aejax.data prepare binarized_mnist",
+    "newsgroups20": "counts of words in 20 Newsgroups by date (Lang 1995), as aejax.data.words says: of train and"
+    " test the CSR form and labels, vocab and label_names",
     "omniglot28": "x_train and x_test of Lake et al. (2015), 28x28 uint8, the drawings averaged over area",
     "worm_neurons": "counts of genes in neurons of C. elegans, of Cao et al. (2017), GEO GSE98561: shape, indptr,"
     " indices and counts of the CSR form, cells by genes, and labels",

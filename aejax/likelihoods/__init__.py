@@ -12,6 +12,7 @@
 | `poisson` | `Poisson()` | log rate | counts |
 | `negative_binomial` | `NegativeBinomial()` | log mean, dispersion before softplus | counts |
 | `multinomial` | `Multinomial()`, their sum given | a logit of its share | counts |
+|  | `Weighted()`, the same of weights | a logit of its share | 0 and more |
 | `gaussian_observed` | `Observed(Gaussian())`, or of another | as that one | NaN where not observed |
 
 Shapes follow one rule, here and in `divergences`: the first axis is the batch, everything behind it is one example
@@ -21,7 +22,7 @@ and is summed. Results are in nats per example. Weights such as beta are the cal
 from aejax.checks import InputError, nearest
 from aejax.likelihoods.base import Likelihood, Support
 from aejax.likelihoods.continuous import Bernoulli, Gaussian, bernoulli_nll, gaussian_nll, sse
-from aejax.likelihoods.counts import COUNTS, Multinomial, NegativeBinomial, Poisson
+from aejax.likelihoods.counts import COUNTS, Multinomial, NegativeBinomial, Poisson, Weighted
 from aejax.likelihoods.levels import Categorical, DiscretizedLogistic
 from aejax.likelihoods.observed import Observed
 from aejax.precision import sum_event
@@ -39,6 +40,7 @@ __all__ = [
     "Observed",
     "Poisson",
     "Support",
+    "Weighted",
     "bernoulli_nll",
     "gaussian_nll",
     "get",

@@ -201,5 +201,21 @@ class Multinomial(Likelihood):
         return jax.nn.one_hot(kind, logits.shape[1], dtype=logits.dtype).reshape(output.shape)
 
 
+@dataclasses.dataclass(frozen=True)
+class Weighted(Multinomial):
+    """As `Multinomial`, of events with weights: x are any numbers from 0 up, such as tf-idf.
+
+    `nll` is then no likelihood but a cross-entropy, the sum of x times as large as that of its shares.
+
+    Example:
+      >>> round(float(Weighted().nll(jnp.log(jnp.array([[0.5, 0.5]])), jnp.array([[0.5, 1.5]]))[0]), 4)  # 2 log 2
+      1.3863
+    """
+
+    @property
+    def support(self) -> Support:
+        return Support(0.0, math.inf)
+
+
 def _log_shares(output: Array) -> Array:
     return jax.nn.log_softmax(widen(output), axis=tuple(range(1, output.ndim)))

@@ -124,7 +124,8 @@ def machine() -> dict[str, str]:
         "python": platform.python_version(),
         "jax": jax.__version__,
     }
-    for package, distribution in {"torch": "torch", "artifex": "avitai-artifex", "pyod": "pyod"}.items():
+    packages = {"torch": "torch", "artifex": "avitai-artifex", "pyod": "pyod", "faiss": "faiss-cpu"}
+    for package, distribution in packages.items():
         if installed(package):
             found[package] = version(distribution)
     return found

@@ -38,6 +38,16 @@ METRICS: dict[str, Unit] = {
     "best_active_units": Unit("count", "`active_units` of that epoch"),
     "rmse": Unit("units of a rating", "root mean squared error of the ratings that were hidden"),
     "decay": Unit("nats per rating", "weight of the squared weights over the mean number of ratings of an example"),
+    "cosine": Unit("between 0 and 1", "precision of the first 100 by cosine, of what is no code"),
+    "precision_8, precision_16, precision_32, precision_64": Unit(
+        "between 0 and 1",
+        "share of relevant items among the first 100 by Hamming distance of so many bits, ties by expectation, mean"
+        " over queries",
+    ),
+    "ball_8, ball_16, ball_32, ball_64": Unit(
+        "between 0 and 1", "the same of all items within 2 bits, of a query that finds nothing 0"
+    ),
+    "empty_8, empty_16, empty_32, empty_64": Unit("share of queries", "that find nothing within 2 bits"),
     "recall_20, recall_50": Unit(
         "between 0 and 1",
         "share of what was held out that is among the first k items, or of k where that is less; mean over test users",

@@ -74,6 +74,35 @@ def test_counts_are_the_genes_that_vary_most_in_that_order(folder, monkeypatch):
         assert loaded.train.x.dtype == np.float32
 
 
+def test_documents_keep_the_words_that_are_most_frequent_where_they_train(folder, monkeypatch):
+    """`the` stops nothing; `rocket` is the most frequent word of the test part, and the third of the other."""
+    words = ["the", "orbit", "rocket", "goalie", "modem", "disk"]
+    train = np.array([[9, 3, 1, 0, 1, 0], [9, 0, 1, 2, 0, 0], [0, 0, 0, 2, 0, 0]] * 4)
+    test = np.array([[2, 0, 7, 1, 0, 3], [0, 0, 0, 0, 0, 0]])
+    arrays = {"vocab": np.frombuffer("\n".join(words).encode(), np.uint8), "label_names": np.array(["space", "ice"])}
+    for part, counts in (("train", train), ("test", test)):
+        arrays[f"{part}_indptr"] = np.r_[0, np.cumsum((counts > 0).sum(axis=1))].astype(np.uint32)
+        arrays[f"{part}_indices"] = np.nonzero(counts)[1].astype(np.uint16)
+        arrays[f"{part}_counts"] = counts[counts > 0].astype(np.uint16)
+        arrays[f"{part}_labels"] = np.arange(len(counts), dtype=np.uint8) % 3
+    (folder / "newsgroups20").mkdir()
+    np.savez(folder / "newsgroups20" / "newsgroups20.npz", **arrays)
+    whole = data.load_documents("newsgroups20")
+    np.testing.assert_array_equal(whole.train.toarray(), train)
+    np.testing.assert_array_equal(whole.test.toarray(), test)
+    assert whole.words.tolist() == words
+    monkeypatch.setattr(gathered, "_WORDS", 3)
+    loaded = data.load("newsgroups20", validation=0.25)
+    chosen = [words.index(word) for word in ("goalie", "orbit", "rocket")]  # 16, 12 and 8 times
+    np.testing.assert_array_equal(loaded.test.x, test[:, chosen])
+    both = np.concatenate([np.c_[part.x, part.y] for part in (loaded.train, loaded.validation)])
+    assert sorted(both.tolist()) == sorted(np.c_[train[:, chosen], np.arange(12) % 3].tolist())
+    assert len(loaded.validation.x) == 3
+    assert loaded.image_shape is None
+    with pytest.raises(InputError, match="Did you mean 'newsgroups20'"):
+        data.load_documents("newsgroups")
+
+
 def test_other_content_has_another_digest(folder):
     before = data.digest("omniglot28")
     assert before != data.digest("binarized_mnist")
