@@ -1,4 +1,4 @@
-"""Dense autoencoders without a learning rate: what each layer should change is a least-squares problem, solved exactly.
+"""Dense autoencoders without a learning rate: what each layer should change is a linear least-squares problem.
 
 Erdogmus, Fontenla-Romero, Principe, Alonso-Betanzos & Castillo, "Linear-least-squares initialization of multilayer
 perceptrons through backpropagation of the desired response", IEEE Transactions on Neural Networks 2005: what the output
@@ -8,7 +8,8 @@ curvature", ICML 2015, for what counts most in that regression, and for the leng
 
 Where this departs from the first: the inverse activation is that of the tangent, so an error counts by the slope of
 what it goes through. With the exact inverse the error of a deep autoencoder rises from sweep to sweep (found on the
-digits). From the second: all curvature is of the rows at hand, without running averages.
+digits). From the second: all curvature is of the rows at hand, without running averages; as there, that behind a layer
+is taken through the means of slopes, which is exact where one bend at most lies between the layer and the output.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,14 +18,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from aejax import data, likelihoods
 from aejax.checks import InputError, check_count
-from aejax.nets import MLP, Autoencoder, init_params
+from aejax.methods.ae import AE
+from aejax.nets import MLP
 
 _FIRST, _LEAST = 1e-3, 1e-8  # damping, of a product of two Gram matrices: its root is that of each
-_SHRUNK = 1e-3  # a step shorter than this share of the planned one is not taken
+_HALVINGS = 10  # of a step, before it is given up
 _SPREAD = 0.5  # deviation of what a layer's activation is given at the start: about where tanh begins to bend
 
 Weights = list[jax.Array]  # of each layer, `[in + 1, out]`; the last row is the bias
@@ -33,12 +36,13 @@ Weights = list[jax.Array]  # of each layer, `[in + 1, out]`; the last row is the
 class Layers(NamedTuple):
     """What `fit_layers` returns."""
 
-    params: Any  # by group, as those of `init_params`
+    params: Any  # by group
     sse: tuple[float, ...]  # before each sweep, of the rows that it is about to see
 
 
 def fit_layers(
-    model: Autoencoder,
+    model: AE,
+    params: Any,
     x: ArrayLike,
     key: jax.Array,
     *,
@@ -55,9 +59,10 @@ def fit_layers(
     error falls.
 
     Args:
-      model: of `Autoencoder.dense` with biases, untied, and the `gaussian` likelihood; smooth activations such as tanh.
-      x: `[N, D]`, N at least 2.
-      key: consumed.
+      model: an `AE` whose networks are `MLP` with biases, of the `gaussian` likelihood; activations such as tanh.
+      params: by group, of `init_params`; the hidden layers of the decoder begin there.
+      x: `[N, D]`, N at least 2; float32 is what is computed with.
+      key: consumed; of the rows that are drawn.
       sweeps: 0 leaves it at the beginning.
       rows: how many examples a sweep sees, drawn anew each time; all of them where there are fewer.
       say: is told the number of sweeps done and the parameters, first with 0.
@@ -69,48 +74,54 @@ def fit_layers(
       >>> import aejax, jax, jax.numpy as jnp
       >>> x = jax.random.normal(jax.random.key(0), (200, 8)) @ jnp.diag(jnp.arange(8.0))
       >>> model = aejax.AE.dense(8, 3, hidden_dims=(16,), activation=jnp.tanh, likelihood="gaussian")
-      >>> found = fit_layers(model, x, jax.random.key(1), sweeps=5)
+      >>> params = aejax.init_params(model, jax.random.key(1), x)
+      >>> found = fit_layers(model, params, x, jax.random.key(2), sweeps=5)
       >>> found.sse[-1] < found.sse[0]
       True
 
     Raises:
-      InputError: the model is another kind, x does not go with it, or a number is out of range.
+      InputError: the model is another kind, x does not go with it or its squares are beyond float32, or a number is
+        out of range.
     """
     chain = activations(model)
-    if type(sweeps) is not int or sweeps < 0:
-        raise InputError(f"sweeps={sweeps!r}; wanted is a number from 0 up.")
+    if not (isinstance(sweeps, int | np.integer) and not isinstance(sweeps, bool) and sweeps >= 0):
+        raise InputError(f"sweeps={sweeps!r}; a whole number, 0 or more, is needed.")
     check_count(rows=rows)
+    if np.ndim(x) != 2 or len(x) < 2:
+        raise InputError(f"x has shape {np.shape(x)}; wanted are vectors [N, D] of at least two examples.")
     data.check(x, "gaussian", name="x")
-    x = jnp.asarray(x)
-    if x.ndim != 2 or len(x) < 2:
-        raise InputError(f"x has shape {x.shape}; wanted are vectors [N, D] of at least two examples.")
-    init_key, rows_key = jax.random.split(key)
-    scale = jnp.sqrt(x.var(axis=0).mean())
-    scale = jnp.where(scale > 0, scale, 1)
-    x = x / scale
+    x = np.asarray(x)
+    mean = x.mean(axis=0, dtype=np.float64)
+    scale = np.sqrt(x.var(axis=0, dtype=np.float64).mean()) or 1.0
+    if not scale**2 * x.shape[1] < np.finfo(np.float32).max:
+        raise InputError(f"The squares of x, of deviation {scale:.3g}, are beyond float32; divide it by that.")
+    units = jnp.asarray(mean, jnp.float32), jnp.float32(scale)
+    x = jnp.asarray((x - mean) / scale, jnp.float32)
     with jax.default_matmul_precision("highest"):
-        weights = begin(_weights(model, init_params(model, init_key, x[:2])), x, chain=chain)
-        say(0, _params(model, weights, scale))
+        weights = begin(_weights(model, params), x, chain=chain, encoded=len(model.encoder.features))
+        say(0, _params(model, weights, *units))
         last, damping, errors = [jnp.zeros_like(each) for each in weights], jnp.asarray(_FIRST, x.dtype), []
         for done in range(sweeps):
             some = x
             if rows < len(x):
-                some = x[jax.random.choice(jax.random.fold_in(rows_key, done), len(x), (rows,), replace=False)]
+                some = x[jax.random.choice(jax.random.fold_in(key, done), len(x), (rows,), replace=False)]
             weights, last, damping, sse = sweep(weights, last, damping, some, chain=chain)
-            errors.append(sse * scale**2)
-            say(done + 1, _params(model, weights, scale))
-    return Layers(_params(model, weights, scale), tuple(map(float, errors)))
+            errors.append(float(sse * scale**2))
+            say(done + 1, _params(model, weights, *units))
+    return Layers(_params(model, weights, *units), tuple(errors))
 
 
-def activations(model: Autoencoder) -> tuple[Callable[[jax.Array], jax.Array] | None, ...]:
+def activations(model: AE) -> tuple[Callable[[jax.Array], jax.Array] | None, ...]:
     """Those behind each layer of encoder and decoder; `InputError` for a model that is no chain of dense layers."""
     nets = (model.encoder, model.decoder)
-    if not all(type(net) is MLP and net.use_bias for net in nets) or model.takes_labels:
-        raise InputError("Layers in closed form are those of Autoencoder.dense, untied and with biases.")
+    if type(model) is not AE:
+        raise InputError(
+            f"This is a {type(model).__name__}, whose loss or code is more than that of an AE; use AE.dense."
+        )
+    if not all(type(net) is MLP and net.use_bias for net in nets):
+        raise InputError("Layers in closed form are those of AE.dense, untied and with biases.")
     if likelihoods.get(model.likelihood) != likelihoods.get("gaussian"):
         raise InputError(f"The likelihood is {model.likelihood!r}; in closed form it is the squared error: 'gaussian'.")
-    if model.encoder.features[-1] != model.latent_dim:
-        raise InputError(f"The encoder of {type(model).__name__} returns more than a code; use AE.dense.")
     return tuple(
         activation
         for net in nets
@@ -118,12 +129,12 @@ def activations(model: Autoencoder) -> tuple[Callable[[jax.Array], jax.Array] | 
     )
 
 
-@partial(jax.jit, static_argnames="chain")
-def begin(weights: Weights, x: jax.Array, *, chain: tuple[Any, ...]) -> Weights:
-    """Components for the first half, the weights that came for the hidden layers of the other, and one regression."""
+@partial(jax.jit, static_argnames=("chain", "encoded"))
+def begin(weights: Weights, x: jax.Array, *, chain: tuple[Any, ...], encoded: int) -> Weights:
+    """Components for the first `encoded` layers, the weights that came for those behind them, and one regression."""
     weights, h = list(weights), x
     for i, activation in enumerate(chain):
-        if i < len(chain) // 2:
+        if i < encoded:
             weights[i] = _components(weights[i], h)
         elif i == len(chain) - 1:
             ones = _with_ones(h)
@@ -177,7 +188,7 @@ def sweep(
         return jnp.square(output(moved) - x).sum(axis=1).mean()
 
     share, after = jax.lax.while_loop(
-        lambda found: ~(found[1] < before) & (found[0] > _SHRUNK),
+        lambda found: ~(found[1] < before) & (found[0] > 0.5**_HALVINGS),
         lambda found: (found[0] / 2, error(found[0] / 2)),
         (jnp.ones_like(damping), error(jnp.ones_like(damping))),
     )
@@ -195,7 +206,9 @@ def _regressions(
     """The change of each layer, the gradient of half the squared error, and the residual `[N, D]`.
 
     A change solves `min_C E |M^(1/2) (C^T [h, 1] + M^-1 g)|^2`, where h is what the layer takes, g the gradient of what
-    it gives before its activation, and M the mean of `J^T J`, J the Jacobian of the output with respect to that.
+    it gives before its activation, and M stands for the mean of `J^T J`, J the Jacobian of the output with respect to
+    that: from the output down, `M = E[s s^T] * W M' W^T`, with the slopes s of the layer, and W and M' of the one
+    behind it. That is the mean itself where slopes do not vary together with those behind them.
     """
     inputs, slopes, h = [], [], x
     for each, activation in zip(weights, chain, strict=True):
@@ -240,16 +253,18 @@ def _dot(a: Weights, b: Weights) -> jax.Array:
     return jnp.stack([jnp.vdot(p, q) for p, q in zip(a, b, strict=True)]).sum()
 
 
-def _weights(model: Autoencoder, params: Any) -> Weights:
+def _weights(model: AE, params: Any) -> Weights:
     nets = (("encoder", model.encoder), ("decoder", model.decoder))
     layers = [params[group][f"dense_{i}"] for group, net in nets for i in range(len(net.features))]
     return [jnp.concatenate([layer["kernel"], layer["bias"][None]]) for layer in layers]
 
 
-def _params(model: Autoencoder, weights: Weights, scale: jax.Array) -> dict[str, Any]:
-    """Of a model of x, from weights of x / scale."""
+def _params(model: AE, weights: Weights, mean: jax.Array, scale: jax.Array) -> dict[str, Any]:
+    """Of a model of x, from weights of `(x - mean) / scale`."""
     first, *between, last = weights
-    layers = iter([first.at[:-1].divide(scale), *between, last * scale])
+    first = first.at[:-1].divide(scale)
+    first = first.at[-1].add(-mean @ first[:-1])
+    layers = iter([first, *between, (last * scale).at[-1].add(mean)])
     params: dict[str, Any] = {}
     for group, net in (("encoder", model.encoder), ("decoder", model.decoder)):
         own = zip(range(len(net.features)), layers, strict=False)

@@ -12,7 +12,15 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     ("aejax.*",),
     ("aejax.methods", "aejax.evaluation", "aejax.plots"),
-    ("aejax.fitted", "aejax.learning", "aejax.recipe", "aejax.export", "aejax.compress", "aejax.estimators"),
+    (
+        "aejax.fitted",
+        "aejax.learning",
+        "aejax.recipe",
+        "aejax.export",
+        "aejax.compress",
+        "aejax.layers",
+        "aejax.estimators",
+    ),
     ("aejax",),  # the public surface, which names all of these
     ("aejax.runner",),
     ("experiments",),

@@ -1,8 +1,8 @@
 """Layers in closed form beside gradient steps: what they cost, and what they lose.
 
 One dense autoencoder with tanh units and a linear code is trained on the squared error by Adam, and by
-`aejax.layers.fit_layers`, in which every layer is a regression and nothing has a learning rate. Both are timed without
-compilation, errors are those of the test images. Sweep 0 is components through the inverse activations and one
+`aejax.layers.fit_layers`, in which every layer is a regression and nothing has a learning rate. Both begin with the
+same parameters and are timed without compilation; errors are those of the test images. Sweep 0 is components through the inverse activations and one
 regression: the layer-by-layer method proper, without an iteration. PCA has the same size of code.
 """
 
@@ -104,26 +104,28 @@ def measure(config: Config, row: str, seed: int, say: Say) -> dict[str, Any]:
         looked_at[1] += time.monotonic() - before
 
     say("compiling")
+    key, init_key = jax.random.split(jax.random.key(seed))
+    params = init_params(model, init_key, dataset.train.x[:2])
     short = dataclasses.replace(config, num_epochs=1, sweeps=(1,))
-    train(short, model, dataset.train.x, seed, lambda done, params: None)
+    train(short, model, params, dataset.train.x, key, lambda done, params: None)
     looked_at[0] = time.monotonic()
-    train(config, model, dataset.train.x, seed, watch)
+    train(config, model, params, dataset.train.x, key, watch)
     return errors
 
 
-def adam(config: Config, model: AE, x: np.ndarray, seed: int, watch: Watch) -> None:
-    key, init_key = jax.random.key(seed), jax.random.key(seed)
+def adam(config: Config, model: AE, params: Any, x: np.ndarray, key: jax.Array, watch: Watch) -> None:
     algo = ae(model, HParams(config.lr), optax.adam)
-    state = algo.init(init_params(model, jax.random.fold_in(init_key, 1), x[:2]))
     steps = training.count_steps(x, config.batch_size)
-    for chunk in training.train(
-        algo, state, Batch(x), key, batch_size=config.batch_size, num_epochs=config.num_epochs, boundary=steps
-    ):
+    chunks = training.train(
+        algo, algo.init(params), Batch(x), key, batch_size=config.batch_size, num_epochs=config.num_epochs,
+        boundary=steps,
+    )  # fmt: skip
+    for chunk in chunks:
         watch(chunk.step // steps, chunk.state.params)
 
 
-def closed_form(config: Config, model: AE, x: np.ndarray, seed: int, watch: Watch) -> None:
-    fit_layers(model, x, jax.random.key(seed), sweeps=config.sweeps[-1], rows=config.num_rows, say=watch)
+def closed_form(config: Config, model: AE, params: Any, x: np.ndarray, key: jax.Array, watch: Watch) -> None:
+    fit_layers(model, params, x, key, sweeps=config.sweeps[-1], rows=config.num_rows, say=watch)
 
 
 def components(dataset: Dataset, k: int) -> dict[str, Any]:
