@@ -21,7 +21,7 @@ from aejax.methods.compressive_ae import CompressiveAE, cropped
 _MAGIC, _VERSION = b"AXC", 1
 _HEADER = struct.Struct("<3sBI8sB")  # magic, version, CRC-32 of the rest, fingerprint, axes of x; then their sizes
 _SIZE = struct.Struct("<I")
-_ESCAPED = 2**31  # escaped integers are from -2^31 to 2^31 - 1, and take 32 bits beside the escape
+_ESCAPED = 2**31  # escaped integers are nearer to zero than this, and take 32 bits beside the escape
 _MOST = 2**31  # numbers in an array that a header may ask for
 
 
@@ -35,7 +35,8 @@ def compress(model: CompressiveAE, params: Any, x: ArrayLike) -> bytes:
 
     Returns:
       A header of 17 bytes and 4 for each axis of x, then the rounded codes in words of 32 bits: as many bits as
-      `estimated_bits` says, but for what frequencies of 2^-20 cannot tell and for the last word.
+      `estimated_bits` says, but for what frequencies of 2^-20 cannot tell, for the last word, and for integers outside
+      of the tables, `tables.Table`, which take 32 bits beside an escape.
 
     Raises:
       InputError: another kind of model or of x; codes that are not finite, or beyond 2^31; constriction is not
@@ -51,10 +52,9 @@ def compress(model: CompressiveAE, params: Any, x: ArrayLike) -> bytes:
       (True, 29)
     """
     known = _tables(model, params)
-    (x,) = examples(model, x, likelihood=model.likelihood)
     code = integers(model, params, x)
     shape = b"".join(map(_SIZE.pack, np.shape(x)))
-    body = _fingerprint(params, known) + bytes([np.ndim(x)]) + shape + _written(code, known)
+    body = _fingerprint(model, params, known) + bytes([np.ndim(x)]) + shape + _written(code, known)
     return struct.pack("<3sBI", _MAGIC, _VERSION, zlib.crc32(body)) + body
 
 
@@ -87,14 +87,14 @@ def codes_of(model: CompressiveAE, params: Any, data: bytes) -> tuple[np.ndarray
         raise InputError(f"The file has version {version} of the format; this program reads version {_VERSION}.")
     if zlib.crc32(data[8:]) != crc:
         raise InputError("The file is damaged or cut off: its checksum is wrong.")
-    if digest != _fingerprint(params, known):
+    if digest != _fingerprint(model, params, known):
         raise InputError(
-            "The file was written with other parameters, or on a machine whose tables of frequencies differ. Open it"
-            " with the model that wrote it."
+            "The file was written with other parameters or another model, or on a machine whose tables of frequencies"
+            " differ. Open it with the model that wrote it."
         )
     start = header_bytes(axes)
     shape = tuple(size for (size,) in _SIZE.iter_unpack(data[_HEADER.size : start]))
-    return _read(data[start:], known, _code_shape(model, params, shape)), shape
+    return _read(data[start:], known, _code_shape(model, params, shape, "The file holds")), shape
 
 
 def estimated_bits(model: CompressiveAE, params: Any, x: ArrayLike) -> float:
@@ -118,8 +118,10 @@ def integers(model: CompressiveAE, params: Any, x: ArrayLike) -> np.ndarray:
     """The rounded codes of x, `[N, ..., Z]` int32.
 
     Raises:
-      InputError: one is not finite, or beyond 2^31.
+      InputError: x does not go with the model, or a code is not finite, or beyond 2^31.
     """
+    (x,) = examples(model, x, likelihood=model.likelihood)
+    _code_shape(model, params, np.shape(x), "These are")
     code = over_batches(partial(call, model, params, "embed"), x).astype(np.float64)
     if not (np.abs(code) < _ESCAPED).all():
         raise InputError("The encoder returns numbers that are not finite, or beyond 2^31; the coder takes none such.")
@@ -130,23 +132,26 @@ def _tables(model: Any, params: Any) -> list[tables.Table]:
     extras.need("Compression", "constriction", extra="compress")
     if not isinstance(model, CompressiveAE):
         raise InputError(f"This is a {type(model).__name__}; a CompressiveAE is needed, which has an entropy model.")
+    if lacking := [group for group in model.groups if group not in params]:
+        raise InputError(f"The parameters lack {', '.join(lacking)}; all of a CompressiveAE are needed.")
     return tables.of_model(model.entropy, params["entropy"])
 
 
-def _fingerprint(params: Any, known: list[tables.Table]) -> bytes:
+def _fingerprint(model: CompressiveAE, params: Any, known: list[tables.Table]) -> bytes:
     lows = np.array([table.low for table in known], np.int64)
-    return fingerprint.of_params(params, [lows, *(table.frequencies for table in known)])
+    return fingerprint.of_params(params, [lows, *(table.frequencies for table in known)], model=model)
 
 
-def _code_shape(model: CompressiveAE, params: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _code_shape(model: CompressiveAE, params: Any, shape: tuple[int, ...], where: str) -> tuple[int, ...]:
     """Of the codes of examples of that shape."""
     try:
         if len(shape) < 2 or 0 in shape or math.prod(shape) > _MOST:
-            raise InputError(f"examples of shape {shape}")
+            raise InputError("it is empty, or too large, or no [N, ...]")
         x = jax.ShapeDtypeStruct(shape, np.float32)
         return jax.eval_shape(lambda params, x: call(model, params, "embed", x), params, x).shape
     except (InputError, TypeError, ValueError, flax.errors.FlaxError) as error:
-        raise InputError(f"The file holds examples of shape {shape}, which this model does not take.") from error
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{where} examples of shape {shape}, which this model does not take: {reason}") from error
 
 
 def _written(code: np.ndarray, known: list[tables.Table]) -> bytes:

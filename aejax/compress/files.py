@@ -1,5 +1,6 @@
 """Pictures to files of `aejax.compress`, and such files to PNG."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from aejax.methods.compressive_ae import CompressiveAE
 from aejax.nets.transforms import Synthesis
 
 _MODES = {1: "L", 3: "RGB"}
+_OF_BYTES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")  # what `convert` may take
 
 
 def encode_file(model: CompressiveAE, params: Any, source: str | Path, target: str | Path) -> int:
@@ -32,7 +34,7 @@ def encode_file(model: CompressiveAE, params: Any, source: str | Path, target: s
     """
     x = _picture(expanded(source), _mode(model))
     data = compress(model, params, x[None])
-    expanded(target).write_bytes(data)
+    _whole(expanded(target), lambda part: part.write_bytes(data))
     return len(data)
 
 
@@ -57,7 +59,17 @@ def decode_file(model: CompressiveAE, params: Any, source: str | Path, target: s
     from PIL import Image
 
     pixels = as_bytes(x_hat[0])
-    Image.fromarray(pixels if mode == "RGB" else pixels[..., 0]).save(target)
+    _whole(target, Image.fromarray(pixels if mode == "RGB" else pixels[..., 0]).save)
+
+
+def _whole(target: Path, write: Callable[[Path], Any]) -> None:
+    """Writes a file beside the target and puts it there when it is whole."""
+    part = target.with_name(f".part-{target.name}")
+    try:
+        write(part)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def as_bytes(x: np.ndarray) -> np.ndarray:
@@ -73,17 +85,22 @@ def _mode(model: CompressiveAE) -> str:
 
 
 def _picture(path: Path, mode: str) -> np.ndarray:
-    """`[H, W, C]` float32 in [0, 1]."""
-    from PIL import Image, UnidentifiedImageError
+    """`[H, W, C]` float32 in [0, 1], turned as its orientation says."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
+    path.open("rb").close()  # a file that is missing is an OSError of its own
     try:
-        with Image.open(path) as image:
-            if image.mode != mode:
-                raise InputError(
-                    f"{path} is a picture of mode {image.mode}; this model takes {mode}: save"
-                    f" Image.open(...).convert({mode!r}) and give that."
-                )
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened)
             pixels = np.asarray(image)
     except UnidentifiedImageError as error:
         raise InputError(f"{path} is no picture that Pillow can read.") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} is damaged, or too large for Pillow: {error}") from error
+    if image.mode != mode:
+        advice = (
+            f"save Image.open(...).convert({mode!r}) and give that." if image.mode in _OF_BYTES
+            else "bring its values to 8 bits first, which `convert` does not."
+        )  # fmt: skip
+        raise InputError(f"{path} is a picture of mode {image.mode}; this model takes {mode}: {advice}")
     return (pixels.reshape(*pixels.shape[:2], -1) / 255).astype(np.float32)

@@ -13,12 +13,12 @@ from aejax.nets.entropy import SCALE_FLOOR, LogisticMixtures
 
 TOTAL = 2**20  # sum of the frequencies of a channel
 _TAIL = 2.0**-18  # about what lies beyond either end of a table
-_WIDEST = 2**12  # integers in a table
+_WIDEST = 2**14  # integers in a table
 _FARTHEST = 2.0**30  # of a mean
 
 
 class Table(NamedTuple):
-    """The integers of one channel that have a frequency of their own: `low`, `low + 1`, ...
+    """The integers of one channel that have a frequency of their own: `low`, `low + 1`, ..., at most 2^14.
 
     The last frequency is that of an escape, which stands for all integers beyond either end.
     """
@@ -59,8 +59,12 @@ def of_model(entropy: Any, params: Any) -> list[Table]:
 def _table(weights: np.ndarray, means: np.ndarray, scales: np.ndarray) -> Table:
     reach = scales * -np.log(_TAIL)
     low, high = int(np.floor((means - reach).min())), int(np.ceil((means + reach).max()))
-    centre = round(float(weights @ means))
-    low, high = max(low, centre - _WIDEST // 2), min(high, centre + _WIDEST // 2 - 1)
+    if high - low >= _WIDEST:  # then around the mean where most of the mass is near
+        half = _WIDEST // 2
+        near = [float(weights @ (_sigmoid((m + half - means) / scales) - _sigmoid((m - half - means) / scales)))
+                for m in means]  # fmt: skip
+        centre = round(float(means[int(np.argmax(near))]))
+        low, high = max(low, centre - half), min(high, centre + half - 1)
     edges = (np.arange(low, high + 2) - 0.5)[:, None]
     below = (weights * _sigmoid((edges - means) / scales)).sum(axis=1)
     shares = np.append(np.diff(below), below[0] + 1 - below[-1]).clip(0, 1)

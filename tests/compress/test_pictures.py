@@ -59,6 +59,31 @@ def test_what_is_no_such_picture_is_refused_and_the_advice_works(params, picture
         compress.encode_file(CompressiveAE.dense(4, 2), params, picture, tmp_path / "c.axc")
 
 
+def test_a_grey_picture_and_one_that_is_turned(params, picture, tmp_path):
+    model = CompressiveAE.images(1, 2, features=(4,), strides=(2, 2), kernels=(3, 3))
+    own = aejax.init_params(model, jax.random.key(0), np.zeros((1, 8, 8, 1), np.float32))
+    turned = Image.Exif()
+    turned[0x112] = 6  # a quarter turn
+    with Image.open(picture) as image:
+        grey = image.convert("L")
+        grey.save(tmp_path / "turned.png", exif=turned)
+    compress.encode_file(model, own, tmp_path / "turned.png", tmp_path / "g.axc")
+    compress.decode_file(model, own, tmp_path / "g.axc", tmp_path / "out.png")
+    x = np.rot90(np.asarray(grey), -1)[None, ..., None] / np.float32(255)
+    wanted = np.floor(255 * np.clip(reconstruct(model, own, x), 0, 1) + 0.5)
+    np.testing.assert_array_equal(opened(tmp_path / "out.png"), wanted[0, ..., 0])
+    (tmp_path / "two.axc").write_bytes(compress.compress(model, own, np.concatenate([x, x])))
+    with pytest.raises(InputError, match="holds 2 pictures"):
+        compress.decode_file(model, own, tmp_path / "two.axc", tmp_path / "out.png")
+    ramp = np.linspace(0, 65535, 9 * 14).reshape(9, 14).astype(np.uint16)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    with pytest.raises(InputError, match="bring its values to 8 bits first"):
+        compress.encode_file(model, own, tmp_path / "deep.png", tmp_path / "g.axc")
+    Image.fromarray((ramp // 257).astype(np.uint8)).save(tmp_path / "deep.png")
+    assert compress.encode_file(model, own, tmp_path / "deep.png", tmp_path / "g.axc")
+    assert not list(tmp_path.glob(".part-*"))
+
+
 def test_the_command_line_writes_reads_and_ends_with_the_right_code(params, picture, tmp_path, monkeypatch, capsys):
     class State:
         pass
@@ -69,9 +94,11 @@ def test_the_command_line_writes_reads_and_ends_with_the_right_code(params, pict
     call("encode", picture, tmp_path / "a.axc")
     assert f"a.axc: {(tmp_path / 'a.axc').stat().st_size} bytes" in capsys.readouterr().out
     call("decode", tmp_path / "a.axc", tmp_path / "out.png")
+    (tmp_path / "cut.png").write_bytes(picture.read_bytes()[:150])
     assert opened(tmp_path / "out.png").shape == (9, 14, 3)
     for args, code, text in (
         (("encode", tmp_path / "none.png", tmp_path / "a.axc"), 1, "No such file"),
+        (("encode", tmp_path / "cut.png", tmp_path / "a.axc"), 2, "is damaged, or too large for Pillow"),
         (("decode", picture, tmp_path / "out.png"), 2, "no file of aejax.compress"),
     ):
         with pytest.raises(SystemExit) as end:
