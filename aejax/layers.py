@@ -87,10 +87,10 @@ def fit_layers(
     if not (isinstance(sweeps, int | np.integer) and not isinstance(sweeps, bool) and sweeps >= 0):
         raise InputError(f"sweeps={sweeps!r}; a whole number, 0 or more, is needed.")
     check_count(rows=rows)
-    if np.ndim(x) != 2 or len(x) < 2:
-        raise InputError(f"x has shape {np.shape(x)}; wanted are vectors [N, D] of at least two examples.")
-    data.check(x, "gaussian", name="x")
     x = np.asarray(x)
+    if x.ndim != 2 or len(x) < 2:
+        raise InputError(f"x has shape {x.shape}; wanted are vectors [N, D] of at least two examples.")
+    data.check(x, "gaussian", name="x")
     mean = x.mean(axis=0, dtype=np.float64)
     scale = np.sqrt(x.var(axis=0, dtype=np.float64).mean()) or 1.0
     if not scale**2 * x.shape[1] < np.finfo(np.float32).max:

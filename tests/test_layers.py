@@ -140,7 +140,7 @@ def test_curvature_goes_through_the_means_of_slopes():
 
 @pytest.mark.parametrize(("size", "damping", "wanted"), [(1.0, 0.3, 0), (0.05, 1e-6, 5)])
 def test_a_step_is_the_least_squares_of_the_tangent_in_two_directions(size, damping, wanted):
-    """By finite differences; a small one is taken whole and damped less, one that overshoots is halved and damped more."""
+    """By finite differences; the first is taken whole, and damped less; the other is halved, and damped more."""
     x, weights, _, _, _ = chain_of_three()
     chain, rng = (jnp.tanh, jnp.tanh, None), np.random.default_rng(4)
     with jax.enable_x64():

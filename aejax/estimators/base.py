@@ -19,6 +19,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from aejax import likelihoods
 from aejax.checks import InputError, nearest
+from aejax.data.arrays import check_memory
 from aejax.evaluation.apply import BATCH_SIZE
 from aejax.fitted import Fitted, learn
 from aejax.methods import METHODS
@@ -192,8 +193,7 @@ class Autoencoder(BaseEstimator):
 
     def _dense(self, X: Any, *, reset: bool) -> np.ndarray:
         """X as scikit-learn checks it, without the zeros that a sparse matrix left out."""
-        X = validate_data(self, X, dtype=(np.float64, np.float32), accept_sparse="csr", reset=reset)
-        return X.toarray() if issparse(X) else X
+        return dense(validate_data(self, X, dtype=(np.float64, np.float32), accept_sparse="csr", reset=reset))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -216,6 +216,14 @@ class Autoencoder(BaseEstimator):
     def model_(self) -> Any:
         """The Flax module; its parameters are `fitted_.params`."""
         return self.fitted_.model
+
+
+def dense(X: Any) -> np.ndarray:
+    """A sparse matrix as an array, if the machine can hold it; `InputError` else."""
+    if not issparse(X):
+        return X
+    check_memory(X.shape[0] * X.shape[1] * 4, f"X of shape {X.shape}, made dense,")
+    return X.toarray()
 
 
 def weighted(X: np.ndarray, sample_weight: Any, y: np.ndarray | None = None) -> np.ndarray:

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from scipy.sparse import issparse
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
@@ -20,7 +19,7 @@ from aejax import nets, recipe, training
 from aejax.algorithm import Algorithm, Player, play
 from aejax.checks import InputError, check_count, check_non_negative, check_positive
 from aejax.data import Batch
-from aejax.estimators.base import Autoencoder, Rows
+from aejax.estimators.base import Autoencoder, Rows, dense
 from aejax.evaluation.apply import over_batches
 from aejax.evaluation.finetune import classifier_loss, first_classifier, logits
 from aejax.fitted import Fitted
@@ -137,7 +136,7 @@ class AutoencoderClassifier(ClassifierMixin, Autoencoder):
 
     def _validated(self, X: Any, y: Any, goes_on: bool) -> Rows:
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), accept_sparse="csr", reset=not goes_on)
-        X = X.toarray() if issparse(X) else X
+        X = dense(X)
         check_classification_targets(y)
         announced = getattr(self, "_announced", None)
         if not goes_on:

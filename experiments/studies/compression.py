@@ -82,6 +82,8 @@ def check(config: Config) -> None:
     check_positive(**{f"--{name}.lr": options.lr})
     for weight in options.distortions:
         check_positive(**{f"--{name}.distortions": weight})
+    if list(options.distortions) != sorted(set(options.distortions)):
+        raise InputError(f"--{name}.distortions are {options.distortions}; wanted are rising numbers, none twice.")
     if config.crop_side < 8 or config.crop_side % 8:
         raise InputError(f"--crop-side is {config.crop_side}; a multiple of 8 is needed.")
     if config.seed < 0:
@@ -105,7 +107,9 @@ def build_model(config: Config) -> CompressiveAE:
 def pieces(config: Config) -> Iterator[Piece]:
     """The codecs, then each seed; what cannot be run is refused first."""
     check(config)
-    _, files = of_dataset(config, config.seed)
+    x, files = of_dataset(config, config.seed)
+    if (size := options_of(config).batch_size) > len(x):
+        raise InputError(f"--{config.dataset}.batch-size {size}, and there are {len(x):,} examples to train on.")
     yield Piece("codecs", "codecs", partial(of_codecs, config, files))
     for seed in range(config.seed, config.seed + config.num_seeds):
         yield Piece(f"compressive_ae-{seed}", "compressive_ae", partial(of_seed, config, seed))
@@ -136,8 +140,8 @@ def of_seed(config: Config, seed: int, say: Say) -> dict[str, Any]:
 def metrics_of(config: Config, found: Found) -> dict[str, Any]:
     """Of the codecs by setting, and of ours by weight: the mean over files, of ours for each seed.
 
-    Beside it what JPEG and WebP need at the same PSNR, each file by itself: bits, of those files where their settings
-    reach it, and on how many of the files ours is smaller.
+    Beside it what JPEG and WebP need at the same PSNR, each file by itself: bits, None unless their settings reach it
+    on all files, and on how many of the files ours is smaller, of those where they reach it.
     """
     of_codecs = found["codecs"]["codecs"]["points"]
     metrics: dict[str, Any] = {
@@ -162,8 +166,7 @@ def _against(codec: str, points: tasks.Points, own: dict[str, list[float]]) -> d
         curve = [(point["psnr_db"][i], point["bits_per_pixel"][i]) for point in points.values()]
         bits.append(codecs.bits_at(wanted, *zip(*curve, strict=True)))
     smaller = [ours < theirs for ours, theirs in zip(own["bits_per_pixel"], bits, strict=True)]
-    reached = np.isfinite(bits)
-    mean = float(np.mean(np.array(bits)[reached])) if reached.all() else None
+    mean = float(np.mean(bits)) if np.isfinite(bits).all() else None
     return {f"{codec}_bits_per_pixel": mean, f"smaller_than_{codec}": float(sum(smaller))}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from aejax import compress, data, schedules, training
+from aejax.checks import InputError
 from aejax.compress.files import as_bytes
 from aejax.data import Batch, photographs
 from aejax.evaluation import reconstruct
@@ -70,6 +71,8 @@ def crops(pictures: list[np.ndarray], count: int, side: int, seed: int) -> np.nd
     """
     rng = np.random.default_rng(seed)
     sources = [each for full in pictures for each in (full, halved(full)) if min(each.shape[:2]) >= side]
+    if not sources:
+        raise InputError(f"Crops of {side} pixels are larger than every photograph that is there; use a smaller side.")
     weights = np.array([source[..., 0].size for source in sources], float)
     found = np.empty((count, side, side, 3), np.float32)
     for i, which in enumerate(rng.choice(len(sources), count, p=weights / weights.sum())):

@@ -2,8 +2,9 @@
 
 One dense autoencoder with tanh units and a linear code is trained on the squared error by Adam, and by
 `aejax.layers.fit_layers`, in which every layer is a regression and nothing has a learning rate. Both begin with the
-same parameters and are timed without compilation; errors are those of the test images. Sweep 0 is components through the inverse activations and one
-regression: the layer-by-layer method proper, without an iteration. PCA has the same size of code.
+same parameters and are timed without compilation; errors are those of the test images. Sweep 0 is components through
+the inverse activations and one regression: the layer-by-layer method proper, without an iteration. PCA has the same
+size of code.
 """
 
 import dataclasses

@@ -173,7 +173,7 @@ def test_the_same_parameters_in_another_model_and_other_tables_are_refused(param
     ("weights", "means", "log_scale"), [((1.0, 0.0), (0, 0), 7.0), ((0.99, 0.01), (0, -300_000), 1.0)]
 )
 def test_wide_channels_and_stray_components_cost_what_the_model_says(weights, means, log_scale):
-    """Within 1 %, of 20,000 integers drawn from the distribution itself, but for the few of a stray one, which escape."""
+    """Within 1 %, of 20,000 integers drawn from the first component."""
     rng = np.random.default_rng(0)
     own = {
         "logits": np.log(np.array(weights)[:, None] + 1e-30),

@@ -6,6 +6,7 @@ from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline
 
+from aejax.checks import InputError
 from aejax.estimators import (
     AutoencoderClassifier,
     AutoencoderClusterer,
@@ -35,6 +36,11 @@ def test_the_answers_are_those_of_the_dense_array(asked, kind):
     found = getattr(estimator.fit(kind(X), y), asked)(kind(X[:9]))
     assert isinstance(found, np.ndarray)
     np.testing.assert_array_equal(found, whole)
+
+
+def test_what_would_not_fit_is_refused():
+    with pytest.raises(InputError, match=r"made dense, takes .* GiB"):
+        ESTIMATORS["score_samples"].fit(sparse.csr_matrix((10**6, 10**6)))
 
 
 @pytest.mark.slow

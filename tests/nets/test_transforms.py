@@ -37,3 +37,16 @@ def test_a_code_sees_the_pixels_of_its_place_and_their_neighbours_alone():
     z = analysis.apply(params, x)
     back = synthesis.init(jax.random.key(1), z)
     np.testing.assert_allclose(synthesis.apply(back, 0 * z), np.full((1, 8, 8, 1), 0.5))
+
+
+def test_a_synthesis_goes_back_through_strides_and_kernels():
+    """Kernels of 5 and strides of 4 come first on the way in, and last on the way out."""
+    model = Synthesis(1, features=(3,), strides=(4, 2), kernels=(5, 3))
+    params = model.init(jax.random.key(0), jnp.zeros((1, 2, 3, 2)))["params"]
+    edges = [params[f"conv_{i}"]["kernel"].shape[:2] for i in (0, 1)]
+    assert edges == [(3, 3), (5, 5)]
+    z = jnp.zeros((1, 4, 4, 2))
+    moved = model.apply({"params": params}, z.at[0, 2, 2].set(5.0)) - model.apply({"params": params}, z)
+    rows = np.flatnonzero(np.abs(np.asarray(moved)).max(axis=(0, 2, 3)) > 1e-6)
+    # A code reaches 3 places of the middle layer, 4 pixels apart, and each of these 5 pixels.
+    assert rows[-1] - rows[0] + 1 == 2 * 4 + 5

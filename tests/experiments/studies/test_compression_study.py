@@ -100,11 +100,18 @@ def test_the_page_has_the_tables_of_its_files():
         assert compression.table(json.loads(file.read_text())) in (docs / "compression.md").read_text()
 
 
+def test_crops_larger_than_every_photograph_are_refused():
+    with pytest.raises(InputError, match="Crops of 16 pixels are larger than every photograph"):
+        compression.tasks.crops([np.zeros((12, 20, 3), np.uint8)], 2, 16, 0)
+
+
 def test_what_cannot_be_run_is_refused(monkeypatch):
     for options, match in (
         ({"dataset": "kodim"}, "Did you mean 'kodak'"),
         ({"digits": SMALL._replace(distortions=())}, "distortions=0"),
         ({"digits": SMALL._replace(distortions=(0.0,))}, "distortions is 0"),
+        ({"digits": SMALL._replace(distortions=(10.0, 10.0))}, "rising numbers, none twice"),
+        ({"digits": SMALL._replace(batch_size=5000)}, "--digits.batch-size 5000, and there are 1,617 examples"),
         ({"crop_side": 12}, "multiple of 8"),
         ({"num_seeds": 0}, "num-seeds=0"),
     ):
