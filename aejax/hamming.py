@@ -37,6 +37,8 @@ class Neighbours(NamedTuple):
 def medians(z: ArrayLike) -> np.ndarray:
     """Where real codes are cut, so that each bit is set in half of them: `[N, Z] -> [Z]`, of the training codes.
 
+    Where many are equal to the median, fewer are above it.
+
     Raises:
       InputError: z is no table of finite numbers.
 
@@ -64,7 +66,7 @@ def cut(z: ArrayLike, thresholds: ArrayLike) -> np.ndarray:
       >>> cut([[0.0, 5.0], [2.0, 6.0]], [1.0, 6.0]).tolist()
       [[False, False], [True, False]]
     """
-    z, thresholds = _real(z), np.asarray(thresholds)
+    z, thresholds = _real(z), _real(np.asarray(thresholds)[None])[0]
     if thresholds.shape != z.shape[1:]:
         raise InputError(f"Codes of {z.shape[1]} numbers are cut at as many thresholds; got shape {thresholds.shape}.")
     return z > thresholds
@@ -95,7 +97,7 @@ def pack(bits: ArrayLike) -> np.ndarray:
         )
     octets = np.packbits(bits.astype(bool), axis=1, bitorder="little")
     octets = np.pad(octets, ((0, 0), (0, -octets.shape[1] % 4)))
-    return octets.view("<u4").astype(np.uint32)
+    return np.ascontiguousarray(octets).view("<u4").astype(np.uint32)
 
 
 class HammingIndex:

@@ -115,3 +115,14 @@ def test_what_cannot_be_is_refused():
     ):
         with pytest.raises(InputError, match=match):
             call()
+
+
+def test_the_order_of_bits_in_memory_does_not_matter():
+    z = np.random.default_rng(9).normal(size=(10, 40))
+    np.testing.assert_array_equal(pack(cut(np.asfortranarray(z), medians(z))), pack(cut(z, medians(z))))
+
+
+@pytest.mark.parametrize("thresholds", [[np.nan, 0.0], ["a", "b"]])
+def test_thresholds_are_finite_numbers(thresholds):
+    with pytest.raises(InputError, match="numbers that are all finite"):
+        cut([[1.0, 2.0]], thresholds)

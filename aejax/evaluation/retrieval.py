@@ -80,7 +80,8 @@ def by_cosine(queries: Any, database: Any, query_labels: ArrayLike, labels: Arra
 
     def scores(rows: slice) -> np.ndarray:
         product = queries[rows] @ database.T
-        return product.toarray() if hasattr(product, "toarray") else product
+        product = product.toarray() if hasattr(product, "toarray") else product
+        return np.round(product, 12)  # so that ties are ties, whatever order the sum had
 
     _check(queries, database, query_labels, labels)
     return float(_over_queries(scores, query_labels, labels, lambda s, r: first_k(s, r, k)).mean())

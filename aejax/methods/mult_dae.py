@@ -49,7 +49,8 @@ class OfEvents(Autoencoder):
 
     def library(self, x: jax.Array) -> jax.Array:
         """How many events examples have, of an empty one 1: `[B, ...] -> [B]`."""
-        return jnp.maximum(sum_event(x), 1.0)
+        total = sum_event(x)
+        return jnp.where(total > 0, total, 1.0)
 
     def generate(self, z: jax.Array, *library: jax.Array) -> jax.Array:
         """The probabilities of the kinds of event, or given how many there are, `[B]`, expected counts."""

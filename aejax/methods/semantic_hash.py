@@ -62,7 +62,8 @@ class SemanticHash(Autoencoder):
 
     def library(self, x: jax.Array) -> jax.Array:
         """How many events examples have, of an empty one 1, and of what is no event 1: `[B, ...] -> [B]`."""
-        return jnp.maximum(sum_event(x), 1.0) if self.is_of_events else jnp.ones(len(x))
+        total = self._total(x)
+        return jnp.where(total > 0, total, 1.0)
 
     def generate(self, z: jax.Array, *library: jax.Array) -> jax.Array:
         """The mean of the data that z stands for; of events shares, or given how many there are expected counts."""

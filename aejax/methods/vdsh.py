@@ -97,8 +97,8 @@ def vdsh(model: VDSH, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis
     Raises:
       InputError: another model or likelihood, a knob out of its range, or an optimiser as `tx`.
     """
-    if not isinstance(model, MultVAE):
-        raise InputError(f"A VDSH is needed, whose input is of length 1; got a {type(model).__name__}.")
+    if not isinstance(model, VDSH):
+        raise InputError(f"A VDSH is needed, whose decoder is linear; got a {type(model).__name__}.")
     check_multinomial(model)
     check_dropout(hparams.dropout)
     elbo = Player(

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from aejax import data, training
-from aejax.checks import InputError, check_count, check_positive, check_probability
+from aejax.checks import InputError, check_count, check_non_negative, check_positive, check_probability
 from aejax.data import Batch
 from aejax.evaluation import embed, retrieval
 from aejax.hamming import cut, medians
@@ -24,7 +24,7 @@ _BLOCK = 512  # rows whose cosines with all others exist at a time
 
 
 class Options(NamedTuple):
-    """How the networks are trained; chosen with `--validate`."""
+    """How the networks are trained."""
 
     hidden_dims: tuple[int, ...] = (500,)
     """Widths of the hidden layers of the encoders; the decoders are linear."""
@@ -41,7 +41,7 @@ class Options(NamedTuple):
     beta: float = 1.0
     """Weight of the KL term, of VDSH."""
     neighbours: int = 50
-    """Of an example, by cosine, whose mean is decoded with it."""
+    """Of an example, by cosine, whose mean is decoded in its place."""
     own: float = 0.0
     """Weight of the example itself in what is decoded; its neighbours have the rest."""
 
@@ -63,7 +63,10 @@ def check(options: Options) -> None:
     check_count(**{f"--nets.{name.replace('_', '-')}": value for name, value in counts.items()})
     check_count(**{f"--nets.hidden-dims, layer {i}": width for i, width in enumerate(options.hidden_dims)})
     check_positive(**{"--nets.lr": options.lr})
-    check_probability(**{"--nets.own": options.own})
+    check_probability(**{"--nets.own": options.own, "--nets.dropout": options.dropout})
+    check_non_negative(**{"--nets.noise": options.noise, "--nets.beta": options.beta})
+    if options.dropout == 1:
+        raise InputError("--nets.dropout is 1, which leaves nothing of the input; below 1 is needed.")
 
 
 def tf_idf(counts: np.ndarray, known: np.ndarray, *, smooth: bool) -> np.ndarray:
@@ -102,6 +105,7 @@ def asked(dataset: str, validate: bool, num_items: int, num_queries: int) -> Ask
     if len(items) < FIRST:
         raise InputError(f"The database has {len(items)} examples of {dataset}; at least {FIRST} are needed.")
     if dataset != DOCUMENTS:
+        data.check(items, "bernoulli", name=dataset)
         return Asked(items, y, queries, query_labels, None, None)
     x, asks = (tf_idf(counts, items, smooth=False) for counts in (items, queries))
     whole = None if validate or num_items else (data.load_documents(dataset), few)
@@ -169,12 +173,29 @@ def itq(found: Asked, num_bits: int, seed: int, options: Options) -> Codes:
     """Signs of these after a rotation that brings them near to the corners of a cube (Gong & Lazebnik, CVPR 2011)."""
     x, queries = found.x - found.x.mean(axis=0), found.queries - found.x.mean(axis=0)
     axes = _axes(x, num_bits)
-    v = x @ axes
+    return _rotated(x @ axes, queries @ axes, seed)
+
+
+def itq_near(found: Asked, num_bits: int, seed: int, target: np.ndarray) -> Codes:
+    """ITQ of what a ridge regression on x says of the principal components of the targets.
+
+    The ridge is the mean eigenvalue of `x'x`.
+    """
+    x, queries = found.x - found.x.mean(axis=0), found.queries - found.x.mean(axis=0)
+    target = target - target.mean(axis=0)
+    gram = x.T @ x
+    gram[np.diag_indices_from(gram)] += np.trace(gram) / len(gram)
+    weights = np.linalg.solve(gram, x.T @ (target @ _axes(target, num_bits)))
+    return _rotated(x @ weights, queries @ weights, seed)
+
+
+def _rotated(v: np.ndarray, queries: np.ndarray, seed: int) -> Codes:
+    num_bits = v.shape[1]
     rotation = np.linalg.qr(np.random.default_rng(seed).normal(size=(num_bits, num_bits)))[0]
     for _ in range(ROUNDS):
         left, _, right = np.linalg.svd(v.T @ np.sign(v @ rotation))
         rotation = left @ right
-    return v @ rotation > 0, queries @ axes @ rotation > 0
+    return v @ rotation > 0, queries @ rotation > 0
 
 
 def hyperplanes(found: Asked, num_bits: int, seed: int, options: Options) -> Codes:
@@ -185,7 +206,7 @@ def hyperplanes(found: Asked, num_bits: int, seed: int, options: Options) -> Cod
 
 
 def neighbour_means(x: np.ndarray, k: int) -> np.ndarray:
-    """The mean of the k nearest others of each row, by cosine: `[N, D] -> [N, D]`."""
+    """The mean of the k nearest others of each row, by cosine, k below N: `[N, D] -> [N, D]`."""
     lengths = np.linalg.norm(x, axis=1, keepdims=True)
     unit, means = x / np.maximum(lengths, 1e-12), np.empty_like(x)
     for start in range(0, len(x), _BLOCK):
@@ -197,7 +218,7 @@ def neighbour_means(x: np.ndarray, k: int) -> np.ndarray:
 
 
 def targets(found: Asked, means: np.ndarray, options: Options) -> np.ndarray:
-    """What is decoded: an example and its neighbours."""
+    """What is decoded: the mean of the neighbours, and `own` of the example itself."""
     return options.own * found.x + (1 - options.own) * means
 
 
@@ -225,7 +246,7 @@ def net(name: str, found: Asked, num_bits: int, seed: int, options: Options, tar
     sizes: dict[str, Any] = {"batch_size": min(options.batch_size, len(found.x)), "num_epochs": options.num_epochs}
     for chunk in training.train(algo, state, batch, train_key, **sizes):
         state = chunk.state
-    z, asks = (embed(model, state.params, scale * x) for x in (found.x, found.queries))
+    z, asks = (embed(model, state.params, x) for x in (batch.x, scale * found.queries))
     return cut(z, medians(z)), cut(asks, medians(z))
 
 
@@ -248,7 +269,8 @@ REAL: dict[str, Callable[[Asked], float]] = {
 LINEAR: dict[str, Callable[[Asked, int, int, Options], Codes]] = {
     "lsa_smooth": lsa_smooth, "lsa": lsa, "pca_sign": pca_sign, "itq": itq, "hyperplanes": hyperplanes,
 }  # fmt: skip
-NETS = {"semantic_hash": False, "vdsh": False, "semantic_hash_near": True, "vdsh_near": True}
+NETS = ("semantic_hash", "vdsh", "semantic_hash_near", "vdsh_near")
+NEAR = ("itq_near", "semantic_hash_near", "vdsh_near")  # that are told the neighbours
 OF_WORDS = ("cosine_smooth", "cosine_whole", "lsa_smooth")
 
 
@@ -260,7 +282,7 @@ def measure(
     if row in REAL:
         return {"cosine": REAL[row](found)}
     target = None
-    if NETS.get(row):
+    if row in NEAR:
         say("neighbours")
         target = targets(found, _means(options.neighbours, *what), options)
     results = {}
@@ -268,6 +290,9 @@ def measure(
         say(f"{num_bits} bits")
         if row in LINEAR:
             codes = LINEAR[row](found, num_bits, seed, options)
+        elif row == "itq_near":
+            assert target is not None
+            codes = itq_near(found, num_bits, seed, target)
         else:
             codes = net(row.removesuffix("_near"), found, num_bits, seed, options, target)
         results[str(num_bits)] = scored(found, codes)

@@ -94,3 +94,8 @@ def test_what_cannot_be_is_refused():
     ):
         with pytest.raises(InputError, match=match):
             call()
+
+
+def test_cosines_that_rounding_alone_tells_apart_are_ties():
+    items = np.array([[1.0, 1, 1], [0.1, 0.1, 0.1], [0.3, 0.3, 0.3]])
+    assert by_cosine([[1.0, 1, 1]], items, [1], [1, 0, 0], k=1) == pytest.approx(1 / 3)

@@ -72,6 +72,41 @@ def test_itq_turns_the_axes_away_from_clusters_that_signs_would_cut():
     assert {len(set(pca[kind == k])) for k in range(4)} == {2}
 
 
+def test_itq_with_neighbours_tells_apart_what_neighbours_tell_apart():
+    """Two kinds that differ along a small axis beside a large one of noise: targets know, x alone does not say."""
+    rng = np.random.default_rng(5)
+    kind = np.arange(300) % 2
+    x = np.stack([kind - 0.5 + 0.05 * rng.normal(size=300), 3 * rng.normal(size=300)], axis=1).astype(np.float32)
+    target = np.stack([kind - 0.5, np.zeros(300)], axis=1).astype(np.float32)
+    known, asks = retrieval_rows.itq_near(made(x[:200], x[200:]), 1, 0, target[:200])
+    assert (known[:, 0] == known[0, 0]).tolist() == (kind[:200] == kind[0]).tolist()
+    assert (asks[:, 0] == known[0, 0]).tolist() == (kind[200:] == kind[0]).tolist()
+    blind = retrieval_rows.itq(made(x[:200]), 1, 0, FEW)[0][:, 0]
+    assert 0.4 < (blind == (kind[:200] == 1)).mean() < 0.6
+
+
+@pytest.mark.parametrize("name", ["semantic_hash", "vdsh"])
+def test_bits_of_networks_are_cut_at_the_medians_of_the_database(name):
+    rng = np.random.default_rng(6)
+    x, queries = rng.random((60, 9)).astype(np.float32), rng.random((40, 9)).astype(np.float32) ** 4
+    known, asks = retrieval_rows.net(name, made(x, queries), 3, 0, FEW, None)
+    assert known.sum(axis=0).tolist() == [30] * 3
+    assert asks.sum(axis=0).tolist() != [20] * 3
+    np.testing.assert_array_equal(retrieval_rows.net(name, made(x, x), 3, 0, FEW, None)[1], known)
+
+
+def test_only_rows_with_neighbours_are_told_them(monkeypatch):
+    told = {}
+    monkeypatch.setattr(retrieval_rows, "net", lambda name, *args: told.setdefault((name, args[-1] is None), args[-1]))
+    monkeypatch.setattr(retrieval_rows, "scored", lambda found, codes: {})
+    what = ("digits", False, 200, 5)
+    for row in retrieval_rows.NETS:
+        retrieval_rows.measure(row, what, 0, (4,), FEW, lambda text: None)
+    assert set(told) == {(name, plain) for name in ("semantic_hash", "vdsh") for plain in (True, False)}
+    wanted = retrieval_rows.neighbour_means(retrieval_rows.asked(*what).x, 3)
+    np.testing.assert_array_equal(told["vdsh", False], wanted)
+
+
 def test_neighbours_are_the_nearest_by_cosine_and_not_oneself(monkeypatch):
     monkeypatch.setattr(retrieval_rows, "_BLOCK", 7)
     x = np.random.default_rng(4).random((20, 5)).astype(np.float32)
@@ -133,11 +168,12 @@ def test_what_cannot_be_run_is_refused():
         ({"num_items": 99}, "The database has 99 examples of digits"),
         ({"nets": FEW._replace(own=2.0)}, "own is 2"),
         ({"nets": FEW._replace(neighbours=0)}, "--nets.neighbours=0"),
-        ({"dataset": "cells"}, None),
+        ({"nets": FEW._replace(dropout=1.0)}, "--nets.dropout is 1"),
+        ({"nets": FEW._replace(noise=-1.0)}, "--nets.noise"),
+        ({"nets": FEW._replace(beta=-1.0)}, "--nets.beta"),
+        ({"nets": FEW._replace(neighbours=1617)}, "--nets.neighbours 1617 of 1,617 examples; fewer"),
+        ({"dataset": "cells"}, "cells holds values from 0"),
     ):
-        if match is None:
-            assert list(retrieval.pieces(retrieval.Config(**options)))  # it has labels
-            continue
         with pytest.raises(InputError, match=match):
             list(retrieval.pieces(retrieval.Config(**options)))
 
