@@ -66,10 +66,10 @@ def cut(z: ArrayLike, thresholds: ArrayLike) -> np.ndarray:
       >>> cut([[0.0, 5.0], [2.0, 6.0]], [1.0, 6.0]).tolist()
       [[False, False], [True, False]]
     """
-    z, thresholds = _real(z), _real(np.asarray(thresholds)[None])[0]
-    if thresholds.shape != z.shape[1:]:
-        raise InputError(f"Codes of {z.shape[1]} numbers are cut at as many thresholds; got shape {thresholds.shape}.")
-    return z > thresholds
+    codes, places = _real(z), _real(np.asarray(thresholds)[None])[0]
+    if places.shape != codes.shape[1:]:
+        raise InputError(f"Codes of {codes.shape[1]} numbers are cut at as many thresholds; got shape {places.shape}.")
+    return codes > places
 
 
 def pack(bits: ArrayLike) -> np.ndarray:
