@@ -80,7 +80,7 @@ class SemanticHash(Autoencoder):
         return likelihood.nll(output, x), likelihood.mean(output) * _rows(self._total(x), x)
 
     def _total(self, x: jax.Array) -> jax.Array:
-        return sum_event(x) if self.is_of_events else jnp.ones(len(x))
+        return sum_event(x) if self.is_of_events else jnp.ones(x.shape[0])
 
 
 def _rows(v: jax.Array, x: jax.Array) -> jax.Array:
