@@ -116,7 +116,7 @@ def encode(model: Autoencoder, params: Any, x: ArrayLike, *, seed: int = 0, late
     for image, mask in zip(x.astype(np.float32), masks, strict=True):
         codec.append(coder, image, mask)
     words = coder.get_compressed().astype("<u4").tobytes()
-    body = struct.pack("<BIQ8s", latent_bits, len(x), seed, fingerprint.of_params(params)) + words
+    body = struct.pack("<BIQ8s", latent_bits, len(x), seed, fingerprint.of_params(params, model=model)) + words
     bits = 32 * len(initial)
     return Message(struct.pack("<4sI", _MAGIC, zlib.crc32(body)) + body, len(x), coder.num_valid_bits() - bits, bits)
 
@@ -141,8 +141,8 @@ def decode(model: Autoencoder, params: Any, message: Message | bytes) -> np.ndar
     _, crc, latent_bits, count, seed, digest = _HEADER.unpack_from(data)
     if zlib.crc32(data[8:]) != crc:
         raise InputError("The message is damaged: its checksum is wrong.")
-    if digest != fingerprint.of_params(params):
-        raise InputError("The message was written with other parameters.")
+    if digest != fingerprint.of_params(params, model=model):
+        raise InputError("The message was written with other parameters, or by another model.")
     codec = _Codec(model, params, latent_bits)
     coder = _coder(np.frombuffer(data, "<u4", offset=_HEADER.size).astype(np.uint32), sealed=True)
     initial, masks = _random(seed, count, model.latent_dim, latent_bits)

@@ -104,14 +104,19 @@ def check_multinomial(model: Any) -> None:
         raise InputError(f"The likelihood is {model.likelihood!r}; {type(model).__name__} takes multinomial alone.")
 
 
+def check_dropout(rate: Any) -> None:
+    """Refuses a dropout that would leave nothing."""
+    for end in ends_of(rate):
+        if not isinstance(end, jax.core.Tracer) and end >= 1:
+            raise InputError(f"dropout is {end}; it has to be below 1, or nothing is left of the input.")
+
+
 def check(model: Any, hparams: Any, **options: Any) -> None:
     """Refuses another model or likelihood, and a dropout that would leave nothing."""
     if not isinstance(model, OfEvents):
         raise InputError(f"A MultDAE or a MultVAE is needed, whose input is of length 1; got a {type(model).__name__}.")
     check_multinomial(model)
-    for rate in ends_of(hparams.dropout):
-        if not isinstance(rate, jax.core.Tracer) and rate >= 1:
-            raise InputError(f"dropout is {rate}; it has to be below 1, or nothing is left of the input.")
+    check_dropout(hparams.dropout)
 
 
 class MultDAE(OfEvents, AE):

@@ -21,11 +21,11 @@ import optax
 
 from aejax import corruption, likelihoods
 from aejax.algorithm import Algorithm, Metrics, Player, play
-from aejax.checks import InputError, ends_of
+from aejax.checks import InputError
 from aejax.data import Batch, check_examples
 from aejax.factory import Method, NonNegative, Positive, Probability, Tx, check_data, factory, optimisers
 from aejax.likelihoods import Multinomial
-from aejax.methods.mult_dae import unit
+from aejax.methods.mult_dae import check_dropout, unit
 from aejax.nets import Autoencoder
 from aejax.precision import sum_event
 
@@ -145,13 +145,6 @@ def check_targets(model: Any, data: Any) -> None:
     check_data(model, data)
     if target is not None:
         check_examples(target, model.likelihood)
-
-
-def check_dropout(rate: Any) -> None:
-    """Refuses a dropout that would leave nothing."""
-    for end in ends_of(rate):
-        if not isinstance(end, jax.core.Tracer) and end >= 1:
-            raise InputError(f"dropout is {end}; it has to be below 1, or nothing is left of the input.")
 
 
 @factory

@@ -20,9 +20,9 @@ from aejax.algorithm import Algorithm, Metrics, Player, play
 from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.factory import Method, NonNegative, Positive, Probability, Tx, factory, optimisers
-from aejax.methods.mult_dae import check_multinomial, dropped
+from aejax.methods.mult_dae import check_dropout, check_multinomial, dropped
 from aejax.methods.mult_vae import MultVAE
-from aejax.methods.semantic_hash import check_dropout, check_targets, decoded
+from aejax.methods.semantic_hash import check_targets, decoded
 from aejax.nets import MLP
 
 __all__ = ["VDSH", "vdsh", "vdsh_loss"]

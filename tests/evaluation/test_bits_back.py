@@ -248,7 +248,7 @@ def test_other_parameters_are_refused_and_another_model_is_found_out(trained, x)
         "decoder": trained["decoder"] | {"dense_1": trained["decoder"]["dense_1"] | {"bias": bias + 1e-6}}
     }
     refused("other parameters", near, data)
-    refused("gives other numbers", trained, data, aejax.VAE.dense(64, 8, hidden_dims=(32,), activation=jnp.tanh))
+    refused("or by another model", trained, data, aejax.VAE.dense(64, 8, hidden_dims=(32,), activation=jnp.tanh))
 
 
 def test_numbers_that_differ_are_found_out(trained, x, monkeypatch):
