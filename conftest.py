@@ -17,6 +17,8 @@ if not os.environ.get("AEJAX_TEST_OPTIMISED"):
     flags += ["--xla_cpu_use_fusion_emitters=false"] * version("jaxlib").startswith("0.10.")
     os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags])
 
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # workers share the memory of a GPU
+
 import jax
 import jax.numpy as jnp
 import numpy as np

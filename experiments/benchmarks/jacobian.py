@@ -28,6 +28,7 @@ from aejax.jacobian.segments import trace
 from aejax.methods.ae import ae
 from aejax.methods.cae import CAE, cae
 from aejax.nets import MLP, ConvEncoder, init_params
+from experiments.benchmarks.peers import torch_device
 from experiments.benchmarks.timing import Candidate, installed, interleave, machine, race, ratio, repeat
 
 MIB = 2**20
@@ -88,10 +89,10 @@ def torch_penalty(mode: str, seconds: float) -> Candidate:
     import torch
     from torch import nn
 
-    func: Any = torch.func
+    func, device = torch.func, torch_device()
     sizes = (DEEP_SHAPE[1], *DEEP.features)
-    net = nn.Sequential(*(m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.Sigmoid())))
-    params, x = dict(net.named_parameters()), torch.rand(DEEP_SHAPE)
+    net = nn.Sequential(*(m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.Sigmoid()))).to(device)
+    params, x = dict(net.named_parameters()), torch.rand(DEEP_SHAPE, device=device)
     transform = {"forward": func.jacfwd, "reverse": func.jacrev}[mode]
 
     def one(v: Any) -> Any:
@@ -100,6 +101,7 @@ def torch_penalty(mode: str, seconds: float) -> Candidate:
     def step() -> None:
         net.zero_grad()
         func.vmap(one)(x).mean().backward()
+        net[0].weight.grad[0, 0].item()  # waits for it on a GPU
 
     return repeat(step, seconds)
 

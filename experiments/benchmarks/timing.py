@@ -2,6 +2,7 @@
 
 import datetime
 import multiprocessing
+import os
 import platform
 import statistics
 import time
@@ -15,6 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes share the memory of a GPU
 
 Candidate = Iterator[float]  # each `next` works for a while and returns seconds per step
 
