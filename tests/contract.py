@@ -187,3 +187,8 @@ def representatives():
         if candidates and not set(candidates) & set(chosen):
             chosen.append(min(candidates, key=size))
     return chosen
+
+
+def reduces(name):
+    """Whether the method itself has to reduce over devices: a loss couples examples, or a rule measures them."""
+    return any(isinstance(entry, Rule) or entry.coupled for entry in the_game(name)[0].values())

@@ -31,6 +31,7 @@ from contract import (
     make_data,
     make_model,
     make_params,
+    reduces,
     representatives,
     run,
     single_run,
@@ -259,7 +260,7 @@ def test_every_schedule_of_the_rate_sweeps(name):
         assert differs(lanes[key], lanes["constant"]), key
 
 
-@every_trait
+@representative
 def test_every_schedule_of_a_weight_sweeps(name):
     """Two lanes of each kind, against steps whose knobs are numbers, those that the schedules have at that step."""
     default, batch, params = knobs(name), make_batch(name), make_params(name)
@@ -400,11 +401,12 @@ def averaged_over_shards(name):
     return play({player: whole(entry) for player, entry in players.items()}, phases)
 
 
-@every_trait
+@pytest.mark.parametrize("name", _sooner([name for name in METHODS if name in FIRST or reduces(name)], FIRST))
 def test_pmap_and_shard_map_loops_are_one_device(name):
     """Noise-free methods against the method itself; noisy ones, and metrics of rules, against the mean over shards.
 
-    Both ways map one step; by the second those methods go that stand for the others.
+    Both ways map one step; by the second those methods go that stand for the others. What reduces over devices itself
+    is asked of each method that does it; the gradients of the others are averaged by `play`, whatever the method.
     """
     state, itself = initial(name), METHODS[name].noise_free
     rules = [player for player, entry in the_game(name)[0].items() if isinstance(entry, Rule)]
