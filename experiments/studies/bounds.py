@@ -16,7 +16,7 @@ epoch that is best on it is measured too. Of the last row, first seed, the signa
 measured for every estimator and 1 to 50 draws, on the first batch of training images (`bounds_gradients`).
 
 Measured on MNIST, 364 passes: VAE 87.39 +- 0.06 (two seeds), IWAE with 5 draws 86.57, VAE on the fixed binarisation
-89.03 +- 0.05 (two seeds, 2026-11-27, docs/variational.md); by their steps a second, 20 and 57 minutes a run on two idle cores.
+89.03 +- 0.05 (two seeds, docs/variational.md); by their steps a second, 20 and 57 minutes a run on two idle cores.
 """
 
 import dataclasses
