@@ -15,8 +15,8 @@ with `--validation 0.1` its own validation split, elsewhere the last tenth of th
 epoch that is best on it is measured too. Of the last row, first seed, the signal in the gradient of the encoder is
 measured for every estimator and 1 to 50 draws, on the first batch of training images (`bounds_gradients`).
 
-Measured on MNIST, 364 passes: VAE 87.39 +- 0.06 (two seeds), IWAE with 5 draws 86.57, VAE on the fixed binarisation
-89.03 +- 0.05 (two seeds, docs/variational.md); by their steps a second, 20 and 57 minutes a run on two idle cores.
+Measured on MNIST, 364 passes: VAE 87.39 +- 0.06, IWAE with 5 draws 86.55 +- 0.02, VAE on the fixed binarisation
+89.03 +- 0.05 (two seeds each, docs/variational.md); by their steps a second, 20 and 57 minutes a run on two idle cores.
 """
 
 import dataclasses
