@@ -127,7 +127,13 @@ def machine() -> dict[str, str]:
         "python": platform.python_version(),
         "jax": jax.__version__,
     }
-    packages = {"torch": "torch", "artifex": "avitai-artifex", "pyod": "pyod", "faiss": "faiss-cpu"}
+    packages = {
+        "torch": "torch",
+        "artifex": "avitai-artifex",
+        "pyod": "pyod",
+        "faiss": "faiss-cpu",
+        "recbole": "recbole",
+    }
     for package, distribution in packages.items():
         if installed(package):
             found[package] = version(distribution)
