@@ -64,6 +64,7 @@ WEIGHTS = {
     "vamp_vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
     "vdsh": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
     "vq_vae": {"commitment": ("recon", {"commitment_sq": 1}, 0.25)},
+    "wae_gan": {"penalty": ("recon", {"surprise_nats": 1}, 1.0)},
     "wae_mmd": {"mmd_weight": ("recon", {"mmd_sq": 1}, 10.0)},
 }
 OTHERS = {  # what is no weight of a term: noise, targets, a controller, components
