@@ -38,6 +38,7 @@ WEIGHTS = {
         "lambda_od": ("elbo", {"off_diagonal_sq": 1}, 1.0),
         "lambda_d": ("elbo", {"diagonal_sq": 1}, 1.0),
     },
+    "ebgan": {"repelling": ("gen", {"pulling_away": 1}, 1.0)},
     "factor_vae": {"gamma": ("elbo", {"disc_tc_nats": 1}, 1.0)},
     "idec": {"gamma": ("recon", {"cluster_kl_nats": 1}, 3.0)},
     "iaf_vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
@@ -69,7 +70,7 @@ WEIGHTS = {
 }
 OTHERS = {  # what is no weight of a term: noise, targets, a controller, components
     "annealed_vae": {"capacity"}, "began": {"gamma", "gain"}, "cae_h": {"sigma"},
-    "dae": {"level", "corrupted", "intact"}, "mdae": {"level"}, "mult_dae": {"dropout"},
+    "dae": {"level", "corrupted", "intact"}, "ebgan": {"margin"}, "mdae": {"level"}, "mult_dae": {"dropout"},
     "mult_vae": {"dropout"}, "scae": {"sigma"}, "semantic_hash": {"noise", "dropout"}, "sparse_ae": {"rate"},
     "stacked": {"level"}, "vdsh": {"dropout"}, "vq_vae": {"decay"},
 }  # fmt: skip

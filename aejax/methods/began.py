@@ -5,57 +5,35 @@ generated ones; the generator learns to be reconstructed. A `Rule` keeps the err
 """
 
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from aejax import likelihoods, priors
+from aejax import priors
 from aejax.algorithm import Algorithm, Metrics, Params, Player, Rule, play
 from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.factory import Method, Positive, Probability, Term, Tx, check_data, factory, optimisers
-from aejax.methods.ae import AE
-from aejax.nets import TiedMLP, shaped
+from aejax.methods.ebgan import EBGAN, check_likelihood
 
 __all__ = ["BEGAN", "began", "began_disc_loss", "began_gen_loss"]
 
 
-class BEGAN(AE):
-    """An autoencoder and a generator, made like its decoder. `generate` decodes a code; `sample` asks the generator.
+class BEGAN(EBGAN):
+    """An EBGAN, and the weight `balance` that its controller moves.
 
     Attributes:
-      generator: as `decoder`.
       prior: of the generator's noise; uniform in [-1, 1] as in the paper.
     """
 
-    generator: Any = None
     prior: str | priors.Prior | priors.LearnedPrior | None = "uniform"
-    networks: ClassVar[tuple[str, ...]] = (*AE.networks, "generator")
-
-    @classmethod
-    def completed(cls, model: Any) -> Any:
-        """With a generator like the decoder."""
-        if isinstance(model.decoder, TiedMLP):
-            raise InputError("A tied decoder is the encoder's, and so would the generator be: use tied=False.")
-        return model.clone(generator=model.generator or model.decoder.clone())
 
     def setup(self) -> None:
         super().setup()
         self.balance = self.param("balance", nn.initializers.zeros, ())
-
-    def __call__(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
-        shaped("generator", self.imagine(self.embed(x)), x.shape)
-        return super().__call__(x, *condition)
-
-    def imagine(self, noise: jax.Array) -> jax.Array:
-        """What the generator makes of noise, in data space: `[B, Z] -> [B, ...]`."""
-        return likelihoods.get(self.likelihood).mean(self.generator(noise))
-
-    def sample(self, key: jax.Array, n: int, *condition: jax.Array) -> jax.Array:
-        return self.imagine(self.sample_prior(key, n))
 
     def error(self, x: jax.Array) -> jax.Array:
         """Absolute error of the reconstruction, summed over pixels: `[B, ...] -> [B]`."""
@@ -127,9 +105,9 @@ def began(
     Returns:
       `disc` moves `encoder` and `decoder`, `gen` moves `generator`, the rule `control` `balance`.
     """
-    likelihood = likelihoods.get(model.likelihood)
-    if likelihood.numbers > 1 or likelihood.own_parameter or likelihood.coupled:
-        raise InputError(f"BEGAN has an absolute error and no use for {likelihood}; use bernoulli or gaussian.")
+    if not isinstance(model, BEGAN):
+        raise InputError(f"A BEGAN is needed, which has a balance of its two errors; got a {type(model).__name__}.")
+    check_likelihood(model, "an absolute error")
     own = optimisers(tx, {"disc": hparams.lr, "gen": hparams.gen_lr})
     players: dict[str, Player | Rule] = {
         "disc": Player(partial(began_disc_loss, model=model), ("encoder", "decoder"), own["disc"]),

@@ -9,6 +9,7 @@ import pytest
 from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.methods.began import BEGAN, began, began_disc_loss, began_gen_loss
+from aejax.methods.ebgan import EBGAN
 from aejax.nets import init_params
 
 KEY = jax.random.key(0)
@@ -87,3 +88,8 @@ def test_a_tied_decoder_is_refused():
     with pytest.raises(InputError, match=r"so would the generator be: use tied=False"):
         BEGAN.dense(6, 2, tied=True)
     BEGAN.dense(6, 2, tied=False)
+
+
+def test_an_ebgan_is_refused_for_it_has_no_balance():
+    with pytest.raises(InputError, match="A BEGAN is needed"):
+        began(EBGAN.dense(6, 2))
