@@ -150,7 +150,7 @@ def classifier_features(
       A function `[M, ...] -> [M, F]` float64.
 
     Raises:
-      InputError: scikit-learn is not installed, or labels that are not one for each example.
+      InputError: scikit-learn is not installed, or what `check_classes` refuses.
     """
     extras.need("The features of a classifier", "sklearn", extra="sklearn")
     import warnings
@@ -159,14 +159,25 @@ def classifier_features(
     from sklearn.neural_network import MLPClassifier
 
     flat = _flat(x)
-    if np.shape(y) != (len(flat),):
-        raise InputError(f"y has shape {np.shape(y)}; one label for each of the {len(flat)} examples is wanted.")
+    check_classes(y, len(flat))
     net = MLPClassifier((width,), early_stopping=True, max_iter=100, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         net.fit(flat, np.asarray(y))
     kernel, bias = net.coefs_[0], net.intercepts_[0]
     return lambda images: np.maximum(_flat(images) @ kernel + bias, 0)
+
+
+def check_classes(y: ArrayLike, count: int) -> None:
+    """Refuses labels that such a classifier cannot learn: not one for each example, one class, a class of one."""
+    if np.shape(y) != (count,):
+        raise InputError(f"y has shape {np.shape(y)}; one label for each of the {count} examples is wanted.")
+    classes, sizes = np.unique(np.asarray(y), return_counts=True)
+    if len(classes) < 2 or sizes.min() < 2:
+        raise InputError(
+            f"The {count} labels are of {len(classes)} classes, the smallest of {sizes.min()}; at least two classes of"
+            " two examples each are wanted."
+        )
 
 
 def _flat(x: ArrayLike) -> np.ndarray:
@@ -188,7 +199,7 @@ def _clouds(real: ArrayLike, fake: ArrayLike, least: int = 2) -> tuple[np.ndarra
 
 def _triangle(v: np.ndarray) -> np.ndarray:
     """R of `v = Q R`, of which `R'R` is the covariance."""
-    return np.linalg.qr(v, mode="r")
+    return np.linalg.qr(v).R
 
 
 def _distances(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:

@@ -36,6 +36,17 @@ METRICS: dict[str, Unit] = {
     "best_epoch": Unit("count", "the epoch whose bound on the validation split is lowest"),
     "best_test_nll_nats": Unit("nats per image", "`test_nll_nats` of that epoch"),
     "best_active_units": Unit("count", "`active_units` of that epoch"),
+    "frechet": Unit(
+        "squared features",
+        "Frechet distance of samples from the training images, in the features of a classifier trained on these",
+    ),
+    "precision, recall": Unit(
+        "between 0 and 1", "share of samples in the ball of a training image that reaches to its 5th neighbour; reverse"
+    ),
+    "density": Unit("none", "mean number of such balls that a sample lies in, over 5"),
+    "coverage": Unit("between 0 and 1", "share of training images whose ball holds a sample"),
+    "sharpness": Unit("between 0 and 1", "share of the squared deviation of pixels that is of high frequencies"),
+    "memory": Unit("none", "mean distance of a sample from its nearest training image, over that of a test image"),
     "rmse": Unit("units of a rating", "root mean squared error of the ratings that were hidden"),
     "decay": Unit("nats per rating", "weight of the squared weights over the mean number of ratings of an example"),
     "cosine": Unit("between 0 and 1", "precision of the first 100 by cosine, of what is no code"),

@@ -122,3 +122,6 @@ def test_what_is_no_cloud_is_refused():
         samples.sharpness(np.ones((2, 8, 3)))
     with pytest.raises(InputError, match="one label for each of the 5"):
         samples.classifier_features(good, [0, 1])
+    for y in ([0, 0, 0, 0, 0], [0, 0, 1, 1, 2]):
+        with pytest.raises(InputError, match="two classes of two examples"):
+            samples.classifier_features(good, y)
