@@ -45,12 +45,13 @@ class Data(NamedTuple):
     ) -> Self:
         """Refuses what the algorithm would; `call` says where y is to be given."""
         method = METHODS[made.method]
-        whole = made.batch("x", x, y, call)
+        whole = made.batch("x", x, y, call, to_learn=True)
         train, held_out = method.batch(*whole), None
         algo.check(train)
         if validation is not None:
             x_val, y_val = validation if isinstance(validation, tuple) else (validation, None)
-            held_out = method.batch(*made.batch("x of validation", x_val, y_val, "validation=(x, y)"))
+            held = made.batch("x of validation", x_val, y_val, "validation=(x, y)", to_learn=True)
+            held_out = method.batch(*held)
             algo.check(held_out)
         sizes = method.batch_size(min(batch_size, len(x)))
         training.count_steps(train, sizes)

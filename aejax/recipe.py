@@ -71,10 +71,11 @@ class Recipe:
         data.check(values, self.likelihood, name=name)
         return values
 
-    def batch(self, name: str, x: Any, y: Any, call: str) -> Batch:
-        """x and, for a method that takes labels, y, as the networks take them; `call` says where y is to be given."""
-        x = self.taken(name, x)
-        return Batch(x, labels(self.method, y, len(x), call) if METHODS[self.method].model.takes_labels else None)
+    def batch(self, name: str, x: Any, y: Any, call: str, *, to_learn: bool = False) -> Batch:
+        """x and, where they are asked for, labels, as the networks take them; `call` says where y is to be given."""
+        x, model = self.taken(name, x), METHODS[self.method].model
+        asked = model.takes_labels or (to_learn and model.learns_labels)
+        return Batch(x, labels(self.method, y, len(x), call) if asked else None)
 
 
 def of(
@@ -97,7 +98,8 @@ def of(
         name: (given[name],) for name in ("features", "hidden_dims", "strides") if isinstance(given.get(name), int)
     }
     known = shared_defaults(method)
-    if METHODS[method].model.takes_labels and "num_classes" in model_options(METHODS[method].model, net):
+    cls = METHODS[method].model
+    if (cls.takes_labels or cls.learns_labels) and "num_classes" in model_options(cls, net):
         y = labels(method, y, len(x), f"learn({method!r}, x, y)")
         known["num_classes"] = _count_classes(y)
     return Recipe(method, net, x.shape[1:], str(x.dtype), divided, latent_dim, likelihood, known | given)

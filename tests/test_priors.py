@@ -302,3 +302,20 @@ def test_priors_that_cannot_be_are_refused():
     SwissRoll(noise=float(str(error.value).rpartition(" ")[2].rstrip(".")))
     with pytest.raises(AssertionError):
         StandardNormal(2).log_prob(jnp.zeros((4, 3)))
+
+
+def test_a_class_and_a_style_are_as_likely_as_counted():
+    """All of it sums to 1, over the corners and along the style; draws are one-hot, even, and normal beside."""
+    prior = priors.ClassAndStyle(3, 4)
+    line = np.linspace(-8, 8, 1601)
+    corners = np.concatenate([np.repeat(np.eye(3), len(line), axis=0), np.tile(line, 3)[:, None]], axis=1)
+    density = np.exp(np.asarray(prior.log_prob(jnp.asarray(corners)), np.float64)).reshape(3, -1)
+    np.testing.assert_allclose(density.sum(axis=1) * 0.01, np.full(3, 1 / 3), rtol=1e-5)
+    np.testing.assert_allclose(density[1], scipy.stats.norm.pdf(line) / 3, rtol=1e-4, atol=1e-30)
+    assert prior.log_prob(jnp.array([1.0, 1.0, 0.0, 0.0])) == -jnp.inf
+    z = np.asarray(prior.sample(jax.random.key(0), 6000))
+    assert (np.sort(z[:, :3], axis=1) == [0, 0, 1]).all()
+    found = [scipy.stats.kstest(z[z[:, k] == 1, 3], "norm") for k in range(3)]
+    assert min(scipy.stats.chisquare(z[:, :3].sum(axis=0)).pvalue, *(each.pvalue for each in found)) > 1e-3
+    with pytest.raises(InputError, match="at least one number of style"):
+        priors.ClassAndStyle(3, 3)

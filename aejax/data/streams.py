@@ -45,7 +45,7 @@ class Streams(NamedTuple):
     def parts(self, least: int = 1) -> list[Any]:
         """Rows of every stream for an evaluation: each example of the main one once, the others over and over.
 
-        Of the main one, a last batch below `least` joins the one before.
+        Of the main one, a last batch below `least` joins the one before. What has its size and batches is cut alike.
         """
         counts = [-(-size // batch) for size, batch in zip(self.sizes, self.batch_sizes, strict=True)]
         main = _longest(counts, self.sizes)
@@ -55,7 +55,8 @@ class Streams(NamedTuple):
         def rows(i: int, k: int) -> np.ndarray:
             size, batch = self.sizes[i], self.batch_sizes[i]
             stop = (k + 1) * batch if k < counts[main] - 1 else size
-            stop = stop if i == main else k * batch + min(batch, size)
+            alike = (size, batch) == (self.sizes[main], self.batch_sizes[main])
+            stop = stop if alike else k * batch + min(batch, size)
             return np.arange(k * batch, stop, dtype=np.int32) % size
 
         return [

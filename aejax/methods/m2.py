@@ -21,7 +21,7 @@ from aejax.data import Batch, check_examples
 from aejax.factory import LATER, Method, NonNegative, Positive, Term, Tx, check_data, factory, optimisers
 from aejax.methods.cvae import CVAE
 from aejax.methods.vae import terms
-from aejax.nets import MLP, ConvEncoder, shaped
+from aejax.nets import MLP, Autoencoder, ConvEncoder, shaped
 from aejax.precision import widen
 
 __all__ = ["M2", "SemiBatch", "m2", "m2_loss"]
@@ -131,7 +131,7 @@ def _bound(model: M2, params: Params, batch: Batch, key: jax.Array) -> jax.Array
     return each.recon + each.kl + math.log(model.num_classes)
 
 
-def check_streams(model: M2, data: SemiBatch) -> None:
+def check_streams(model: Autoencoder, data: SemiBatch) -> None:
     """`factory.check_data` of both streams; the second needs no labels."""
     if not (isinstance(data, SemiBatch) and all(hasattr(part, "x") for part in data)):
         raise InputError(f"The data are a {type(data).__name__}; wanted is m2.SemiBatch(Batch(x, y), Batch(x)).")

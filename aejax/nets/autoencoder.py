@@ -37,6 +37,7 @@ class Autoencoder(nn.Module):
 
     networks: ClassVar[tuple[str, ...]] = ("encoder", "decoder")  # the fields that `init_params` wants to be modules
     takes_labels: ClassVar[bool] = False  # True: every map takes y behind its first argument, and so do the networks
+    learns_labels: ClassVar[bool] = False  # True: trained on examples with labels, of which its maps take none
     takes_places: ClassVar[bool] = False  # True: a code may have several places, `[B, ..., Z]`
     takes_missing: ClassVar[bool] = False  # True: x may be NaN where it was not observed, if the likelihood takes that
 

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import overload
 
 from aejax.checks import InputError, nearest
-from aejax.priors.fixed import GaussianMixture, Prior, StandardNormal, SwissRoll, Uniform
+from aejax.priors.fixed import ClassAndStyle, GaussianMixture, Prior, StandardNormal, SwissRoll, Uniform
 from aejax.priors.learned import FlowPrior, LearnedMixture, LearnedPrior, VampPrior
 
 __all__ = [
     "PRIORS",
+    "ClassAndStyle",
     "FlowPrior",
     "GaussianMixture",
     "LearnedMixture",

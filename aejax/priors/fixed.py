@@ -79,6 +79,49 @@ class Uniform(Prior):
 
 
 @dataclasses.dataclass(frozen=True)
+class ClassAndStyle(Prior):
+    """A class as the corner of a simplex, each as likely, and beside it N(0, I).
+
+    The density is one in the style, times the probability of the class; of what is no corner it is 0.
+
+    Attributes:
+      num_classes: K, the first components of z.
+      latent_dim: K and the dimensions of the style, at least one.
+
+    Raises:
+      InputError: fewer than two classes, or no style.
+
+    Example:
+      >>> z = jnp.array([[0.0, 1.0, 0.0], [0.5, 0.5, 0.0]])
+      >>> ClassAndStyle(2, 3).log_prob(z).round(4).tolist()  # -log 2 - log(2 pi) / 2
+      [-1.6121000051498413, -inf]
+    """
+
+    num_classes: int
+    latent_dim: int
+
+    def __post_init__(self):
+        if self.num_classes < 2 or self.latent_dim <= self.num_classes:
+            raise InputError(
+                f"A code of {self.latent_dim} numbers has to hold {self.num_classes} classes and at least one number of"
+                " style; use two classes or more, and a larger latent_dim."
+            )
+
+    def sample(self, key: Array, n: int) -> Array:
+        class_key, style_key = jax.random.split(key)
+        classes = jax.random.randint(class_key, (n,), 0, self.num_classes)
+        style = jax.random.normal(style_key, (n, self.latent_dim - self.num_classes))
+        return jnp.concatenate([jax.nn.one_hot(classes, self.num_classes), style], axis=1)
+
+    def log_prob(self, z: Array) -> Array:
+        check_points(z, self.latent_dim)
+        shares, style = z[..., : self.num_classes], z[..., self.num_classes :]
+        corner = ((shares == 0) | (shares == 1)).all(axis=-1) & (shares.sum(axis=-1) == 1)
+        normal = StandardNormal(self.latent_dim - self.num_classes).log_prob(style)
+        return jnp.where(corner, normal - math.log(self.num_classes), -jnp.inf)
+
+
+@dataclasses.dataclass(frozen=True)
 class GaussianMixture(Prior):
     """A mixture of K Gaussians with full covariances.
 

@@ -177,6 +177,15 @@ def test_a_side_stream_shorter_than_its_batch_is_seen_once_in_each_part_of_an_ev
     assert [sorted(rows.few.tolist()) for _, rows in parts] == [[0, 1, 2]] * 3
 
 
+def test_an_evaluation_visits_streams_that_are_as_long_once():
+    for least in (1, 3):  # where the last two rows stand alone, and where they join the batch before
+        parts = streams(Two(np.empty(20), np.empty(20)), Two(6, 6)).parts(least)
+        for name in ("few", "many"):
+            rows = [getattr(each, name) for _, each in parts]
+            np.testing.assert_array_equal(np.concatenate(rows), np.arange(20))
+            assert [len(each) for each in rows] == [count for count, _ in parts]
+
+
 def test_a_batch_size_is_a_whole_number_of_any_kind_but_no_truth_value():
     assert streams(np.zeros(4), np.int64(2)).batch_sizes == (2,)
     for size in (True, 2.0, 0, "2"):

@@ -1,0 +1,39 @@
+"""Semi-supervised adversarial autoencoder: a class and a style, from few labels and many images without.
+
+On the digits, with 100 labels and the defaults, 5.0, 3.9 and 8.3 % of the test images are put wrong, of 180, in 16 s a
+run (2026-11-27, seeds 0 to 2). Published on MNIST, errors of 1.90 and 1.60 % with 100 and 1,000 labels, which we have
+not read in the paper itself; that was not tried.
+"""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+from aejax import runner
+from aejax.methods import aae_semi as method
+from experiments import m2
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(m2.Config):
+    latent_dim: int = 4
+    """Size of the style, behind the shares of the classes."""
+    b1: float = 0.5
+    """Adam's decay of the mean gradient, for all players: a game is steadier without the usual 0.9."""
+    schedule: str = "cosine"
+    """How the learning rates change: constant, cosine, ..."""
+    hparams: method.HParams = method.HParams()  # type: ignore[assignment]
+    """Real-valued knobs."""
+
+
+def build_algorithm(config: Config, model: Any, tx: Any, axis_name: str | None) -> Any:
+    return method.aae_semi(model, config.hparams, partial(tx, b1=config.b1), axis_name=axis_name)
+
+
+EXPERIMENT = runner.of_method(
+    "aae_semi", Config, build_algorithm=build_algorithm, measure=m2.measure, feed=m2.feed, monitor="class/loss"
+)
+
+
+if __name__ == "__main__":
+    runner.main(EXPERIMENT, __doc__)
