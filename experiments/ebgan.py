@@ -1,9 +1,10 @@
 """Energy-based GAN: an autoencoder's error is the energy of an image, and a generator learns to have little of it.
 
-The defaults are for the digits: generated images end with an energy of 2.21 and 2.19 at a margin of 2, and codes whose
-mean squared cosine is 0.25 and 0.23, in 10 s a run (2026-11-27, seeds 0 and 1). At the margin of 10 and the weight of
-0.1 that the paper has for larger images all samples of a run become nearly one image, of a kind that the autoencoder
-reconstructs and that is no digit.
+The defaults are for the digits: generated images end with an energy of 1.20 to 1.23 at a margin of 1, and codes whose
+mean squared cosine is 0.21 to 0.28, in 8 s a run (2026-11-27, seeds 0 to 4), and their samples look like digits of all
+kinds. The margin has to be near the error that the autoencoder has on images, which is 1 here: at 2 the samples of 3 of
+14 runs were nearly one image, and at the 10 of the paper those of all four that were tried, of a kind that the
+autoencoder reconstructs and that is no digit.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ class Config(runner.Config):
     """Size of the code, and of the generator's noise."""
     hidden_dims: tuple[int, ...] = (256,)
     """Widths of the hidden layers of a dense encoder; decoder and generator mirror them."""
-    hparams: method.HParams = method.HParams(gen_lr=5e-4, margin=2.0, repelling=1.0)
+    hparams: method.HParams = method.HParams(gen_lr=5e-4, margin=1.0, repelling=1.0)
     """Real-valued knobs."""
 
 

@@ -64,7 +64,7 @@ def test_every_row_trains_the_same_network_with_the_settings_of_its_experiment()
     assert {(own.latent_dim, own.hidden_dims, own.num_epochs, own.validation) for _, own in runs.values()} == {
         (8, (256,), 7, 0.0)
     }
-    assert runs["ebgan-3"][1].hparams.margin == 2.0
+    assert runs["ebgan-3"][1].hparams.margin == 1.0
 
 
 def test_what_cannot_be_scored_is_refused_before_training(tmp_path, monkeypatch):
