@@ -11,7 +11,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import optax
 
 from aejax import divergences, likelihoods, priors
@@ -20,6 +19,7 @@ from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.factory import Method, Positive, check_data, factory, optimisers
 from aejax.methods.ae import AE, ae_loss
+from aejax.methods.gan import told_apart
 from aejax.nets import MLP, inputs, shaped
 
 __all__ = ["AAE", "aae"]
@@ -80,8 +80,7 @@ def aae_disc_loss(
     aae = model.bind({"params": params})
     real = aae.discriminate(prior.sample(key, batch.x.shape[0]))
     fake = aae.discriminate(aae.encode(*inputs(model, batch)))
-    accuracy = 0.5 + 0.25 * (jnp.sign(real) - jnp.sign(fake)).mean()
-    return divergences.discriminator_loss(real, fake).mean(), {"accuracy": accuracy}
+    return told_apart(real, fake)
 
 
 @partial(jax.jit, static_argnames=("model",))

@@ -19,6 +19,7 @@ from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.factory import Method, Positive, Term, Tx, factory, optimisers
 from aejax.methods.ae import AE, ae_loss
+from aejax.methods.gan import told_apart
 from aejax.methods.m2 import SemiBatch, check_streams, split
 from aejax.nets import MLP, check_labels, shaped
 from aejax.precision import widen
@@ -123,8 +124,7 @@ def aae_semi_disc_loss(
     bound, x = model.bind({"params": params}), batch.unlabelled.x
     real = bound.discriminate(bound.sample_prior(key, len(x)))[of_classes]
     fake = bound.discriminate(bound.encode(x))[of_classes]
-    accuracy = 0.5 + 0.25 * (jnp.sign(real) - jnp.sign(fake)).mean()
-    return divergences.discriminator_loss(real, fake).mean(), {"accuracy": accuracy}
+    return told_apart(real, fake)
 
 
 @partial(jax.jit, static_argnames=("model",))

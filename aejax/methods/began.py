@@ -17,7 +17,8 @@ from aejax.algorithm import Algorithm, Metrics, Params, Player, Rule, play
 from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.factory import Method, Positive, Probability, Term, Tx, check_data, factory, optimisers
-from aejax.methods.ebgan import EBGAN, check_likelihood
+from aejax.methods.ebgan import EBGAN
+from aejax.methods.gan import refuse_densities
 
 __all__ = ["BEGAN", "began", "began_disc_loss", "began_gen_loss"]
 
@@ -107,7 +108,7 @@ def began(
     """
     if not isinstance(model, BEGAN):
         raise InputError(f"A BEGAN is needed, which has a balance of its two errors; got a {type(model).__name__}.")
-    check_likelihood(model, "an absolute error")
+    refuse_densities(model)
     own = optimisers(tx, {"disc": hparams.lr, "gen": hparams.gen_lr})
     players: dict[str, Player | Rule] = {
         "disc": Player(partial(began_disc_loss, model=model), ("encoder", "decoder"), own["disc"]),

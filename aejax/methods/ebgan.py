@@ -18,7 +18,8 @@ from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.factory import Method, NonNegative, Positive, Term, Tx, check_data, factory, optimisers
 from aejax.methods.ae import AE
-from aejax.nets import TiedMLP, shaped
+from aejax.methods.gan import refuse_densities, refuse_tied
+from aejax.nets import shaped
 from aejax.precision import widen
 
 __all__ = ["EBGAN", "ebgan", "ebgan_disc_loss", "ebgan_gen_loss", "pulling_away"]
@@ -39,8 +40,7 @@ class EBGAN(AE):
     @classmethod
     def completed(cls, model: Any) -> Any:
         """With a generator like the decoder."""
-        if isinstance(model.decoder, TiedMLP):
-            raise InputError("A tied decoder is the encoder's, and so would the generator be: use tied=False.")
+        refuse_tied(model)
         return model.clone(generator=model.generator or model.decoder.clone())
 
     def __call__(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
@@ -138,13 +138,6 @@ def ebgan_gen_loss(
     return mean + repelling * term, {"fake_sse": mean, "pulling_away": term}
 
 
-def check_likelihood(model: Any, error: str) -> None:
-    """Refuses a likelihood of which such an error makes no use."""
-    likelihood = likelihoods.get(model.likelihood)
-    if likelihood.numbers > 1 or likelihood.own_parameter or likelihood.coupled:
-        raise InputError(f"{type(model).__name__} has {error} and no use for {likelihood}; use bernoulli or gaussian.")
-
-
 @factory
 def ebgan(
     model: EBGAN, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis_name: str | None = None
@@ -155,7 +148,7 @@ def ebgan(
     Returns:
       `disc` moves `encoder` and `decoder`, `gen` moves `generator`.
     """
-    check_likelihood(model, "a squared error")
+    refuse_densities(model)
     own = optimisers(tx, {"disc": hparams.lr, "gen": hparams.gen_lr})
     disc, gen = partial(ebgan_disc_loss, model=model), partial(ebgan_gen_loss, model=model, axis_name=axis_name)
     players = {
