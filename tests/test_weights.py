@@ -67,6 +67,7 @@ WEIGHTS = {
     "vq_vae": {"commitment": ("recon", {"commitment_sq": 1}, 0.25)},
     "wae_gan": {"penalty": ("recon", {"surprise_nats": 1}, 1.0)},
     "wae_mmd": {"mmd_weight": ("recon", {"mmd_sq": 1}, 10.0)},
+    "wgan_gp": {"gradient_penalty": ("critic", {"slope_gap_sq": 1}, 1.0)},
 }
 OTHERS = {  # what is no weight of a term: noise, targets, a controller, components
     "annealed_vae": {"capacity"}, "began": {"gamma", "gain"}, "cae_h": {"sigma"},
