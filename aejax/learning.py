@@ -53,6 +53,8 @@ class Data(NamedTuple):
             held = made.batch("x of validation", x_val, y_val, "validation=(x, y)", to_learn=True)
             held_out = method.batch(*held)
             algo.check(held_out)
+            if algo.coupled and len(held.x) < 2:
+                raise InputError(f"A loss of {made.method} couples examples; validation needs at least 2, and has 1.")
         sizes = method.batch_size(min(batch_size, len(x)))
         training.count_steps(train, sizes)
         train, held_out = jax.device_put((train, held_out))

@@ -74,7 +74,7 @@ class Recipe:
     def batch(self, name: str, x: Any, y: Any, call: str, *, to_learn: bool = False) -> Batch:
         """x and, where they are asked for, labels, as the networks take them; `call` says where y is to be given."""
         x, model = self.taken(name, x), METHODS[self.method].model
-        asked = model.takes_labels or (to_learn and model.learns_labels)
+        asked = model.needs_labels() if to_learn else model.takes_labels
         return Batch(x, labels(self.method, y, len(x), call) if asked else None)
 
 
@@ -99,8 +99,10 @@ def of(
     }
     known = shared_defaults(method)
     cls = METHODS[method].model
-    if (cls.takes_labels or cls.learns_labels) and "num_classes" in model_options(cls, net):
+    if cls.needs_labels() and "num_classes" in model_options(cls, net):
         y = labels(method, y, len(x), f"learn({method!r}, x, y)")
+        if y.dtype.kind in "iu" and y.max(initial=-1) < 0:
+            METHODS[method].batch(x, y)  # refuses what has no known label, if -1 stands for unknown there
         known["num_classes"] = _count_classes(y)
     return Recipe(method, net, x.shape[1:], str(x.dtype), divided, latent_dim, likelihood, known | given)
 

@@ -1,10 +1,10 @@
 """Energy-based GAN: an autoencoder's error is the energy of an image, and a generator learns to have little of it.
 
 The defaults are for the digits: generated images end with an energy of 1.20 to 1.23 at a margin of 1, and codes whose
-mean squared cosine is 0.21 to 0.28, in 8 s a run (2026-11-27, seeds 0 to 4), and their samples look like digits of all
-kinds. The margin has to be near the error that the autoencoder has on images, which is 1 here: in trials at 2 the
-samples of 3 of 16 runs were nearly one image, at the 10 of the paper those of both that were tried, of a kind that the
-autoencoder reconstructs and that is no digit; at 1 those of none of 32.
+mean squared cosine is 0.21 to 0.28, in 8 s a run (2026-11-27, seeds 0 to 4), and their samples look like digits of
+all kinds. The margin has to be near the error that the autoencoder has on images, which is 1 here: in trials at 2 the
+samples of 3 of 16 runs were nearly one image, at 10, the paper's number for an energy of another unit, those of both
+that were tried, of a kind that the autoencoder reconstructs and that is no digit; at 1 those of none of 32.
 """
 
 import dataclasses

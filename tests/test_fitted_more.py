@@ -92,3 +92,9 @@ def test_refused_before_it_begins(x):
         fitted.more(x[:, :4])
     with pytest.raises(InputError, match="num_epochs"):
         fitted.more(x, num_epochs=0)
+
+
+def test_a_loss_that_couples_examples_is_not_validated_on_one(x):
+    for name in ("ebgan", "wae_mmd"):
+        with pytest.raises(InputError, match="validation needs at least 2"):
+            learn(name, x, validation=x[:1], num_epochs=1, **SMALL)

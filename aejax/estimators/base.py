@@ -175,8 +175,8 @@ class Autoencoder(BaseEstimator):
     def _check(self) -> None:
         if self.method not in METHODS:
             raise InputError(f"Unknown method {self.method!r}. {nearest(self.method, METHODS, what='methods')}")
-        if METHODS[self.method].model.takes_labels:
-            raise InputError(f"The codes of {self.method} need labels; use aejax.learn({self.method!r}, x, y).")
+        if METHODS[self.method].model.needs_labels():
+            raise InputError(f"{self.method} is trained with labels; use aejax.learn({self.method!r}, x, y).")
         if self.scaling not in SCALINGS:
             raise InputError(f"Unknown scaling={self.scaling!r}. {nearest(self.scaling, SCALINGS, what='scalings')}")
         if _takes_counts(self.method) and self.scaling != "none":

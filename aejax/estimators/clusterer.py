@@ -144,7 +144,8 @@ class AutoencoderClusterer(ClusterMixin, Autoencoder):
 
     @property
     def _learns_clusters(self) -> bool:
-        return hasattr(METHODS[self.method].model, "clusters")
+        model = METHODS[self.method].model
+        return hasattr(model, "clusters") and not model.learns_labels
 
     @property
     def _is_mixture(self) -> bool:

@@ -5,6 +5,7 @@ example, so that memory is seen. Figures compare only in the same features: `cla
 project, a small classifier trained on the set itself. They are not the published ones, which are of Inception-v3.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -14,11 +15,15 @@ from jax.typing import ArrayLike
 from aejax import extras
 from aejax.checks import InputError, check_count
 
-_ROWS = 1024  # whose distances from all others exist at a time
+_BLOCK = 2**24  # distances that exist at a time
 
 
 class Manifold(NamedTuple):
-    """How two clouds overlap, by balls that reach to the k-th neighbour; all are near 1 where both are alike."""
+    """How two clouds overlap, by balls that reach to the k-th neighbour; they compare at equal numbers and k alone.
+
+    Of N real examples and M samples of the same distribution density has the mean 1, and coverage
+    `1 - (N - 1) ... (N - k) / ((N + M - 1) ... (N + M - k))`; precision and recall depend on the dimension too.
+    """
 
     precision: float  # share of samples that lie in the ball of some real example
     recall: float  # share of real examples that lie in the ball of some sample
@@ -53,7 +58,7 @@ def frechet_distance(real: ArrayLike, fake: ArrayLike) -> float:
     return float(max(0.0, gap @ gap + np.square(a).sum() + np.square(b).sum() - 2 * root))
 
 
-def manifold(real: ArrayLike, fake: ArrayLike, k: int = 5) -> Manifold:
+def manifold(real: ArrayLike, fake: ArrayLike, k: int = 5, *, reach: np.ndarray | None = None) -> Manifold:
     """Precision and recall, density and coverage.
 
     Args:
@@ -61,6 +66,7 @@ def manifold(real: ArrayLike, fake: ArrayLike, k: int = 5) -> Manifold:
       fake: `[M, F]`.
       k: neighbours, the example itself not counted, fewer than N and M. Density and coverage have 5 in their paper,
         precision and recall 3 in theirs.
+      reach: `reaches(real, k)`, where several samples are held against the same.
 
     Raises:
       InputError: as in `frechet_distance`; k is not below both numbers.
@@ -75,7 +81,7 @@ def manifold(real: ArrayLike, fake: ArrayLike, k: int = 5) -> Manifold:
     check_count(k=k)
     if k >= min(len(real), len(fake)):
         raise InputError(f"k is {k}, of {len(real)} real examples and {len(fake)} samples; fewer than both are needed.")
-    reach, own = (_kth(v, k) for v in (real, fake))
+    reach, own = reaches(real, k) if reach is None else reach, reaches(fake, k)
     inside, covered, recalled = [], np.zeros(len(real), bool), np.zeros(len(real), bool)
     for rows, gaps in _distances(fake, real):
         within = gaps <= reach[None]
@@ -86,10 +92,24 @@ def manifold(real: ArrayLike, fake: ArrayLike, k: int = 5) -> Manifold:
     return Manifold(float((count > 0).mean()), float(recalled.mean()), float(count.mean() / k), float(covered.mean()))
 
 
+def reaches(x: ArrayLike, k: int = 5) -> np.ndarray:
+    """The distance of each row from its k-th nearest other: `[N, F] -> [N]`, of k below N.
+
+    Example:
+      >>> reaches([[0.0], [1.0], [3.0]], k=1).tolist()
+      [1.0, 1.0, 2.0]
+    """
+    x, _ = _clouds(x, x)
+    check_count(k=k)
+    if k >= len(x):
+        raise InputError(f"k is {k}, of {len(x)} examples; fewer are needed.")
+    return np.concatenate([np.partition(gaps, k, axis=1)[:, k] for _, gaps in _distances(x, x)])
+
+
 def nearest(samples: ArrayLike, known: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Of each sample the nearest known example: its number, `[M]` int, and its distance, `[M]`.
 
-    Samples that are copies have distances near 0, and far below those of held-out examples from the known ones.
+    Samples that are copies have distances near 0. Means of several examples are nearer than held-out ones are, too.
 
     Example:
       >>> which, gap = nearest([[0.9], [5.0]], [[0.0], [1.0], [7.0]])
@@ -119,7 +139,7 @@ def sharpness(images: ArrayLike) -> float:
       >>> sharpness(board[None]), sharpness(np.ones((1, 8, 8)))
       (1.0, 0.0)
     """
-    x = np.asarray(images, np.float64)
+    x = _finite(images, "The images hold")
     if x.ndim not in (3, 4) or min(x.shape[1:3]) < 4 or not len(x):
         raise InputError(f"The images have shape {x.shape}; [N, H, W] or [N, H, W, C] of 4 pixels and more are wanted.")
     power = np.square(np.abs(np.fft.fft2(x, axes=(1, 2)))).reshape(*x.shape[:3], -1).sum(axis=3)
@@ -153,8 +173,6 @@ def classifier_features(
       InputError: scikit-learn is not installed, or what `check_classes` refuses.
     """
     extras.need("The features of a classifier", "sklearn", extra="sklearn")
-    import warnings
-
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
 
@@ -169,31 +187,39 @@ def classifier_features(
 
 
 def check_classes(y: ArrayLike, count: int) -> None:
-    """Refuses labels that such a classifier cannot learn: not one for each example, one class, a class of one."""
-    if np.shape(y) != (count,):
-        raise InputError(f"y has shape {np.shape(y)}; one label for each of the {count} examples is wanted.")
-    classes, sizes = np.unique(np.asarray(y), return_counts=True)
-    if len(classes) < 2 or sizes.min() < 2:
+    """Refuses labels that such a classifier cannot learn: not one for each example, no integers, too few of a class."""
+    y = np.asarray(y)
+    if y.shape != (count,) or y.dtype.kind not in "iu":
         raise InputError(
-            f"The {count} labels are of {len(classes)} classes, the smallest of {sizes.min()}; at least two classes of"
-            " two examples each are wanted."
+            f"y has shape {y.shape} and dtype {y.dtype}; one integer for each of the {count} examples is wanted."
+        )
+    classes, sizes = np.unique(y, return_counts=True)
+    if len(classes) < 2 or sizes.min() < 2 or count < 10 * len(classes):
+        raise InputError(
+            f"The {count} labels are of {len(classes)} classes, the smallest of {sizes.min()}; wanted are two classes"
+            " or more of two examples each, and ten examples for each class on average."
         )
 
 
+def _finite(x: ArrayLike, what: str) -> np.ndarray:
+    x = np.asarray(x)
+    if x.dtype.kind not in "biuf" or not np.isfinite(x).all():
+        raise InputError(f"{what} values that are not finite real numbers; take those examples out, or mend the model.")
+    return x.astype(np.float64)
+
+
 def _flat(x: ArrayLike) -> np.ndarray:
-    x = np.asarray(x, np.float64)
+    x = _finite(x, "The examples hold")
     return x.reshape(len(x), -1)
 
 
 def _clouds(real: ArrayLike, fake: ArrayLike, least: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    real, fake = np.asarray(real, np.float64), np.asarray(fake, np.float64)
+    real, fake = _finite(real, "The first cloud holds"), _finite(fake, "The second cloud holds")
     if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1] or min(len(real), len(fake)) < least:
         raise InputError(
             f"The two clouds have shapes {real.shape} and {fake.shape}; [N, F] and [M, F] of the same F are wanted, of"
             f" {least} rows and more."
         )
-    if not (np.isfinite(real).all() and np.isfinite(fake).all()):
-        raise InputError("The clouds hold values that are not finite; take those examples out, or mend the model.")
     return real, fake
 
 
@@ -203,14 +229,19 @@ def _triangle(v: np.ndarray) -> np.ndarray:
 
 
 def _distances(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Of slices of rows of a their distances from all of b: `(slice, [n, N])`."""
-    from scipy.spatial.distance import cdist
+    """Of slices of rows of a their distances from all of b: `(slice, [n, N])`.
 
-    for start in range(0, len(a), _ROWS):
-        rows = slice(start, start + _ROWS)
-        yield rows, cdist(a[rows], b)
-
-
-def _kth(v: np.ndarray, k: int) -> np.ndarray:
-    """The distance of each row from its k-th nearest other: `[N]`."""
-    return np.concatenate([np.partition(gaps, k, axis=1)[:, k] for _, gaps in _distances(v, v)])
+    By a matrix product about the mean of b; below a millionth of the size of the two points a distance is 0.
+    """
+    centre = b.mean(axis=0)
+    a, b = a - centre, b - centre
+    of_a, of_b = (np.square(v).sum(axis=1) for v in (a, b))
+    size = max(1, _BLOCK // len(b))
+    for start in range(0, len(a), size):
+        rows = slice(start, start + size)
+        sq = a[rows] @ b.T
+        sq *= -2
+        sq += of_a[rows, None]
+        sq += of_b[None]
+        sq[sq < 1e-12 * (of_a[rows, None] + of_b[None])] = 0
+        yield rows, np.sqrt(sq, out=sq)

@@ -35,7 +35,7 @@ class SemiAAE(AE):
         the size.
       discriminator: any Linen module, of a style: log-odds `[B, 1]` of being a normal draw.
       class_discriminator: likewise of shares `[B, K]`, of being a one-hot class.
-      prior: `ClassAndStyle`, which `dense` and `conv` set.
+      prior: the `ClassAndStyle` of these sizes, which `dense` and `conv` set.
     """
 
     num_classes: int = 10
@@ -45,14 +45,22 @@ class SemiAAE(AE):
     learns_labels: ClassVar[bool] = True
 
     @classmethod
-    def dense(cls, data_dim: int, latent_dim: int, *, num_classes: int = 10, **fields: Any) -> Self:
+    def dense(cls, data_dim: int, latent_dim: int, *, num_classes: int | None = 10, **fields: Any) -> Self:
         """As of any autoencoder, with a style of `latent_dim` numbers behind the shares of the classes."""
-        return super().dense(data_dim, num_classes + latent_dim, num_classes=num_classes, **fields)
+        return super().dense(data_dim, cls._size(num_classes, latent_dim), num_classes=num_classes, **fields)
 
     @classmethod
-    def conv(cls, data_shape: tuple[int, int, int], latent_dim: int, *, num_classes: int = 10, **fields: Any) -> Self:
+    def conv(
+        cls, data_shape: tuple[int, int, int], latent_dim: int, *, num_classes: int | None = 10, **fields: Any
+    ) -> Self:
         """Likewise, on images."""
-        return super().conv(data_shape, num_classes + latent_dim, num_classes=num_classes, **fields)
+        return super().conv(data_shape, cls._size(num_classes, latent_dim), num_classes=num_classes, **fields)
+
+    @classmethod
+    def _size(cls, num_classes: int | None, latent_dim: int) -> int:
+        if num_classes is None or num_classes < 2:  # None: of data without labels
+            raise InputError(f"{cls.__name__} needs labels of two classes or more; num_classes is {num_classes}.")
+        return num_classes + latent_dim
 
     @classmethod
     def completed(cls, model: Any) -> Any:
@@ -166,12 +174,18 @@ def aae_semi(
     """Five players in four phases, in the order of section 5: reconstruction, regularisation, classification.
 
     Departures from the paper, whose training is told in prose: Adam in place of SGD with momentum; hidden layers and
-    rates are ours; the decoder sees no one-hot class but of samples.
+    rates are ours.
 
     Returns:
       `recon` moves `encoder` and `decoder`; `disc` and `class_disc` their discriminators, together; `gen` and then
       `class` move `encoder`.
+
+    Raises:
+      InputError: another prior than that of the model's classes and style.
     """
+    wanted = priors.ClassAndStyle(model.num_classes, model.latent_dim)
+    if model.prior != wanted:
+        raise InputError(f"The prior is {model.prior!r}; the classes and the style of this model need {wanted!r}.")
     rates = {
         "recon": hparams.lr, "disc": hparams.disc_lr, "class_disc": hparams.disc_lr, "gen": hparams.gen_lr,
         "class": hparams.class_lr,

@@ -62,8 +62,9 @@ class HParams(NamedTuple):
     """Learning rate of the autoencoder."""
     gen_lr: Positive = 1e-3
     """Learning rate of the generator."""
-    margin: Positive = 10.0
-    """The error, summed over pixels, from which on generated images no longer count for the autoencoder."""
+    margin: Positive = 1.0
+    """The error, summed over pixels, from which on generated images no longer count for the autoencoder; it has to be
+    near the one that images have."""
     repelling: NonNegative = 0.1
     """Weight of the pulling-away term; the paper has 0.1, and 0 without it."""
 
@@ -92,7 +93,7 @@ def pulling_away(z: jax.Array) -> jax.Array:
 
 @partial(jax.jit, static_argnames=("model",))
 def ebgan_disc_loss(
-    params: Params, batch: Batch, key: jax.Array, *, model: EBGAN, margin: float | jax.Array = 10.0
+    params: Params, batch: Batch, key: jax.Array, *, model: EBGAN, margin: float | jax.Array = 1.0
 ) -> tuple[jax.Array, Metrics]:
     """The energy of images plus what generated ones lack to the margin: equation 1, in squared data units.
 
@@ -142,8 +143,8 @@ def ebgan_gen_loss(
 def ebgan(
     model: EBGAN, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis_name: str | None = None
 ) -> Algorithm:
-    """Two players in one phase. Networks, rates and batch are ours; the energy is the squared error, the paper's
-    `|Dec(Enc(x)) - x|` squared.
+    """Two players in one phase. Networks, rates, margin and batch are ours; the energy is the squared error, that of
+    the paper the norm `|Dec(Enc(x)) - x|`.
 
     Returns:
       `disc` moves `encoder` and `decoder`, `gen` moves `generator`.

@@ -161,7 +161,7 @@ def split(x: Any, y: Any) -> SemiBatch:
     y = np.asarray(y)
     known = y >= 0 if y.ndim == 1 and y.dtype.kind in "iu" else np.ones(len(y), bool)  # others are refused by `check`
     if not known.any():
-        raise InputError(f"None of the {len(y)} labels is known, all are below 0; M2 needs some from 0 up.")
+        raise InputError(f"None of the {len(y)} labels is known, all are below 0; some from 0 up are needed.")
     return SemiBatch(Batch(x[known], y[known]), Batch(x))
 
 

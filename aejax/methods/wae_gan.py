@@ -77,8 +77,9 @@ def wae_gan(
 ) -> Algorithm:
     """Two players: the discriminator moves first, and then encoder and decoder together.
 
-    Departures from the paper: networks and rates are ours; lambda does not weigh the discriminator's own loss, which
-    under Adam changes nothing. The authors' code can add log p(z) to the discriminator; that is left out.
+    Departures from the paper: networks are ours, and rates do not fall in steps; lambda does not weigh the
+    discriminator's own loss, which under Adam changes nothing. The authors' code can add log p(z) to the discriminator;
+    that is left out.
 
     Returns:
       `disc` moves `discriminator`; then `recon` moves `encoder` and `decoder`.

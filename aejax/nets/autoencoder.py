@@ -42,6 +42,11 @@ class Autoencoder(nn.Module):
     takes_missing: ClassVar[bool] = False  # True: x may be NaN where it was not observed, if the likelihood takes that
 
     @classmethod
+    def needs_labels(cls) -> bool:
+        """Whether it is trained on examples with labels."""
+        return cls.takes_labels or cls.learns_labels
+
+    @classmethod
     def code_size(cls, latent_dim: int) -> int:
         """How many numbers the encoder returns for a code of `latent_dim`."""
         return latent_dim

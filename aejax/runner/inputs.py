@@ -57,8 +57,8 @@ def plain_feed(config: Any, dataset: data.Dataset, model: nets.Autoencoder) -> F
 
 
 def check_labels(dataset: data.Dataset, model: nets.Autoencoder, spec: Spec) -> None:
-    """Refuses data without the labels that a model is conditioned on, and labels that the training split lacks."""
-    if not model.takes_labels:
+    """Refuses data without the labels that a model needs, and labels that the training split lacks."""
+    if not model.needs_labels():
         return
     kinds = 0 if dataset.train.y is None else len(np.unique(dataset.train.y))
     if (spec.num_classes or 0) > max(1000, 10 * kinds):
@@ -73,7 +73,7 @@ def check_labels(dataset: data.Dataset, model: nets.Autoencoder, spec: Spec) -> 
             continue
         if split.y is None:
             raise InputError(
-                f"The {name} split of {dataset.name} has no labels, and {type(model).__name__} is conditioned on them."
+                f"The {name} split of {dataset.name} has no labels, and {type(model).__name__} needs them."
                 " Bring a .npz file with x and y (and y_test beside x_test), or use a labelled set such as digits."
             )
         known = spec.num_classes or 0

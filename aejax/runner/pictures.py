@@ -63,7 +63,8 @@ def _of_images(trained: Trained, z: np.ndarray, shape: tuple[int, ...]) -> "dict
         draw = partial(model.apply, {"params": params}, trained.draw_key, 100, method="sample")
         figures["samples"] = lambda: plots.samples(show(np.asarray(draw())), shape)
     if model.latent_dim == 2:
-        is_normal = model.prior is not None and model.has_normal_prior
+        of_codes = model.prior is not None and type(model).sample is Autoencoder.sample
+        is_normal = of_codes and model.has_normal_prior
         centre, scale = (0.0, 1.0) if is_normal else (z.mean(axis=0), z.std(axis=0))
         figures["manifold"] = lambda: plots.manifold_grid(generate, shape, centre=centre, scale=scale)
     return figures

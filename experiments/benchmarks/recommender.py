@@ -21,6 +21,7 @@ import tyro
 
 from aejax import training
 from aejax.algorithm import transform_batch
+from aejax.checks import InputError
 from aejax.data import sparse
 from aejax.methods.mult_vae import MultVAE, mult_vae
 from aejax.nets import init_params
@@ -105,6 +106,8 @@ def main() -> None:
     from aejax.runner.folder import write_json
 
     config = tyro.cli(Config, prog="python -m experiments recommender", description=__doc__)
+    if config.num_users % config.batch_size:
+        raise InputError(f"--batch-size {config.batch_size} has to divide --num-users {config.num_users}.")
     console, starts = Console(), {"aejax": partial(ours, config)}
     if installed("recbole"):
         starts["RecBole"] = partial(recbole, config)

@@ -7,14 +7,14 @@ training images, in the features of a classifier that is trained on these and th
 (`evaluation.samples.classifier_features`), and so does the first row, the test images: that is what samples that are
 as good as real would have. Figures are of this recipe; they are no FID, whose features are others.
 
-"Memory" is the distance of a sample from its nearest training image, over that of a test image, in pixels and means:
-well below 1 samples are copies, well above they are no digits.
+The last score is the mean distance of a sample from its nearest training image, in pixels, over that of a test image.
+Copies have 0; means of several images, and so blurred and collapsed samples, are below 1 too; well above 1 is no digit.
 """
 
 import dataclasses
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -35,7 +35,8 @@ TITLES = {
     "gan": "GAN", "ebgan": "EBGAN", "began": "BEGAN",
 }  # fmt: skip
 REAL = "test"
-SCORES = ("frechet", "precision", "recall", "density", "coverage", "sharpness", "memory")
+SCORES = ("frechet", "precision", "recall", "density", "coverage", "sharpness", "nearest")
+K = 5  # neighbours
 _SHOWN = 12
 
 
@@ -62,10 +63,13 @@ class Config:
 def runs(config: Config) -> Runs:
     """Every method with every seed."""
     check_rows(config.rows, TITLES)
-    train = data.load(config.dataset, validation=0.0).train
+    dataset = data.load(config.dataset, validation=0.0)
+    train = dataset.train
     if train.y is None:
         raise InputError(f"{config.dataset} has no labels, and the scores are in the features of a classifier.")
     samples.check_classes(train.y, len(train.x))
+    if len(dataset.test.x) <= K:
+        raise InputError(f"{config.dataset} has {len(dataset.test.x)} test images; more than {K} are needed.")
     names = ("dataset", "latent_dim", "hidden_dims", "num_epochs", "batch_size")
     shared = {name: getattr(config, name) for name in names} | {"validation": 0.0}
     rows = {}
@@ -85,23 +89,36 @@ def drawn(model: Any, params: Any, train: np.ndarray, key: jax.Array, n: int) ->
     if model.prior is not None:
         return np.asarray(model.apply(variables, key, n, method="sample"))
     codes = np.asarray(evaluation.embed(model, params, train), np.float64)
-    spread = np.linalg.cholesky(np.cov(codes.T).reshape(codes.shape[1], -1) + 1e-9 * np.eye(codes.shape[1]))
-    z = codes.mean(axis=0) + np.asarray(jax.random.normal(key, (n, codes.shape[1]))) @ spread.T
+    variance, directions = np.linalg.eigh(np.cov(codes.T).reshape(codes.shape[1], -1))
+    noise = np.asarray(jax.random.normal(key, (n, codes.shape[1]))) * np.sqrt(np.maximum(variance, 0))
+    z = codes.mean(axis=0) + noise @ directions.T
     return np.asarray(model.apply(variables, z.astype(np.float32), method="generate"))
 
 
-def scores(x: np.ndarray, dataset: Dataset, features: Any) -> dict[str, float]:
-    """Of images `[N, D]`, held against the training part: the columns of the table."""
-    train, test = dataset.train.x, dataset.test.x
-    known = features(train)
-    own = features(x)
-    found: dict[str, float] = {"frechet": samples.frechet_distance(known, own)}
-    found |= samples.manifold(known, own)._asdict()
-    gap, of_test = (samples.nearest(each, train.reshape(len(train), -1))[1].mean() for each in (x, test))
-    found["memory"] = float(gap / of_test)
-    if dataset.image_shape is not None:
-        found["sharpness"] = samples.sharpness(x.reshape(-1, *dataset.image_shape))
-    return found
+class Real(NamedTuple):
+    """What samples are held against, measured once."""
+
+    dataset: Dataset  # flattened
+    features: Any
+    known: np.ndarray  # [N, F], of the training part
+    reach: np.ndarray  # [N]
+    gap: float  # of a test image from the nearest training image
+
+    @classmethod
+    def of(cls, dataset: Dataset, features: Any) -> "Real":
+        known = features(dataset.train.x)
+        gap = samples.nearest(dataset.test.x, dataset.train.x)[1].mean()
+        return cls(dataset, features, known, samples.reaches(known, K), float(gap))
+
+
+def scores(x: np.ndarray, real: Real) -> dict[str, float]:
+    """Of images `[N, D]`: the columns of the table; the sharpness of images of 4 pixels and more alone."""
+    own, shape = real.features(x), real.dataset.image_shape
+    found: dict[str, float] = {"frechet": samples.frechet_distance(real.known, own)}
+    found |= samples.manifold(real.known, own, K, reach=real.reach)._asdict()
+    if shape is not None and min(shape[:2]) >= 4:
+        found["sharpness"] = samples.sharpness(x.reshape(-1, *shape))
+    return found | {"nearest": float(samples.nearest(x, real.dataset.train.x)[1].mean()) / real.gap}
 
 
 def of_folders(config: Config, path: Path, once: Once) -> Metrics:
@@ -109,19 +126,20 @@ def of_folders(config: Config, path: Path, once: Once) -> Metrics:
     dataset = data.flatten(data.load(config.dataset, validation=0.0))
     assert dataset.train.y is not None
     features = samples.classifier_features(dataset.train.x, dataset.train.y, seed=0)
-    found: Metrics = {REAL: {name: [value] for name, value in scores(dataset.test.x, dataset, features).items()}}
+    real = Real.of(dataset, features)
+    found: Metrics = {REAL: {name: [value] for name, value in scores(dataset.test.x, real).items()}}
     for row in config.rows:
         for seed in range(config.seed, config.seed + config.num_seeds):
             _, model, state = runner.load(path / f"{row}-{seed}")
             x = drawn(model, state.params, dataset.train.x, jax.random.key(seed), len(dataset.test.x))
-            for name, value in scores(x, dataset, features).items():
+            for name, value in scores(x, real).items():
                 found.setdefault(row, {}).setdefault(name, []).append(value)
     return found
 
 
 def table(summary: dict[str, Any]) -> str:
     """The table in Markdown, the test images first."""
-    keys, head = (*SCORES, "test_sse"), ("", "Frechet", *SCORES[1:], "test SSE")
+    keys, head = (*SCORES, "test_sse"), ("", "Frechet", *SCORES[1:-1], "nearest neighbour", "test SSE")
     rows = []
     for row in (REAL, *summary["rows"]):
         found = summary["metrics"][row]

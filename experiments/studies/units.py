@@ -46,7 +46,7 @@ METRICS: dict[str, Unit] = {
     "density": Unit("none", "mean number of such balls that a sample lies in, over 5"),
     "coverage": Unit("between 0 and 1", "share of training images whose ball holds a sample"),
     "sharpness": Unit("between 0 and 1", "share of the squared deviation of pixels that is of high frequencies"),
-    "memory": Unit("none", "mean distance of a sample from its nearest training image, over that of a test image"),
+    "nearest": Unit("none", "mean distance of a sample from its nearest training image, over that of a test image"),
     "rmse": Unit("units of a rating", "root mean squared error of the ratings that were hidden"),
     "decay": Unit("nats per rating", "weight of the squared weights over the mean number of ratings of an example"),
     "cosine": Unit("between 0 and 1", "precision of the first 100 by cosine, of what is no code"),

@@ -46,12 +46,16 @@ def test_the_manifold_is_its_definition(k):
     np.testing.assert_allclose(samples.manifold(real, fake, k), by_definition(real, fake, k), rtol=1e-12)
 
 
-def test_the_manifold_goes_block_by_block():
+def test_the_manifold_goes_block_by_block(monkeypatch):
     """More rows than are looked at together, in one dimension, where all can be counted."""
     real, fake = np.arange(2500.0)[:, None], np.arange(0.0, 1250, 0.5)[:, None]
+    monkeypatch.setattr(samples, "_BLOCK", 2**21)
     found = samples.manifold(real, fake, 2)
     np.testing.assert_allclose(found, by_definition(real, fake, 2), rtol=1e-12)
     assert found.coverage == pytest.approx(1251 / 2500)
+    assert samples.manifold(real, fake, 2, reach=samples.reaches(real, 2)) == found
+    copies = np.repeat(RNG.normal(size=(3, 40)) + 100, 4, axis=0)  # balls of no size, which hold what is there
+    assert samples.manifold(copies, copies, 3) == (1, 1, 4 / 3, 1)
 
 
 def test_what_scores_say_of_alike_lost_and_far_samples():
@@ -73,7 +77,7 @@ def test_the_nearest_are_found_and_copies_stand_out():
     far = np.sqrt(np.square(held_out[:, None] - known[None]).sum(axis=-1))
     assert which[:2].tolist() == [7, 1500]
     np.testing.assert_array_equal(which[2:], far.argmin(axis=1))
-    np.testing.assert_allclose(gap, np.r_[0, 0, far.min(axis=1)], rtol=1e-12)
+    np.testing.assert_allclose(gap, np.r_[0, 0, far.min(axis=1)], rtol=1e-9)
 
 
 def test_sharpness_of_waves_noise_and_blur():
@@ -120,8 +124,21 @@ def test_what_is_no_cloud_is_refused():
     samples.manifold(good, good, k=4)
     with pytest.raises(InputError, match="of 4 pixels and more"):
         samples.sharpness(np.ones((2, 8, 3)))
-    with pytest.raises(InputError, match="one label for each of the 5"):
+    with pytest.raises(InputError, match="one integer for each of the 5"):
         samples.classifier_features(good, [0, 1])
     for y in ([0, 0, 0, 0, 0], [0, 0, 1, 1, 2]):
-        with pytest.raises(InputError, match="two classes of two examples"):
+        with pytest.raises(InputError, match="of two examples each, and ten"):
             samples.classifier_features(good, y)
+    with pytest.raises(InputError, match="one integer for each"):
+        samples.classifier_features(good, np.array([0.0, 0.5, 1.0, 0.0, 0.5]))
+    for classes in (2, 3, 7):  # the least that is taken
+        least = (
+            RNG.normal(size=(10 * classes, 2)),
+            np.r_[np.repeat(np.arange(1, classes), 2), np.zeros(8 * classes + 2, int)],
+        )
+        assert samples.classifier_features(*least)(good).shape == (5, 128)
+    images = RNG.normal(size=(2, 8, 8))
+    images[0, 3, 3] = np.nan
+    for bad in (images, images.astype(complex)):
+        with pytest.raises(InputError, match="finite real numbers"):
+            samples.sharpness(bad)

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from aejax import learn, runner
 from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.methods.aae_semi import (
@@ -20,6 +21,8 @@ from aejax.methods.aae_semi import (
 from aejax.methods.ae import ae_loss
 from aejax.methods.m2 import SemiBatch
 from aejax.nets import MLP, init_params
+from aejax.priors import ClassAndStyle
+from experiments.aae_semi import EXPERIMENT, Config
 
 KEY = jax.random.key(0)
 MODEL = SemiAAE.dense(
@@ -146,3 +149,26 @@ def test_labels_that_it_does_not_know_are_refused_before_the_first_step():
             check(SemiBatch(Batch(FEW, y), Batch(MANY)))
     with pytest.raises(InputError, match="two classes or more"):
         SemiAAE.dense(6, 2, num_classes=1)
+    for other in ("normal", ClassAndStyle(2, 5), None):
+        with pytest.raises(InputError, match=r"need ClassAndStyle\(num_classes=3, latent_dim=5\)"):
+            aae_semi(MODEL.clone(prior=other))
+    aae_semi(MODEL.clone(prior=ClassAndStyle(3, 5)))  # as it says
+
+
+def test_learning_without_known_labels_is_refused_by_the_name_of_the_method(tmp_path, monkeypatch):
+    x = RNG.random((8, 6)).astype(np.float32)
+    with pytest.raises(InputError, match="None of the 8 labels is known"):
+        learn("aae_semi", x, np.full(8, -1), num_epochs=1)
+    with pytest.raises(InputError, match="needs labels of two classes or more"):
+        learn("aae_semi", x, np.array([0, -1] * 4), num_epochs=1)
+    with pytest.raises(InputError, match="goes by labels"):
+        learn("aae_semi", x, num_epochs=1)
+    monkeypatch.chdir(tmp_path)
+    y = np.arange(8) % 2
+    for name, arrays in {
+        "none": {"x": x}, "no_test": {"x": x, "y": y, "x_test": x},
+        "unknown": {"x": x, "y": y, "x_test": x, "y_test": y + 1}, "far": {"x": x, "y": 50_000 * y},
+    }.items():  # fmt: skip
+        np.savez(f"{name}.npz", **arrays)
+        with pytest.raises(InputError, match="labels"):
+            runner.run(EXPERIMENT, Config(dataset=f"{name}.npz", num_epochs=1, batch_size=2, num_labels=2))

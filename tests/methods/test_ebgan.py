@@ -89,6 +89,18 @@ def test_gradients_are_those_of_finite_differences(params, loss, group):
         assert float(jax.grad(along)(0.0)) == pytest.approx(float(slope), rel=1e-6)
 
 
+def test_the_pulling_away_term_is_of_the_codes_of_all_devices(params):
+    """Two shards under one name, each with noise of its own, against all their codes together."""
+    keys, batch = jax.random.split(jax.random.key(5)), Batch(jnp.zeros((2, 4, 6)))
+    own = lambda x, key: ebgan_gen_loss(params, Batch(x), key, model=MODEL, repelling=3.0, axis_name="d")
+    loss, terms = jax.vmap(own, axis_name="d")(batch.x, keys)
+    fake = np.concatenate([imagined(params, jax.random.split(key)[1]) for key in keys])
+    together = np.square(1 - pdist(net(params["encoder"], fake), "cosine")).mean()
+    np.testing.assert_allclose(terms["pulling_away"], [together, together], rtol=1e-4)
+    np.testing.assert_allclose(loss.mean(), energy(params, fake).mean() + 3 * together, rtol=1e-5)
+    assert ebgan(MODEL).coupled
+
+
 @pytest.mark.parametrize(("rate", "groups"), [(1.0, {"encoder", "decoder"}), (2.0, {"generator"})])
 def test_each_player_moves_exactly_its_groups(params, rate, groups):
     only = lambda lr: optax.sgd(1.0) if lr == rate else optax.set_to_zero()

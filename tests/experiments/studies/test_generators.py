@@ -46,15 +46,17 @@ def test_test_images_score_as_real_and_copies_are_seen():
     train, test = (rng.random((n, 64), np.float32) for n in (300, 100))
     known = data.Dataset("x", Batch(train), None, Batch(test), (8, 8, 1))
     features = lambda x: np.asarray(x, np.float64)[:, :3]
-    real, copies = (generators.scores(x, known, features) for x in (test, train[:100]))
-    assert real["memory"] == 1
-    assert copies["memory"] == 0
+    against = generators.Real.of(known, features)
+    real, copies = (generators.scores(x, against) for x in (test, train[:100]))
+    assert real["nearest"] == 1
+    assert copies["nearest"] == 0
     assert copies["precision"] == 1
-    grey = generators.scores(np.full_like(test, 0.5), known, features)
+    grey = generators.scores(np.full_like(test, 0.5), against)
     assert grey["frechet"] > 10 * real["frechet"]
     assert grey["recall"] <= grey["coverage"] < 0.1
     assert grey["sharpness"] == 0
-    assert "sharpness" not in generators.scores(test, known._replace(image_shape=None), features)
+    for shape in (None, (3, 3, 1)):  # vectors, and images too small for it
+        assert "sharpness" not in generators.scores(test, against._replace(dataset=known._replace(image_shape=shape)))
 
 
 def test_every_row_trains_the_same_network_with_the_settings_of_its_experiment():
@@ -74,6 +76,9 @@ def test_what_cannot_be_scored_is_refused_before_training(tmp_path, monkeypatch)
         np.savez(f"{name}.npz", **({"x": x} if y is None else {"x": x, "y": y}))
         with pytest.raises(InputError, match="labels"):
             generators.runs(generators.Config(dataset=f"{name}.npz"))
+    np.savez("few.npz", x=x, y=np.arange(40) % 2)  # of which 4 are the test part
+    with pytest.raises(InputError, match="has 4 test images; more than 5"):
+        generators.runs(generators.Config(dataset="few.npz"))
     with pytest.raises(InputError, match="no row 'gann'"):
         generators.runs(generators.Config(rows=("gann",)))
 
