@@ -33,7 +33,7 @@ def judge_like(encoder: MLP | ConvEncoder) -> nn.Module:
 
 
 def refuse_tied(model: Autoencoder) -> None:
-    """Refuses a generator whose weights are those of the encoder, which another player moves."""
+    """Refuses a generator whose weights are those of the encoder, which another loss moves."""
     if isinstance(model.decoder, TiedMLP):
         raise InputError("A tied decoder is the encoder's, and so would the generator be: use tied=False.")
 
