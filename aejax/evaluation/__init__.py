@@ -3,7 +3,7 @@
 Nothing here draws a picture or trains an autoencoder; classifiers on codes are trained here.
 """
 
-from aejax.evaluation import bits_back, ranking, recommenders, retrieval, samples
+from aejax.evaluation import bits_back, modes, ranking, recommenders, retrieval, samples
 from aejax.evaluation.ais import AIS, ais
 from aejax.evaluation.apply import call, embed, over_batches, reconstruct, reconstruction_sse
 from aejax.evaluation.clustering import Clustering, KMeans, cluster_scores, k_means, matched
@@ -58,6 +58,7 @@ __all__ = [
     "linear_probe",
     "matched",
     "mig",
+    "modes",
     "moment_gaps",
     "mutual_information",
     "neighborhood_hit",
