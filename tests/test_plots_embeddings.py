@@ -57,6 +57,10 @@ def test_one_legend_explains_the_colours_of_all_panels():
         for color, label in zip(ax.collections[0].get_facecolors(), Y, strict=True):
             np.testing.assert_array_equal(color[:3], to_rgba(dots[[1, 3, 7].index(label)])[:3])
     check_layout(plots.embeddings({"a": PANELS["PCA"]}, Y, title="a title that is wider than the one panel"))
+    named, unnamed = (plots.embeddings(PANELS, Y, names=names) for names in (True, False))
+    assert all(len(ax.texts) == 3 for ax in named.axes)
+    assert not any(ax.texts for ax in unnamed.axes)
+    assert texts(unnamed).count("\N{BLACK CIRCLE}") == 3
     bare = plots.embeddings(PANELS)
     assert "\N{BLACK CIRCLE}" not in texts(bare)
     check_layout(bare)

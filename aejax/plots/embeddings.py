@@ -28,7 +28,12 @@ class Embedding(NamedTuple):
 
 
 def embeddings(
-    panels: Mapping[str, Embedding], y: ArrayLike | None = None, *, title: str = "", columns: int = 4
+    panels: Mapping[str, Embedding],
+    y: ArrayLike | None = None,
+    *,
+    title: str = "",
+    columns: int = 4,
+    names: bool = True,
 ) -> "Figure":
     """The codes of one set by several methods, in equal panels with one legend.
 
@@ -40,6 +45,7 @@ def embeddings(
       y: `[N]` labels of the set, if any.
       title: over the sheet.
       columns: panels in a row, at most.
+      names: whether each class is named at its median too.
 
     Raises:
       InputError: there is no panel, or codes and labels differ in number.
@@ -66,7 +72,7 @@ def embeddings(
         canvas.write(figure, left, top - 14, panel.note, size=7, color=SOFT)
         ax = canvas.place(figure, left, top, side, side)
         z = np.asarray(panel.z)
-        scatter(ax, project(z)[0], y, size=max(1.5, min(9.0, 8e3 / len(z))), label_size=8)
+        scatter(ax, project(z)[0], y, size=max(1.5, min(9.0, 8e3 / len(z))), label_size=8 if names else 0)
         ax.set_xticks([])
         ax.set_yticks([])
     return figure

@@ -77,7 +77,7 @@ def class_colors(classes: np.ndarray) -> np.ndarray:
 
 
 def scatter(ax: "Axes", points: np.ndarray, y: ArrayLike | None, *, size: float, label_size: float = 11) -> None:
-    """Points `[N, 2]` in the order given, each class named at its median."""
+    """Points `[N, 2]` in the order given, each class named at its median, if names have a size."""
     from matplotlib.patheffects import withStroke
 
     if y is None:
@@ -89,7 +89,7 @@ def scatter(ax: "Axes", points: np.ndarray, y: ArrayLike | None, *, size: float,
     ax.set_aspect("equal", adjustable="datalim")
     ax.margins(0.04)
     ax.spines[:].set_color(FAINT)
-    if y is None or len(classes) > 20:
+    if y is None or len(classes) > 20 or not label_size:
         return
     ax.apply_aspect()  # what follows needs to know where on the screen a point is
     medians = ax.transData.transform([np.median(points[index == i], axis=0) for i in range(len(classes))])

@@ -4,6 +4,8 @@ from aejax.runner.units import Unit
 from experiments.studies.bounds_gradients import DRAWS, ESTIMATORS
 
 METRICS: dict[str, Unit] = {
+    "modes": Unit("count", "modes of a mixture of Gaussians that have one of 2,000 samples within three deviations"),
+    "high_quality": Unit("between 0 and 1", "share of samples that are within three deviations of the nearest mode"),
     "num_params": Unit("count", "numbers that are trained, tied weights once"),
     "test_recon_nats, test_kl_nats": Unit("nats per image", "the two parts of `test_bound_nats`, with as many draws"),
     "code_mean_gap": Unit(

@@ -1,0 +1,93 @@
+"""The study of modes: what is trained and asked, in a small run, and what is refused."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from small_run import contents
+
+from aejax.evaluation.modes import GRID, RING
+from aejax.methods import METHODS
+from aejax.runner import launch
+from experiments.studies import modes
+
+FLAGS = (
+    "--rows", "gan", "--hidden-dims", "8", "--num-examples", "200", "--num-epochs", "2", "--batch-size", "20",
+    "--num-seeds", "2",
+)  # fmt: skip
+
+
+def call(*flags):
+    launch.command_line("modes", modes.Config, "", modes.body, [*FLAGS, *flags])
+
+
+def test_each_row_is_a_method_at_one_rate_and_has_its_own_seeds():
+    for name, row in modes.ROWS.items():
+        knobs = modes.settings(name, 0.5)._asdict()
+        rates = {field for field in knobs if field.endswith("lr")}
+        assert {knobs[field] for field in rates} == {0.5}
+        others = METHODS[name].hparams()._asdict()
+        assert {field: knobs[field] for field in knobs if field not in rates} == {
+            field: value for field, value in others.items() if field not in rates
+        }
+        assert hasattr(row.optimiser(0.1), "update")
+    assert set(modes.Config().rows) == set(modes.ROWS)
+    assert "modes" not in METHODS
+
+
+def test_seeds_give_samples_of_their_own_and_the_same_again():
+    sizes = {"num_examples": 200, "num_epochs": 2, "batch_size": 20, "num_seeds": 2}  # of FLAGS, and so compiled once
+    config = modes.Config(("gan",), hidden_dims=(8,), **sizes)
+    first = modes.samples(config, "gan", RING)
+    assert first.shape == (2, 2000, 2)
+    assert not np.allclose(first[0], first[1])
+    np.testing.assert_array_equal(modes.samples(config, "gan", RING), first)
+
+
+def test_metrics_are_of_each_seed_by_hand():
+    centres = np.asarray(GRID.means, np.float32)
+    x = np.stack([centres[:20].repeat(2, axis=0), np.where(np.arange(40)[:, None] < 10, centres[0], 1.0)])
+    assert modes.measure(x, GRID) == {"modes": [20.0, 1.0], "high_quality": [1.0, 0.25]}
+
+
+def test_a_small_run_has_its_table_and_pictures(tmp_path, capsys):
+    call("--workdir", "run")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    for where, count in (("ring", 8), ("grid", 25)):
+        truth, found = (summary["metrics"][where][name] for name in (modes.TRUTH, "gan"))
+        assert truth["modes"] == [count]
+        assert truth["high_quality"][0] == pytest.approx(1 - np.exp(-4.5), abs=4 * np.sqrt(0.011 / 2000))
+        assert len(found["modes"]) == len(found["high_quality"]) == 2
+    assert "| gan |" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} == {"ring.png", "grid.png"}
+    before = contents(tmp_path)
+    call("--workdir", "run")  # finished: only the report
+    assert contents(tmp_path) == before
+
+
+def test_data_have_a_key_of_their_own():
+    """`sweep` splits the key of each seed in three."""
+    key = jax.random.key(0)
+    keys = [*jax.random.split(key, 3), *(jax.random.fold_in(key, fold) for fold in (modes._DATA, modes._DATA - 1))]
+    assert len({tuple(jax.random.key_data(each).tolist()) for each in keys}) == 5
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--num-seeds", "0"], "--num-seeds=0"),
+        (["--rows", "gun"], "Did you mean 'gan'"),
+        (["--rows", "gan", "gan"], "none twice"),
+        (["--rows", "wgan_gp", "--batch-size", "22"], "20 would be"),
+        (["--lr", "0"], "--lr is 0.0"),
+        (["--batch-size", "300"], "300"),
+        (["--devices", "2"], "one device"),
+    ],
+)
+def test_refused_before_it_begins(tmp_path, capsys, flags, message):
+    with pytest.raises(SystemExit) as end:
+        call(*flags)
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not contents(tmp_path)
