@@ -7,7 +7,7 @@ module is that of `gan`, its `discriminator` the critic, and the encoder is the 
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +66,10 @@ def wgan_gp_critic_loss(
     Reference: equation 3.
     """
     draw_key, place_key = jax.random.split(key)
-    score = lambda x: model.apply({"params": params}, x, method="discriminate")
+
+    def score(x: jax.Array) -> Any:
+        return model.apply({"params": params}, x, method="discriminate")
+
     x, fake = batch.x, model.apply({"params": params}, draw_key, len(batch.x), method="sample")
     share = jax.random.uniform(place_key, (len(x),) + (1,) * (x.ndim - 1), x.dtype)
     # A critic does not couple examples, so of the sum each row of the gradient is that of its own score.
@@ -106,7 +109,7 @@ def wgan_gp(model: GAN, hparams: HParams = HParams(), tx: Tx = adam, *, axis_nam
         "gen": Player(partial(wgan_gp_gen_loss, model=model), ("decoder",), txs["gen"]),
         "regress": Player(partial(regressor_loss, model=model), ("encoder",), txs["regress"]),
     }
-    phases = [Phase(("critic",), _CRITIC_STEPS), ["gen"], ["regress"]]
+    phases = [Phase(("critic",), _CRITIC_STEPS), Phase(("gen",)), Phase(("regress",))]
     return play(players, phases, axis_name=axis_name, check=partial(check_data, model))
 
 
