@@ -70,7 +70,7 @@ def wgan_gp_critic_loss(
     def score(x: jax.Array) -> Any:
         return model.apply({"params": params}, x, method="discriminate")
 
-    x, fake = batch.x, model.apply({"params": params}, draw_key, len(batch.x), method="sample")
+    x, fake = batch.x, model.bind({"params": params}).sample(draw_key, len(batch.x))
     share = jax.random.uniform(place_key, (len(x),) + (1,) * (x.ndim - 1), x.dtype)
     # A critic does not couple examples, so of the sum each row of the gradient is that of its own score.
     slopes = jax.grad(lambda between: score(between).sum())(share * x + (1 - share) * fake)
