@@ -1,4 +1,9 @@
-"""Adversarially learned inference: encoder and decoder invert each other since a discriminator of pairs cannot tell."""
+"""Adversarially learned inference: encoder and decoder invert each other since a discriminator of pairs cannot tell.
+
+That is where the game would come to rest, and 2,200 steps on the digits end far from it. With the defaults and seed 0
+(2026-11-27) the squared error of a reconstruction is 6.45, that of the mean image 4.72; the discriminator has 0.54
+nats, 2 log 2 = 1.39 where it cannot tell. Codes have the class all the same: 86 % by 5 neighbours.
+"""
 
 import dataclasses
 from functools import partial

@@ -8,6 +8,7 @@ import pytest
 
 from aejax.checks import InputError
 from aejax.data import Batch
+from aejax.evaluation import collapse
 from aejax.methods.ae import AE
 from aejax.methods.gan import GAN, HParams, gan, gan_disc_loss, gan_gen_loss, regressor_loss
 from aejax.nets import MLP, ConvEncoder, init_params
@@ -100,6 +101,19 @@ def test_the_regressor_of_an_affine_generator_is_its_inverse():
     np.testing.assert_allclose([layer["kernel"][0, 0], layer["bias"][0]], [1 / W, -M / W], rtol=1e-3)
     assert float(metrics["regress/loss"]) == pytest.approx(0.5 * np.log(2 * np.pi), rel=1e-5)
     assert float(metrics["gen/sse"]) < 1e-5
+
+
+def test_a_generator_that_makes_one_image_is_found_by_the_report_of_collapse():
+    rng = np.random.default_rng(0)
+    found = {}
+    for name, slope in (("sound", 1.0), ("collapsed", 0.01)):
+        params = {**PARAMS, "encoder": affine(1 / slope, 0.0), "decoder": affine(slope, 0.0)}
+        x = jnp.float32(rng.normal(size=(200, 1)))
+        found[name] = collapse(TINY, params, x, jax.random.clone(KEY))
+    assert found["sound"].findings == ()
+    assert found["collapsed"].findings == (
+        "The decoded draws from the prior vary 0.01 % as much as the data; below 1 % they are all the same.",
+    )
 
 
 def test_an_encoder_that_knows_nothing_has_the_entropy_of_the_codes():
