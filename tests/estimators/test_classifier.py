@@ -112,7 +112,7 @@ def test_passes_over_labels_add_up(rows):
         ({"autoencoder_weight": -1.0}, "autoencoder_weight"),
         ({"finetune_epochs": 0}, "finetune_epochs=0; at least 1"),
         ({"finetune_lr": 0.0}, "finetune_lr"),
-        ({"method": "cvae"}, "The codes of cvae need labels"),
+        ({"method": "cvae"}, "cvae is trained with labels"),
     ],
 )
 def test_refused_before_it_begins(rows, parameters, message, monkeypatch):

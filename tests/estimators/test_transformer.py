@@ -156,7 +156,7 @@ def test_columns_have_names():
     ("parameters", "message"),
     [
         ({"method": "vea"}, "Did you mean 'vae'"),
-        ({"method": "cvae"}, r"need labels; use aejax.learn\('cvae', x, y\)"),
+        ({"method": "cvae"}, r"is trained with labels; use aejax.learn\('cvae', x, y\)"),
         ({"scaling": "robust"}, "Unknown scaling='robust'. Known scalings: minmax, none, standard"),
         ({"validation_fraction": 1.0}, "validation_fraction=1.0"),
         ({"options": {"beta": 4.0}}, "has no option 'beta'"),

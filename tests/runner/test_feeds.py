@@ -90,7 +90,7 @@ X, Y = np.random.default_rng(0).random((600, 16), np.float32), np.arange(600) % 
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x": X}, "The training split of faces has no labels, and Conditioned is conditioned on them."),
+        ({"x": X}, "The training split of faces has no labels, and Conditioned needs them."),
         ({"x": X, "y": Y, "x_test": X}, "The test split of faces has no labels"),
         ({"x": X, "y": Y, "x_test": X, "y_test": Y + 1},
          "The test labels of faces go from 1 to 3; Conditioned knows those of the training split, numbered from 0 to"),
