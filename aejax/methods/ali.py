@@ -17,7 +17,7 @@ from aejax.algorithm import Algorithm, Metrics, Params, Player, play
 from aejax.data import Batch
 from aejax.factory import Method, Positive, Tx, check_data, factory, optimisers
 from aejax.methods.ae import AE
-from aejax.methods.gan import judge_like, refuse_densities, refuse_tied, told_apart
+from aejax.methods.gan import judge_like, refuse_densities, refuse_others, refuse_tied, told_apart
 from aejax.nets import ConvEncoder, Labelled, shaped
 
 __all__ = ["ALI", "ali", "ali_disc_loss", "ali_gen_loss"]
@@ -114,8 +114,9 @@ def ali(model: ALI, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis_n
       `disc` moves `discriminator`, `gen` moves `encoder` and `decoder`.
 
     Raises:
-      InputError: a likelihood with more to learn than a mean.
+      InputError: a likelihood with more to learn than a mean, or a model that is no `ALI`.
     """
+    refuse_others(model, ALI)
     refuse_densities(model)
     txs = optimisers(tx, {"disc": hparams.disc_lr, "gen": hparams.lr})
     players = {

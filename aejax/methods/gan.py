@@ -38,6 +38,12 @@ def refuse_tied(model: Autoencoder) -> None:
         raise InputError("A tied decoder is the encoder's, and so would the generator be: use tied=False.")
 
 
+def refuse_others(model: Autoencoder, kind: type[Autoencoder]) -> None:
+    """Refuses a model whose discriminator is of something else, such as that of the codes of an AAE."""
+    if not isinstance(model, kind):
+        raise InputError(f"{kind.__name__} is needed, whose discriminator sees data; got {type(model).__name__}.")
+
+
 def refuse_densities(model: Autoencoder) -> None:
     """Refuses a likelihood of which more is to be learnt than the mean, since these losses see nothing else of it."""
     likelihood = likelihoods.get(model.likelihood)
@@ -159,8 +165,9 @@ def gan(model: GAN, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis_n
       `disc` moves `discriminator`; then `gen` moves `decoder`; then `regress` moves `encoder`.
 
     Raises:
-      InputError: a likelihood with more to learn than a mean.
+      InputError: a likelihood with more to learn than a mean, or a model that is no `GAN`.
     """
+    refuse_others(model, GAN)
     refuse_densities(model)
     txs = optimisers(tx, {"disc": hparams.disc_lr, "gen": hparams.gen_lr, "regress": hparams.lr})
     players = {

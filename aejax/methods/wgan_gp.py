@@ -17,7 +17,7 @@ from aejax import likelihoods
 from aejax.algorithm import Algorithm, Metrics, Params, Phase, Player, play
 from aejax.data import Batch
 from aejax.factory import Method, NonNegative, Positive, Term, Tx, check_data, factory, optimisers
-from aejax.methods.gan import GAN, refuse_densities, regressor_loss
+from aejax.methods.gan import GAN, refuse_densities, refuse_others, regressor_loss
 from aejax.precision import sum_event, widen
 
 __all__ = ["wgan_gp", "wgan_gp_critic_loss", "wgan_gp_gen_loss"]
@@ -95,8 +95,10 @@ def wgan_gp(model: GAN, hparams: HParams = HParams(), tx: Tx = adam, *, axis_nam
       `critic` moves `discriminator`, five times; then `gen` moves `decoder`; then `regress` moves `encoder`.
 
     Raises:
-      InputError: a likelihood with more to learn than a mean; from `step`, a batch that 5 does not divide.
+      InputError: a likelihood with more to learn than a mean, or a model that is no `GAN`; from `step`, a batch that 5
+        does not divide.
     """
+    refuse_others(model, GAN)
     refuse_densities(model)
     txs = optimisers(tx, {"critic": hparams.critic_lr, "gen": hparams.gen_lr, "regress": hparams.lr})
     penalty = {"gradient_penalty": hparams.gradient_penalty}

@@ -9,8 +9,11 @@ import pytest
 from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.evaluation import collapse
+from aejax.methods.aae import AAE
 from aejax.methods.ae import AE
+from aejax.methods.ali import ALI, ali
 from aejax.methods.gan import GAN, HParams, gan, gan_disc_loss, gan_gen_loss, regressor_loss
+from aejax.methods.wgan_gp import wgan_gp
 from aejax.nets import MLP, ConvEncoder, init_params
 
 KEY = jax.random.key(0)
@@ -131,6 +134,14 @@ def test_the_discriminator_is_like_the_encoder_with_weights_of_its_own():
     assert not np.allclose(*first)
     assert GAN.conv((4, 4, 1), 2, features=(3,), strides=(2,)).discriminator == ConvEncoder(1, (3,), (2,))
     assert GAN.dense(6, 2, discriminator=MLP((9, 1))).discriminator == MLP((9, 1))
+
+
+@pytest.mark.parametrize(("build", "wanted"), [(gan, GAN), (wgan_gp, GAN), (ali, ALI)])
+def test_a_discriminator_of_something_else_is_refused(build, wanted):
+    for other in {AAE, GAN, ALI} - {wanted}:
+        with pytest.raises(InputError, match=f"{wanted.__name__} is needed, .* got {other.__name__}"):
+            build(other.dense(6, 2, prior="normal"))
+    build(wanted.dense(6, 2))
 
 
 def test_what_does_not_fit_is_refused():
