@@ -2,7 +2,7 @@
 
 Equalities are to 1e-5 of the largest entry of each group of parameters, under SGD (Adam would blow rounding up to whole
 steps), with products in full float32, so that the same file passes on an accelerator. What takes many compilations is
-asked here of methods that have all traits between them, and in the slow suite of all.
+asked here of methods that have all traits between them; where a method's own code decides, in the slow suite of all.
 """
 
 import os
@@ -223,21 +223,35 @@ def test_order_matters_between_phases_and_not_within_one(name):
 # --- many runs at once -----------------------------------------------------------------------------------------------
 
 
-@every_trait
+@representative
 def test_a_lane_of_seeds_and_hyper_parameters_is_the_single_run(name):
     """Lanes for two further seeds, and one for each knob, traced; each knob has an effect, but for the inert."""
-    default, batch = knobs(name), make_batch(name)
-    assert all(value > 0 for value in default)
-    settings = [default] * 3 + [default._replace(**{field: 0.5 * v}) for field, v in default._asdict().items()]
-    keys = [KEY, *jax.random.split(KEY)] + [KEY] * len(default)
-    stacked = jax.tree.map(lambda *values: jnp.array(values), *settings)
-    axes = (0, 0, None, None)
-    swept = jax.jit(jax.vmap(partial(run, name), axes))(stacked, jnp.stack(keys), make_params(name), batch)
+    stacked, keys, settings = lanes_of(name)
+    swept = jax.jit(jax.vmap(partial(run, name), (0, 0, None, None)))(
+        stacked, keys, make_params(name), make_batch(name)
+    )
     lanes = [jax.tree.map(lambda v, i=i: v[i], swept) for i in range(len(keys))]
     for lane, hparams, key in zip(lanes, settings, keys, strict=True):
-        assert_close(lane, single_run(name)(hparams, key, make_params(name), batch))
-    for field, lane in zip(default._fields, lanes[3:], strict=True):
+        assert_close(lane, single_run(name)(hparams, key, make_params(name), make_batch(name)))
+    for field, lane in zip(knobs(name)._fields, lanes[3:], strict=True):
         assert differs(lane, lanes[0]) == (field not in METHODS[name].inert), field
+
+
+@every_trait
+def test_every_knob_is_swept(name):
+    stacked, keys, _ = lanes_of(name)
+    lanes = jax.vmap(partial(run, name), (0, 0, None, None))
+    params, _ = jax.eval_shape(lanes, stacked, keys, make_params(name), make_batch(name))
+    assert jax.tree.map(lambda v: v.shape[1:], params) == jax.tree.map(jnp.shape, make_params(name))
+
+
+def lanes_of(name):
+    """The default three times, and once with each knob halved, stacked; as many keys; and the settings."""
+    default = knobs(name)
+    assert all(value > 0 for value in default)
+    settings = [default] * 3 + [default._replace(**{field: 0.5 * v}) for field, v in default._asdict().items()]
+    keys = jnp.stack([KEY, *jax.random.split(KEY)] + [KEY] * len(default))
+    return jax.tree.map(lambda *values: jnp.array(values), *settings), keys, settings
 
 
 @representative
@@ -310,7 +324,7 @@ def trained(algo, name, state, num_epochs, kind="dense", **options):
 @pytest.mark.slow
 @pytest.mark.optimised
 @pytest.mark.skipif(not os.environ.get("AEJAX_TEST_OPTIMISED"), reason="AEJAX_TEST_OPTIMISED=1: else a bit may differ")
-@every_method
+@representative
 def test_chunks_and_scan_and_a_loop_of_jitted_steps_are_the_same_bit_for_bit(name):
     algo, whole, size = trained_algo(name), make_data(name), batch_size(name)
     state = algo.init(make_params(name))
