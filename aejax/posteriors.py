@@ -2,7 +2,8 @@
 
 A posterior is a pytree of arrays, so it leaves `jit`. Those whose density is known at any point have `log_prob(z)`;
 those with a closed-form KL from N(0, I) have `kl_standard_normal()`; others may have neither, and are worth a bound and
-a likelihood all the same, since what these take is a draw together with its density.
+a likelihood all the same, since what these take is a draw together with its density. An implicit one can only be drawn
+from.
 """
 
 import dataclasses
@@ -119,6 +120,61 @@ class Flow:
 
     def _map(self, u: Array, method: str = "__call__") -> Any:
         return self.flow.apply(self.params, u, *self.context, method=method)
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["offset", "scales", "params"],
+    meta_fields=["net", "noise_dim"],
+)
+@dataclasses.dataclass(frozen=True)
+class Implicit:
+    """Functions of noise, added up: it can be drawn from, and its density is not known.
+
+    With noise `e` from N(0, I) and functions v of it, number k of a code is `offset_k + sum_m scales_mk v_mk(e)`. So
+    its mean and variance follow from those of v, which are the same for all examples.
+
+    Attributes:
+      offset: `[B, Z]`.
+      scales: `[B, M, Z]`.
+      params: of the network, `{"params": ...}`.
+      net: a Linen module, v, `[B, E] -> [B, M Z]`; static.
+      noise_dim: E; static.
+    """
+
+    offset: Array
+    scales: Array
+    params: Any
+    net: nn.Module
+    noise_dim: int
+
+    @property
+    def mode(self) -> Array:
+        """What noise of zeros becomes, which need be neither mean nor mode."""
+        return self._place(self._functions(jnp.zeros((1, self.noise_dim), self.offset.dtype)))
+
+    def sample(self, key: Array) -> Array:
+        return self._place(self._functions(noise(key, (self.offset.shape[0], self.noise_dim), wide(self.offset.dtype))))
+
+    def sample_and_moments(self, key: Array, n: int) -> tuple[Array, Array, Array]:
+        """A draw for each example, and mean and variance of each number of its code, over n - 1: `[B, Z]` each.
+
+        The moments are those of n draws of the noise, or of B if that is more, the same for all examples, and the draws
+        of the examples are among them. So no draw is further from its mean than n deviations can be, and posteriors
+        cannot hide in what the moments have not seen.
+        """
+        v = self._functions(noise(key, (max(n, len(self.offset)), self.noise_dim), wide(self.offset.dtype)))
+        mean, scales = v.mean(axis=0, keepdims=True), widen(self.scales)
+        covariance = jnp.einsum("nmz,nkz->mkz", v - mean, v - mean) / (len(v) - 1)
+        variance = jnp.einsum("bmz,mkz,bkz->bz", scales, covariance, scales)
+        return self._place(v[: len(scales)]), self._place(mean), variance
+
+    def _functions(self, eps: Array) -> Array:
+        v: Any = self.net.apply(self.params, eps)
+        return widen(v).reshape(-1, *self.scales.shape[1:])
+
+    def _place(self, v: Array) -> Array:
+        return widen(self.offset) + (widen(self.scales) * v).sum(axis=1)
 
 
 def noise(key: Array, shape: tuple[int, ...], dtype: Any = float) -> Array:

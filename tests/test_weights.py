@@ -17,6 +17,7 @@ from aejax.methods import METHODS
 # Of each knob its player, what it multiplies as a sum of terms, and a value that a run of the digits feels.
 WEIGHTS = {
     "ae_l2": {"weight_decay": ("recon", {"weights_sq": 1}, 0.01)},
+    "alice": {"cycle": ("gen", {"recon_nats": 1}, 1.0)},
     "annealed_vae": {"gamma": ("elbo", {"capacity_gap_nats": 1}, 0.3)},
     "autorec": {"weight_decay": ("recon", {"weights_sq": 1}, 0.1)},
     "beta_tc_vae": {
@@ -62,6 +63,7 @@ WEIGHTS = {
     "two_layer_vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
     "vade": {"beta": ("elbo", {"kl_nats": 1}, 0.01)},
     "vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
+    "vae_gan": {"gamma": ("dec", {"feature_nats": 1}, 1.0)},
     "vamp_vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
     "vdsh": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
     "vq_vae": {"commitment": ("recon", {"commitment_sq": 1}, 0.25)},
