@@ -210,6 +210,45 @@ def main(study: Study, description: str | None) -> None:
     command_line(study.name, study.config, description, body(study))
 
 
+def at_once(
+    name: str,
+    check: Callable[[Any], None],
+    make: Callable[[Any, Callable[[str], None]], "tuple[dict[str, Any], dict[str, Figure]]"],
+    table: Callable[[dict[str, Any]], str],
+) -> Callable[[Any, Launch, "Bars"], Callable[[], None]]:
+    """The body of a command line of what is no `Study`, and is made in one go, without runs of its own.
+
+    Args:
+      name: of the study.
+      check: refuses a configuration that cannot be run, before anything is written.
+      make: of a configuration and of what says how far it is: what the summary holds beside it, and pictures by name.
+      table: summary -> Markdown.
+    """
+    from aejax import plots
+    from aejax.runner.console import list_figures
+    from aejax.runner.options import refuse_for_sweeps
+
+    def body(config: Any, launch: Launch, bars: "Bars") -> Callable[[], None]:
+        refuse_for_sweeps(launch)
+        folder = open_folder(name, config, launch.workdir, resume=launch.resume)
+        if not folder.is_finished:
+            check(config)
+            folder.start()
+            found, figures = make(config, bars.say)
+            folder.figures.mkdir(exist_ok=True)
+            for title, figure in figures.items():
+                plots.save(figure, folder.figures / f"{title}.png")
+            write_json(folder.path / "summary.json", {"experiment": name, **to_dict(config), **provenance(), **found})
+
+        def report() -> None:
+            bars.console.print(table(folder.summary), markup=False, highlight=False)
+            list_figures(bars.console, folder.path)
+
+        return report
+
+    return body
+
+
 def command_line(
     name: str,
     config: type[Any],

@@ -44,15 +44,11 @@ from aejax.likelihoods import Gaussian
 from aejax.methods.vae import VAE, HParams, vae
 from aejax.nets import init_params
 from aejax.runner import study
-from aejax.runner.config import to_dict
 from aejax.sweep import SweepResult, sweep
 from experiments.benchmarks import timing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from aejax.runner.console import Bars
-    from aejax.runner.options import Launch
 
 MEASURED = ("test_kl_nats", "test_recon_nats", "test_bound_nats", "active_units")
 EXACT = ("exact_rate_nats", "exact_distortion_nats")
@@ -260,41 +256,20 @@ def draw(config: Config, own: Functions, result: SweepResult, summary: dict[str,
     return figures
 
 
-def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
-    """Trains, measures, draws, and writes the summary last."""
-    from aejax import plots
-    from aejax.runner.console import list_figures
-    from aejax.runner.environment import provenance
-    from aejax.runner.folder import open_folder, write_json
-    from aejax.runner.options import refuse_for_sweeps
-
-    refuse_for_sweeps(launch)
-    check(config)
-    folder = open_folder("beta_vae", config, launch.workdir, resume=launch.resume)
-    if not folder.is_finished:
-        own, dataset = images(config)
-        folder.start()
-        bars.say(f"training {len(config.betas) * config.num_seeds} runs")
-        result = train(config, own, dataset.train.x, config.num_epochs, config.lr)
-        draw_key, key = jax.random.split(jax.random.key(config.seed))
-        x = np.asarray(data.binarize(draw_key, data.Batch(dataset.test.x)).x)
-        summary = {"experiment": "beta_vae", **to_dict(config), **provenance()}
-        summary["images"] = measure(own, result, x, key)
-        bars.say("training on Gaussian data")
-        summary["gaussian"] = known(config)
-        if config.cost_rounds:
-            summary["cost"] = cost(config, own, dataset.train.x, bars.say)
-        bars.say("drawing")
-        folder.figures.mkdir(exist_ok=True)
-        for name, figure in draw(config, own, result, summary, dataset, x).items():
-            plots.save(figure, folder.figures / f"{name}.png")
-        write_json(folder.path / "summary.json", summary)
-
-    def report() -> None:
-        bars.console.print(table(folder.summary), markup=False, highlight=False)
-        list_figures(bars.console, folder.path)
-
-    return report
+def make(config: Config, say: Callable[[str], None]) -> "tuple[dict[str, Any], dict[str, Figure]]":
+    """Trains, measures and draws."""
+    own, dataset = images(config)
+    say(f"training {len(config.betas) * config.num_seeds} runs")
+    result = train(config, own, dataset.train.x, config.num_epochs, config.lr)
+    draw_key, key = jax.random.split(jax.random.key(config.seed))
+    x = np.asarray(data.binarize(draw_key, data.Batch(dataset.test.x)).x)
+    found: dict[str, Any] = {"images": measure(own, result, x, key)}
+    say("training on Gaussian data")
+    found["gaussian"] = known(config)
+    if config.cost_rounds:
+        found["cost"] = cost(config, own, dataset.train.x, say)
+    say("drawing")
+    return found, draw(config, own, result, found, dataset, x)
 
 
 def table(summary: dict[str, Any]) -> str:
@@ -321,6 +296,15 @@ def table(summary: dict[str, Any]) -> str:
         f"\nA run of {summary['cost_epochs']} passes: {warm}; with compilation {cold}. The sweep has {own['runs']:.0f}"
         f" runs; medians of {summary['cost_rounds']} rounds that take turns.\n"
     )
+
+
+def check_all(config: Config) -> None:
+    """Refuses what cannot be run, and images that are not there."""
+    check(config)
+    images(config)
+
+
+body = study.at_once("beta_vae", check_all, make, table)
 
 
 if __name__ == "__main__":

@@ -39,14 +39,10 @@ from aejax.methods import METHODS, wgan_gp
 from aejax.nets import Autoencoder, init_params
 from aejax.priors import GaussianMixture
 from aejax.runner import study
-from aejax.runner.config import to_dict
 from aejax.sweep import sweep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from aejax.runner.console import Bars
-    from aejax.runner.options import Launch
 
 MIXTURES = {"ring": RING, "grid": GRID}
 TRUTH = "the mixture itself"
@@ -68,13 +64,17 @@ ROWS = {
     "gan": Row(_STEADY),
     "wgan_gp": Row(wgan_gp.adam),
     "ali": Row(_STEADY),
+    "alice": Row(_STEADY),
+    "vae_gan": Row(_STEADY),
+    "ebgan": Row(_STEADY),
+    "began": Row(_STEADY),
     "vae": Row(likelihood="gaussian_learned"),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    rows: tuple[str, ...] = ("gan", "wgan_gp", "ali", "vae")
+    rows: tuple[str, ...] = tuple(ROWS)
     """Methods, of those that are here."""
     latent_dim: int = 2
     """Size of the code, and of the generator's noise."""
@@ -175,40 +175,19 @@ def draw(drawn: dict[str, dict[str, np.ndarray]], metrics: dict[str, Any]) -> "d
     return figures
 
 
-def body(config: Config, launch: "Launch", bars: "Bars") -> Callable[[], None]:
-    """Trains everything, measures, draws, and writes the summary last."""
-    from aejax import plots
-    from aejax.runner.console import list_figures
-    from aejax.runner.environment import provenance
-    from aejax.runner.folder import open_folder, write_json
-    from aejax.runner.options import refuse_for_sweeps
-
-    refuse_for_sweeps(launch)
-    check(config)
-    folder = open_folder("modes", config, launch.workdir, resume=launch.resume)
-    if not folder.is_finished:
-        folder.start()
-        metrics: dict[str, Any] = {}
-        drawn: dict[str, dict[str, np.ndarray]] = {}
-        for where, mixture in MIXTURES.items():
-            key = jax.random.fold_in(jax.random.key(config.seed), _DATA - 1)
-            truth = np.asarray(mixture.sample(key, _DRAWS))
-            drawn[where], metrics[where] = {TRUTH: truth}, {TRUTH: measure(truth[None], mixture)}
-            for name in config.rows:
-                bars.say(f"{where}: training {config.num_seeds} runs of {name}")
-                x = samples(config, name, mixture)
-                drawn[where][name], metrics[where][name] = x[0], measure(x, mixture)
-        folder.figures.mkdir(exist_ok=True)
-        for name, figure in draw(drawn, metrics).items():
-            plots.save(figure, folder.figures / f"{name}.png")
-        summary = {"experiment": "modes", **to_dict(config), **provenance(), "metrics": metrics}
-        write_json(folder.path / "summary.json", summary)
-
-    def report() -> None:
-        bars.console.print(table(folder.summary), markup=False, highlight=False)
-        list_figures(bars.console, folder.path)
-
-    return report
+def make(config: Config, say: Callable[[str], None]) -> "tuple[dict[str, Any], dict[str, Figure]]":
+    """Trains and measures all rows on both mixtures."""
+    metrics: dict[str, Any] = {}
+    drawn: dict[str, dict[str, np.ndarray]] = {}
+    for where, mixture in MIXTURES.items():
+        key = jax.random.fold_in(jax.random.key(config.seed), _DATA - 1)
+        truth = np.asarray(mixture.sample(key, _DRAWS))
+        drawn[where], metrics[where] = {TRUTH: truth}, {TRUTH: measure(truth[None], mixture)}
+        for name in config.rows:
+            say(f"{where}: training {config.num_seeds} runs of {name}")
+            x = samples(config, name, mixture)
+            drawn[where][name], metrics[where][name] = x[0], measure(x, mixture)
+    return {"metrics": metrics}, draw(drawn, metrics)
 
 
 def table(summary: dict[str, Any]) -> str:
@@ -222,6 +201,9 @@ def table(summary: dict[str, Any]) -> str:
         cells = [[study.spread(f["modes"]), study.spread(f["high_quality"], scale=100)] for f in found]
         rows.append([name, *(cell for pair in cells for cell in pair)])
     return study.table(head, rows)
+
+
+body = study.at_once("modes", check, make, table)
 
 
 if __name__ == "__main__":
