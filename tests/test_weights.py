@@ -57,6 +57,7 @@ WEIGHTS = {
     },
     "mult_dae": {"weight_decay": ("recon", {"weights_sq": 1}, 0.1)},
     "mult_vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
+    "pixel_vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
     "rcae": {"contraction": ("recon", {"reconstruction_jacobian_sq": 1}, 0.1)},
     "scae": {"contraction": ("recon", {"shift_sq": 1}, 1.0)},
     "sparse_ae": {

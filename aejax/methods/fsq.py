@@ -114,5 +114,5 @@ fsq = one_player("fsq", fsq_loss, FSQ, HParams)
 
 METHOD = Method(
     FSQ, HParams, fsq, "finite scalar quantisation: a code of numbers rounded to a few levels", "Mentzer et al. 2023",
-    noise_free=True, fields={"levels": (4, 3)},
+    noise_free=True, fields={"levels": (16, 15)},
 )  # fmt: skip

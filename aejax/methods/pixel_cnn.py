@@ -104,7 +104,7 @@ class PixelCNN(Autoencoder):
         is_image = len(self.data_shape) == 3
         if z.ndim == 2:
             places = self.data_shape[: 2 if is_image else 1]
-            z = jnp.broadcast_to(z.reshape(len(z), *(1,) * len(places), -1), (len(z), *places, z.shape[1]))
+            z = jnp.broadcast_to(z.reshape(z.shape[0], *(1,) * len(places), -1), (z.shape[0], *places, z.shape[1]))
         output = self.decoder(z)
         if not is_image:  # first numbers first: [B, D, numbers] -> [B, numbers D]
             output = jnp.swapaxes(output, 1, 2).reshape(output.shape[0], -1)
@@ -122,42 +122,33 @@ class PixelCNN(Autoencoder):
           n: how many; static.
         """
         model, variables = self.unbind()
+        emit, shape = emitter(model, variables), (n, *self.data_shape)
         if not isinstance(self.encoder, pixels.GatedPixels):
-            return draw_naively(model, variables, key, n)
-        shape = (n, *self.data_shape)
-        own = {"params": variables["params"]["encoder"]}
-        context = jnp.zeros((*shape[:-1], 0))
-        return pixels.draw(self.encoder.clone(parent=None), own, emitter(model, variables), key, shape, context)
+            features: Any = lambda x: model.apply(variables, x, method="encode")
+            return pixels.draw_naively(features, emit, key, shape)
+        own, none = {"params": variables["params"]["encoder"]}, jnp.zeros((*shape[:-1], 0))
+        return pixels.draw(self.encoder.clone(parent=None), own, emit, key, shape, none)
 
 
-def emitter(model: PixelCNN, variables: Any) -> pixels.Emit:
-    """A draw of a place, all its channels, `[n, C]`, from a key and its features `[n, Z]`."""
+def emitter(model: Any, variables: Any, method: str = "decode", *, means: bool = False) -> pixels.Emit:
+    """What a place becomes, all its channels, `[n, C]`, from a key and its features `[n, Z]`: a draw, or the mean.
+
+    Args:
+      model: of a `data_shape` and a likelihood.
+      variables: of the model.
+      method: the map from features of a place to what the likelihood takes.
+      means: whether the key is ignored, and the mean is taken.
+    """
     likelihood, places = likelihoods.get(model.likelihood), (1,) * (2 if len(model.data_shape) == 3 else 1)
 
     def emit(key: Array, z: Array) -> Array:
-        output: Any = model.apply(variables, z.reshape(len(z), *places, -1), method="decode")
-        return likelihood.sample(key, output).reshape(len(z), -1)
+        output: Any = model.apply(variables, z.reshape(z.shape[0], *places, -1), method=method)
+        return (likelihood.mean(output) if means else likelihood.sample(key, output)).reshape(z.shape[0], -1)
 
     return emit
 
 
-def draw_naively(model: PixelCNN, variables: Any, key: Array, n: int) -> Array:
-    """Draws component by component, each by a pass through the whole network, whatever that is: `[n, ...]`."""
-    emit, channels = emitter(model, variables), 1 if len(model.data_shape) == 1 else model.data_shape[2]
-    places = int(np.prod(model.data_shape)) // channels
-    keys = jax.random.split(key, (places, channels))
-
-    def component(i: Array, x: Array) -> Array:
-        place, channel = i // channels, i % channels
-        z: Any = model.apply(variables, x.reshape(n, *model.data_shape), method="encode")
-        z = jax.lax.dynamic_index_in_dim(z.reshape(n, places, -1), place, axis=1, keepdims=False)
-        return x.at[:, place, channel].set(emit(keys[place, channel], z)[:, channel])
-
-    x = jax.lax.fori_loop(0, places * channels, component, jnp.zeros((n, places, channels)))
-    return x.reshape(n, *model.data_shape)
-
-
-def rows_drawn(model: PixelCNN, params: Any, key: Array, n: int, say: Callable[[str], None]) -> np.ndarray:
+def rows_drawn(model: Any, params: Any, key: Array, n: int, say: Callable[[str], None]) -> np.ndarray:
     """`model.sample`, with the same bits, an image row at a time, so that it can be said how far it is.
 
     Args:
@@ -170,21 +161,11 @@ def rows_drawn(model: PixelCNN, params: Any, key: Array, n: int, say: Callable[[
     Returns:
       `[n, ...]` on the host.
     """
+    variables, shape = {"params": params}, (n, *model.data_shape)
     if not isinstance(model.encoder, pixels.GatedPixels):
-        return np.asarray(model.apply({"params": params}, key, n, method="sample"))
-    shape = (n, *model.data_shape)
-    above, rows = pixels.blank(model.encoder, shape), []
-    for i, keys in enumerate(jax.random.split(key, shape[1:])):
-        above, row = _row(model, params, above, keys)
-        rows.append(np.asarray(row))
-        say(f"sampling: row {i + 1} of {shape[1]}")
-    return np.stack(rows, axis=1)
-
-
-@partial(jax.jit, static_argnames="model")
-def _row(model: Any, params: Any, above: tuple[Array, ...], keys: Array) -> tuple[tuple[Array, ...], Array]:
-    own, context = {"params": params["encoder"]}, jnp.zeros((*above[0][:, 0].shape[:-1], 0))
-    return pixels.draw_row(model.encoder, own, emitter(model, {"params": params}), above, keys, context)
+        return np.asarray(model.apply(variables, key, n, method="sample"))
+    own, none = {"params": params["encoder"]}, jnp.zeros((*shape[:-1], 0))
+    return pixels.draw_saying(model.encoder, own, emitter(model, variables), key, shape, none, say)
 
 
 class HParams(NamedTuple):

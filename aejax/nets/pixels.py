@@ -5,6 +5,7 @@ rows above, all columns of them; the other the places to the left in the row its
 rows above. So nothing that comes before is left out, as it is by one stack of masked squares, and nothing else is seen.
 """
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from aejax.checks import InputError
 from aejax.nets.conv import conv, in_chunks
@@ -292,6 +294,48 @@ def draw_place(
         known, z = found
         x = x.at[:, channel].set(emit(keys[channel], z)[:, channel])
     return (jnp.concatenate([before[0], x[:, None]], axis=1)[:, 1:], *known[1:]), x
+
+
+def draw_saying(
+    network: GatedPixels,
+    variables: Any,
+    emit: Emit,
+    key: Array,
+    shape: tuple[int, ...],
+    context: Array,
+    say: Callable[[str], None],
+) -> np.ndarray:
+    """`draw`, with the same bits, a compiled row at a time, so that `say` tells how far it is; on the host."""
+    step = jax.jit(lambda above, keys, told: draw_row(network, variables, emit, above, keys, told))
+    above, rows = blank(network, shape), []
+    for i, keys in enumerate(jax.random.split(key, shape[1:])):
+        above, row = step(above, keys, context[:, i])
+        rows.append(np.asarray(row))
+        say(f"sampling: row {i + 1} of {shape[1]}")
+    return np.stack(rows, axis=1)
+
+
+def draw_naively(features: Callable[[Array], Array], emit: Emit, key: Array, shape: tuple[int, ...]) -> Array:
+    """Draws component by component, each by a pass through the whole network, whatever that is.
+
+    Args:
+      features: `[n, ...] -> [n, H, W, Z]`, of vectors `[n, D, Z]`; of a place they have not seen it.
+      emit: as of `draw`; of vectors `[n, 1]`.
+      key: consumed.
+      shape: `(n, H, W, C)` or `(n, D)`.
+    """
+    channels = shape[3] if len(shape) == 4 else 1
+    places = math.prod(shape[1:]) // channels
+    keys = jax.random.split(key, (places, channels))
+
+    def component(i: Array, x: Array) -> Array:
+        place, channel = i // channels, i % channels
+        z = features(x.reshape(shape)).reshape(shape[0], places, -1)
+        z = jax.lax.dynamic_index_in_dim(z, place, axis=1, keepdims=False)
+        return x.at[:, place, channel].set(emit(keys[place, channel], z)[:, channel])
+
+    x = jnp.zeros((shape[0], places, channels))
+    return jax.lax.fori_loop(0, places * channels, component, x).reshape(shape)
 
 
 def _gate(y: Array) -> Array:

@@ -14,7 +14,7 @@ from aejax.likelihoods import Categorical
 from aejax.methods import pixel_cnn as method
 from aejax.methods.ae import AE
 from aejax.methods.pixel_cnn import PixelCNN, pixel_cnn, pixel_cnn_loss
-from aejax.nets import init_params
+from aejax.nets import init_params, pixels
 from aejax.training import train
 
 KEY = jax.random.key(0)
@@ -94,7 +94,9 @@ def test_what_is_kept_while_drawing_changes_no_bit(shape, likelihood):
     params = drawn(model, np.zeros((1, *shape), np.float32), 0.7)
     variables = {"params": params}
     kept = jax.jit(lambda key: model.apply(variables, key, 30, method="sample"))(KEY)
-    naive = jax.jit(lambda key: method.draw_naively(model, variables, key, 30))(KEY)
+    features = lambda x: model.apply(variables, x, method="encode")
+    emit = method.emitter(model, variables)
+    naive = jax.jit(lambda key: pixels.draw_naively(features, emit, key, (30, *shape)))(KEY)
     np.testing.assert_array_equal(kept, naive)
     assert np.std(np.asarray(kept), axis=0).min() > 0
     said = []
