@@ -2,8 +2,8 @@
 
 On digits, drawn anew as binary images at every presentation, the bound of the test split is 23.29 nats, 2.56 of them in
 the code, and its likelihood 22.63 by 100 importance samples; PixelCNN alone, three layers, has 24.11 (seed 0,
-2026-11-27, 300 s on two busy cores). On MNIST, binarised, table 1 has 80.08 nats at most for a gated PixelVAE, and 87.41
-for a VAE.
+2026-11-27, 300 s on two busy cores). On MNIST, binarised, table 1 has 80.08 nats at most for a gated PixelVAE, and
+87.41 for a VAE.
 """
 
 import dataclasses

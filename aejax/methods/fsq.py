@@ -76,8 +76,8 @@ def bounded(z: jax.Array, levels: tuple[int, ...]) -> jax.Array:
     """Numbers that round to one of `size` integers from `-(size // 2)` on, for each size of `levels`: `[..., d]`.
 
     Example:
-      >>> jnp.round(bounded(jnp.array([[-9.0, -9.0], [0.0, 0.0], [9.0, 9.0]]), (3, 4))).tolist()
-      [[-1.0, -2.0], [0.0, 0.0], [1.0, 1.0]]
+      >>> jnp.round(bounded(jnp.array([[-9.0, -9.0], [0.0, 0.0], [9.0, 9.0]]), (3, 4))).astype(int).tolist()
+      [[-1, -2], [0, 0], [1, 1]]
 
     Reference: appendix A.1, `bound`, whose shift is a tangent where the inverse of tanh would take 0 to 0 exactly.
     """

@@ -58,7 +58,15 @@ class PixelCNN(Autoencoder):
     ) -> Self:
         """On vectors `[B, D]`, by masks of dense layers."""
         encoder = MaskedMLP(hidden_dims, latent_dim, activation)
-        return cls.completed(cls(encoder, cls._head(1, **fields), latent_dim, data_shape=(data_dim,), **fields))
+        return cls.completed(
+            cls(
+                encoder,
+                pixels.PixelHead.of(1, fields.get("likelihood", cls.likelihood)),
+                latent_dim,
+                data_shape=(data_dim,),
+                **fields,
+            )
+        )
 
     @classmethod
     def conv(
@@ -80,12 +88,8 @@ class PixelCNN(Autoencoder):
           fields: of the class, such as `likelihood`.
         """
         encoder = pixels.GatedPixels(data_shape[2], latent_dim, features, kernel_size)
-        head = cls._head(data_shape[2], **fields)
+        head = pixels.PixelHead.of(data_shape[2], fields.get("likelihood", cls.likelihood))
         return cls.completed(cls(encoder, head, latent_dim, data_shape=data_shape, **fields))
-
-    @classmethod
-    def _head(cls, channels: int, **fields: Any) -> pixels.PixelHead:
-        return pixels.PixelHead(channels, likelihoods.get(fields.get("likelihood", cls.likelihood)).numbers)
 
     def __call__(self, x: Array, *condition: Array) -> Array:
         return self.decode(self.encode(x))

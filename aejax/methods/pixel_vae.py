@@ -91,7 +91,11 @@ class PixelVAE(VAE):
         """
         encoder = MLP((*hidden_dims, cls.code_size(latent_dim)))
         upsample = MLP((*reversed(hidden_dims), cls.context_dim))
-        decoder = PixelDecoder(upsample, MaskedMLP(pixel_dims, cls.context_dim), cls._head(1, **fields))
+        decoder = PixelDecoder(
+            upsample,
+            MaskedMLP(pixel_dims, cls.context_dim),
+            pixels.PixelHead.of(1, fields.get("likelihood", cls.likelihood)),
+        )
         return cls.completed(cls(encoder, decoder, latent_dim, data_shape=(data_dim,), **fields))
 
     @classmethod
@@ -121,13 +125,11 @@ class PixelVAE(VAE):
         height, width, channels = data_shape
         upsample = ConvDecoder((height, width, cls.context_dim), features, strides)
         network = pixels.GatedPixels(channels, pixel_features[-1], pixel_features, kernel_size, cls.context_dim)
-        decoder = PixelDecoder(upsample, network, cls._head(channels, **fields))
+        decoder = PixelDecoder(
+            upsample, network, pixels.PixelHead.of(channels, fields.get("likelihood", cls.likelihood))
+        )
         encoder = ConvEncoder(cls.code_size(latent_dim), features, strides)
         return cls.completed(cls(encoder, decoder, latent_dim, data_shape=data_shape, **fields))
-
-    @classmethod
-    def _head(cls, channels: int, **fields: Any) -> pixels.PixelHead:
-        return pixels.PixelHead(channels, likelihoods.get(fields.get("likelihood", cls.likelihood)).numbers)
 
     def __call__(self, x: Array, *condition: Array) -> Array:
         z = self.embed(x)

@@ -8,13 +8,14 @@ rows above. So nothing that comes before is left out, as it is by one stack of m
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aejax import likelihoods
 from aejax.checks import InputError
 from aejax.nets.conv import conv, in_chunks
 from aejax.nets.masked import MaskedDense, mask
@@ -227,6 +228,11 @@ class PixelHead(nn.Module):
 
     channels: int
     numbers: int
+
+    @classmethod
+    def of(cls, channels: int, likelihood: str | likelihoods.Likelihood) -> Self:
+        """The head for a likelihood."""
+        return cls(channels, likelihoods.get(likelihood).numbers)
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
