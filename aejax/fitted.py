@@ -211,6 +211,8 @@ class Fitted:
     def sample(self, n: int, seed: int = 0, y: ArrayLike | None = None) -> np.ndarray:
         """Draws from the model: codes from its prior, and the means of the data that they stand for.
 
+        Of `pixel_cnn`, which has no codes to draw, and of `pixel_vae` these are draws of the data themselves.
+
         Args:
           n: how many.
           seed: of the draws.
@@ -223,7 +225,7 @@ class Fitted:
           InputError: the model has no prior, or lacks labels.
         """
         check_count(n=n)
-        if self.model.prior is None:
+        if self.model.prior is None and type(self.model).sample is nets.Autoencoder.sample:
             raise InputError(
                 f"{self.recipe.method} has no prior to draw codes from; learn one that has, such as 'vae'."
             )

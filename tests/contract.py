@@ -1,5 +1,6 @@
 """What the contract gives to each method, and which methods stand for the others."""
 
+import inspect
 from functools import cache, partial
 
 import jax
@@ -24,7 +25,9 @@ SIZE, BATCH = 64, 16  # four steps in an epoch
 def make_model(name, kind="dense"):
     model, fields = METHODS[name].model, METHODS[name].fields
     if kind == "conv":
-        return model.conv((8, 8, 1), 8, features=(4,), strides=(2,), **fields)
+        own = inspect.signature(model.conv).parameters
+        halved = {} if "features" in own and "strides" not in own else {"strides": (2,)}  # or all in full size
+        return model.conv((8, 8, 1), 8, features=(4,), **halved, **fields)
     return model.dense(64, 8, **fields)
 
 

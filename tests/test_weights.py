@@ -48,12 +48,17 @@ WEIGHTS = {
         "scale": ("elbo", {"mmd_code_sq": 1}, 10.0),
     },
     "iwae": {"tightness": ("bound", {"bound_nats": 1, "elbo_nats": -1}, 0.5)},
+    "lfq": {
+        "entropy": ("recon", {"token_entropy_nats": 1, "codebook_entropy_nats": -1}, 1.0),
+        "commitment": ("recon", {"commitment_sq": 1}, 0.25),
+    },
     "m2": {
         "alpha": ("elbo", {"class_nats": 1}, 0.02),
         "labelled": ("elbo", {"labelled_bound_nats": 1}, 0.02),
     },
     "mult_dae": {"weight_decay": ("recon", {"weights_sq": 1}, 0.1)},
     "mult_vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
+    "pixel_vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
     "rcae": {"contraction": ("recon", {"reconstruction_jacobian_sq": 1}, 0.1)},
     "scae": {"contraction": ("recon", {"shift_sq": 1}, 1.0)},
     "sparse_ae": {
@@ -73,9 +78,9 @@ WEIGHTS = {
 }
 OTHERS = {  # what is no weight of a term: noise, targets, a controller, components
     "annealed_vae": {"capacity"}, "began": {"gamma", "gain"}, "cae_h": {"sigma"},
-    "dae": {"level", "corrupted", "intact"}, "ebgan": {"margin"}, "mdae": {"level"}, "mult_dae": {"dropout"},
-    "mult_vae": {"dropout"}, "scae": {"sigma"}, "semantic_hash": {"noise", "dropout"}, "sparse_ae": {"rate"},
-    "stacked": {"level"}, "vdsh": {"dropout"}, "vq_vae": {"decay"},
+    "dae": {"level", "corrupted", "intact"}, "ebgan": {"margin"}, "lfq": {"temperature"}, "mdae": {"level"},
+    "mult_dae": {"dropout"}, "mult_vae": {"dropout"}, "scae": {"sigma"}, "semantic_hash": {"noise", "dropout"},
+    "sparse_ae": {"rate"}, "stacked": {"level"}, "vdsh": {"dropout"}, "vq_vae": {"decay"},
 }  # fmt: skip
 ALL = [(name, knob) for name, weights in WEIGHTS.items() for knob in weights]
 each_weight = pytest.mark.parametrize(("name", "knob"), ALL)

@@ -1,8 +1,9 @@
-"""The vector-quantised autoencoder, its codebook moved by running means.
+"""The vector-quantised autoencoder, its codebook moved by running means, or by a gradient.
 
-van den Oord, Vinyals & Kavukcuoglu, "Neural discrete representation learning", NIPS 2017; the codebook by appendix
-A.1. The code of an example is a few vectors, each replaced by the nearest of a codebook. No gradient moves the
-codebook: each entry is the running mean of the vectors that chose it, which is a `Rule`.
+van den Oord, Vinyals & Kavukcuoglu, "Neural discrete representation learning", NIPS 2017. The code of an example is a
+few vectors, each replaced by the nearest of a codebook. By default no gradient moves that: each entry is the running
+mean of the vectors that chose it (appendix A.1), which is a `Rule`. Entries that hardly anything chooses may begin
+anew at vectors of the batch, which the paper does not have.
 """
 
 from functools import partial
@@ -13,14 +14,17 @@ import jax.numpy as jnp
 import optax
 from jax.scipy.special import entr
 
+from aejax import parallel
 from aejax.algorithm import Algorithm, Metrics, Params, Player, Rule, play
-from aejax.checks import InputError
+from aejax.checks import InputError, nearest
 from aejax.data import Batch
 from aejax.factory import Method, NonNegative, Positive, Probability, Term, Tx, check_data, factory, optimisers
 from aejax.methods.ae import AE, reconstruction
 from aejax.nets import quantise
 
 __all__ = ["VQVAE", "vq_vae", "vq_vae_loss"]
+
+WAYS = ("means", "gradient")
 
 
 class VQVAE(AE):
@@ -29,10 +33,12 @@ class VQVAE(AE):
     Attributes:
       num_entries: K, of the codebook.
       entry_dim: of an entry; divides `latent_dim`.
+      codebook_by: what moves the entries, `means` or `gradient`.
     """
 
     num_entries: int = 64
     entry_dim: int = 4
+    codebook_by: str = "means"
 
     def setup(self) -> None:
         super().setup()
@@ -41,7 +47,9 @@ class VQVAE(AE):
                 f"entry_dim={self.entry_dim} and num_entries={self.num_entries}: both are at least 1, and entry_dim"
                 f" divides latent_dim={self.latent_dim}."
             )
-        self.codebook = quantise.Codebook(self.num_entries, self.entry_dim)
+        if self.codebook_by not in WAYS:
+            raise InputError(f"codebook_by={self.codebook_by!r}. {nearest(self.codebook_by, WAYS, what='ways')}")
+        self.codebook = quantise.Codebook(self.num_entries, self.entry_dim, self.codebook_by == "means")
 
     def vectors(self, x: jax.Array) -> jax.Array:
         """What the encoder returns: `[B, ...] -> [B, slots, entry_dim]`."""
@@ -94,18 +102,45 @@ def vq_vae_loss(
     return recon + commitment * gap, {**metrics, "commitment_sq": gap}
 
 
-def codebook_rule(model: VQVAE, decay: float | jax.Array, axis_name: str | None = None) -> Rule:
-    """Moves the codebook; reports `perplexity`, `exp` of the entropy of a batch's choices: 1 to K entries in use."""
+@partial(jax.jit, static_argnames=("model",))
+def entries_loss(params: Params, batch: Batch, key: jax.Array, *, model: VQVAE) -> tuple[jax.Array, Metrics]:
+    """`|z_e - e|^2` with z_e held fixed, the middle term of equation 3: what moves the entries by a gradient.
+
+    Args:
+      params, batch, key, model: as in `vq_vae_loss`.
+
+    Returns:
+      The mean over the batch, of sums over the numbers of an example; no terms.
+    """
+    bound = model.bind({"params": params})
+    vectors = jax.lax.stop_gradient(bound.vectors(batch.x))
+    return jnp.square(vectors - bound.codebook()[bound.codebook.nearest(vectors)]).sum(axis=(1, 2)).mean(), {}
+
+
+def codebook_rule(model: VQVAE, decay: float | jax.Array, revival: float = 0.0, axis_name: str | None = None) -> Rule:
+    """Moves the codebook; reports `perplexity`, `exp` of the entropy of a batch's choices: 1 to K entries in use.
+
+    Where a gradient moves the entries, the rule counts who chooses them, and revives.
+    """
+    by_means = model.codebook_by == "means"
 
     def measure(params: Params, batch: Batch, key: jax.Array, *, decay: Any) -> tuple[Any, Metrics]:
         bound = model.bind({"params": params})
         vectors = bound.vectors(batch.x)
         seen = quantise.choices(vectors, bound.codebook.nearest(vectors), model.num_entries)
         counts = seen["counts"] if axis_name is None else jax.lax.psum(seen["counts"], axis_name)
+        if revival:  # what is summed over devices is then what all of them see
+            everyone = parallel.gather(vectors.reshape(-1, model.entry_dim), axis_name)
+            seen["vectors"] = everyone * (vectors.size / everyone.size)
         return seen, {"perplexity": jnp.exp(entr(counts / counts.sum()).sum())}
 
     def update(params: Params, seen: Any, key: jax.Array, *, decay: Any) -> Params:
-        return {"codebook": quantise.moved(params["codebook"], seen, decay)}
+        codebook = params["codebook"]
+        new = quantise.moved(codebook, {name: seen[name] for name in codebook}, decay)
+        new = new if by_means else {**codebook, "counts": new["counts"]}
+        if revival:
+            new = quantise.revived(new, seen["vectors"], key, revival, running=by_means)
+        return {"codebook": new}
 
     return Rule(measure, update, ("codebook",), knobs={"decay": decay})
 
@@ -120,21 +155,42 @@ def from_data(model: VQVAE, params: Params, data: Batch, key: jax.Array) -> Para
 
 @factory
 def vq_vae(
-    model: VQVAE, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis_name: str | None = None
+    model: VQVAE,
+    hparams: HParams = HParams(),
+    tx: Tx = optax.adam,
+    *,
+    revival: float = 0.0,
+    axis_name: str | None = None,
 ) -> Algorithm:
     """A player and a rule in one phase: both see the encoder of before the step, and share its forward pass.
 
+    Args:
+      revival: static; an entry whose running count is below this share of the mean count begins anew at a vector of the
+        batch. 0 leaves it out.
+
     Returns:
       `recon` moves `encoder` and `decoder`, the rule `codebook` the codebook; `start` sets that among the data's codes.
+      With `codebook_by="gradient"` a player `entries` moves the codebook, at the rate of `recon`, beside it; the rule,
+      which counts and revives, follows in a phase of its own, with a pass of its own through the encoder.
+
+    Raises:
+      InputError: a share that is not from 0 to below 1.
     """
+    if not 0 <= revival < 1:
+        raise InputError(f"revival is {revival}; a share of the mean count is wanted, from 0 to below 1.")
+    by_gradient = model.codebook_by == "gradient"
+    own = optimisers(tx, dict.fromkeys(["recon", *["entries"] * by_gradient], hparams.lr))
     loss = partial(vq_vae_loss, model=model)
-    own = optimisers(tx, {"recon": hparams.lr})
     players: dict[str, Player | Rule] = {
         "recon": Player(loss, model.groups, own["recon"], knobs={"commitment": hparams.commitment}),
-        "codebook": codebook_rule(model, hparams.decay, axis_name),
+        "codebook": codebook_rule(model, hparams.decay, revival, axis_name),
     }
+    phases = [["recon", "codebook"]]
+    if by_gradient:
+        players["entries"] = Player(partial(entries_loss, model=model), ("codebook",), own["entries"])
+        phases = [["recon", "entries"], ["codebook"]]
     start, check = partial(from_data, model), partial(check_data, model)
-    return play(players, [["recon", "codebook"]], axis_name=axis_name, start=start, check=check)
+    return play(players, phases, axis_name=axis_name, start=start, check=check)
 
 
 TERMS = {
@@ -144,6 +200,6 @@ TERMS = {
     "used_entries": Term("count", "entries that the test split uses"),
 }
 METHOD = Method(
-    VQVAE, HParams, vq_vae, "vector-quantised, codebook by running means", "van den Oord et al. 2017",
+    VQVAE, HParams, vq_vae, "vector-quantised, codebook by running means or a gradient", "van den Oord et al. 2017",
     noise_free=True, fields={"num_entries": 8, "entry_dim": 2}, terms=TERMS,
 )  # fmt: skip

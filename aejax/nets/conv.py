@@ -190,7 +190,7 @@ def _(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array
     return _product(x, kernel), _product(dx, kernel) + moved
 
 
-def _in_chunks(layers: Callable[..., jax.Array], module: nn.Module, x: jax.Array, pixels: int, implementation: str):
+def in_chunks(layers: Callable[..., jax.Array], module: nn.Module, x: jax.Array, pixels: int, implementation: str):
     """`layers(module, x)`; on slices, for a few examples at a time, so that what they fill stays in the cache.
 
     For the gradient only the results of the convolutions are kept; slices and activations are computed again.
@@ -306,7 +306,7 @@ class ConvEncoder(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         if x.ndim != 4:
             raise InputError(f"A convolutional encoder takes images `[B, H, W, C]`; what came has the shape {x.shape}.")
-        x = _in_chunks(ConvEncoder._convolve, self, x, x.shape[1] * x.shape[2], self.implementation)
+        x = in_chunks(ConvEncoder._convolve, self, x, x.shape[1] * x.shape[2], self.implementation)
         return self.dense(x.reshape(x.shape[0], -1))
 
     def _convolve(self, x: jax.Array) -> jax.Array:
@@ -355,7 +355,7 @@ class ConvDecoder(nn.Module):
 
     def __call__(self, z: jax.Array) -> jax.Array:
         x = self.dense(z).reshape(z.shape[0], *self.shape)
-        return _in_chunks(ConvDecoder._convolve, self, x, self.data_shape[0] * self.data_shape[1], self.implementation)
+        return in_chunks(ConvDecoder._convolve, self, x, self.data_shape[0] * self.data_shape[1], self.implementation)
 
     def _convolve(self, x: jax.Array) -> jax.Array:
         for layer in self.conv:

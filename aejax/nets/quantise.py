@@ -1,4 +1,7 @@
-"""Codes of vectors from a codebook: the nearest entry, its straight-through gradient, and where a codebook begins."""
+"""Codes of vectors from a codebook or a grid: the nearest entry, its straight-through gradient, numbers of entries."""
+
+import math
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -13,10 +16,12 @@ class Codebook(nn.Module):
     Attributes:
       num_entries: K.
       dim: of an entry.
+      running: False: the sums are the entries themselves, which a gradient moves, and the counts tell their use alone.
     """
 
     num_entries: int
     dim: int
+    running: bool = True
 
     def setup(self) -> None:
         self.sums = self.param("sums", nn.initializers.normal(1.0), (self.num_entries, self.dim))
@@ -24,7 +29,7 @@ class Codebook(nn.Module):
 
     def __call__(self) -> jax.Array:
         """The entries, `[K, dim]`."""
-        return self.sums / self.counts
+        return self.sums / self.counts if self.running else self.sums
 
     def nearest(self, vectors: jax.Array) -> jax.Array:
         """The number of the entry nearest to each vector, of equal ones the first: `[..., dim] -> [...]` int32."""
@@ -60,6 +65,49 @@ def moved(codebook: dict[str, jax.Array], seen: dict[str, jax.Array], decay: flo
     mixed = {name: decay * codebook[name] + (1 - decay) * seen[name] for name in seen}
     is_dead = mixed["counts"] < 1e-6
     return {name: jnp.where(is_dead, codebook[name], mixed[name]) for name in mixed}
+
+
+def revived(
+    codebook: dict[str, jax.Array], vectors: jax.Array, key: jax.Array, share: float, *, running: bool
+) -> dict[str, jax.Array]:
+    """The codebook with its dead entries begun anew, each at another of the vectors, with the mean count of all.
+
+    Args:
+      codebook: running `counts` `[K, 1]`, and `sums` `[K, dim]`.
+      vectors: `[N, dim]`, those of a batch; where N is smaller than K, some are taken twice.
+      key: consumed.
+      share: of the mean count, below which an entry is dead.
+      running: as in `Codebook`.
+
+    Reference: the random restarts of Dhariwal et al., "Jukebox" (2020).
+    """
+    counts, size = codebook["counts"], len(codebook["counts"])
+    mean = counts.mean(axis=0, keepdims=True)
+    order = jax.random.permutation(key, jnp.tile(jnp.arange(len(vectors)), -(-size // len(vectors))))
+    new = {"counts": jnp.broadcast_to(mean, counts.shape), "sums": vectors[order[:size]] * (mean if running else 1.0)}
+    return {name: jnp.where(counts < share * mean, new[name], codebook[name]) for name in codebook}
+
+
+def to_tokens(digits: jax.Array, levels: Sequence[int]) -> jax.Array:
+    """The number of a point of a grid, the first digit being the fastest: `[..., d] -> [...]` int32.
+
+    Example:
+      >>> to_tokens(jnp.array([[1, 0], [0, 1], [2, 1]]), (3, 2)).tolist()
+      [1, 3, 5]
+    """
+    steps = jnp.array([math.prod(levels[:i]) for i in range(len(levels))], jnp.int32)
+    return (digits.astype(jnp.int32) * jnp.broadcast_to(steps, digits.shape)).sum(axis=-1)
+
+
+def to_digits(tokens: jax.Array, levels: Sequence[int]) -> jax.Array:
+    """The digits of a number, of which digit i is below `levels[i]`: `[...] -> [..., d]` int32.
+
+    Example:
+      >>> to_digits(jnp.array([1, 3, 5]), (3, 2)).tolist()
+      [[1, 0], [0, 1], [2, 1]]
+    """
+    steps = [math.prod(levels[:i]) for i in range(len(levels))]
+    return jnp.stack([tokens // step % size for step, size in zip(steps, levels, strict=True)], axis=-1)
 
 
 def k_means(vectors: jax.Array, num_entries: int, *, num_rounds: int = 10) -> jax.Array:

@@ -65,6 +65,13 @@ def clusters(trained: Trained) -> dict[str, float]:
     return trained.each({"clusters": scores}).get("clusters", {})
 
 
+def tokens(trained: Trained) -> dict[str, float]:
+    """`test_perplexity` of the discrete codes of the test examples, and `used_entries`, of a model with `tokens`."""
+    call = partial(evaluation.call, trained.model, trained.state.params, "tokens")
+    found = over_batches(call, trained.dataset.test.x)
+    return {"test_perplexity": evaluation.perplexity(found), "used_entries": len(np.unique(found))}
+
+
 def jacobian_norm(trained: Trained) -> float:
     """The Frobenius norm of the encoder's Jacobian, mean over the first 1,000 test examples."""
     norms = partial(_jacobian_norms, trained.state.params, model=trained.model)

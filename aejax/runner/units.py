@@ -124,8 +124,8 @@ METRICS: dict[str, Unit] = {
     ),
     "test_nll_nats": Unit(
         "nats per image",
-        "negative log-likelihood by importance sampling",
-        "nats per image, importance sampled",
+        "negative log-likelihood by importance sampling; of PixelCNN exact",
+        "nats per image",
     ),
     "nll_samples": Unit("samples", "its samples for each image", "importance samples per image"),
     "nll_ess": Unit(

@@ -129,3 +129,82 @@ def test_the_codebook_begins_at_centres_of_the_codes(params):
     assert np.abs(means - entries).max() < 0.05 * np.abs(entries).max()
     with pytest.raises(InputError, match="entry_dim divides latent_dim=4"):
         init_params(VQVAE.dense(6, 4, entry_dim=3), KEY, DATA.x)
+
+
+def test_a_gradient_moves_the_entries_towards_the_vectors_that_chose_them(params):
+    """Plain gradient descent: e - rate * 2 (sum over who chose it of e - v) / B; the use is counted beside."""
+    model = MODEL.clone(codebook_by="gradient")
+    algo = vq_vae(model, lr=0.05, decay=0.75, tx=optax.sgd)
+    state, terms = jax.jit(algo.step)(algo.init(params), Batch(DATA.x[:5]), KEY)
+    vectors = encoded(params, DATA.x[:5]).reshape(-1, 2)
+    entries = np.asarray(params["codebook"]["sums"], np.float64)
+    chosen = np.square(vectors[:, None] - entries[None]).sum(axis=-1).argmin(axis=1)
+    moved = entries.copy()
+    for vector, k in zip(vectors, chosen, strict=True):
+        moved[k] -= 0.05 * 2 * (entries[k] - vector) / 5
+    np.testing.assert_allclose(state.params["codebook"]["sums"], moved, rtol=1e-5, atol=1e-6)
+    assert np.abs(moved - entries).max() > 1e-2
+    gap = np.square(vectors - entries[chosen]).sum() / 5
+    assert float(terms["entries/loss"]) == pytest.approx(gap, rel=1e-4)
+    vectors = encoded(state.params, DATA.x[:5]).reshape(-1, 2)  # the rule follows, and sees what the players made
+    chosen = np.square(vectors[:, None] - moved[None]).sum(axis=-1).argmin(axis=1)
+    counts = 0.75 * np.ones(3) + 0.25 * np.bincount(chosen, minlength=3)
+    np.testing.assert_allclose(state.params["codebook"]["counts"][:, 0], counts, rtol=1e-5)
+    z = np.asarray(model.apply({"params": state.params}, DATA.x[:5], method="embed")).reshape(-1, 2)
+    np.testing.assert_allclose(z, moved[chosen], rtol=1e-5)
+
+
+@pytest.mark.parametrize("way", ["means", "gradient"])
+def test_a_dead_entry_begins_anew_at_a_vector_of_the_batch_and_the_others_stay(params, way):
+    model = MODEL.clone(codebook_by=way)
+    counts = jnp.array([[1.0], [1e-3], [2.0]])
+    codebook = {"counts": counts, "sums": params["codebook"]["sums"] * (counts if way == "means" else 1)}
+    codebook["sums"] = codebook["sums"].at[1].set(1e3 * (1e-3 if way == "means" else 1))  # far from all vectors
+
+    def entries(revival):
+        algo = vq_vae(model, lr=1e-9, decay=0.99, tx=optax.sgd, revival=revival)
+        state, _ = jax.jit(algo.step)(algo.init({**params, "codebook": codebook}), Batch(DATA.x[:5]), KEY)
+        own = state.params["codebook"]
+        return np.asarray(own["sums"] / (own["counts"] if way == "means" else 1)), np.asarray(own["counts"])[:, 0]
+
+    (with_it, use), (without, before) = entries(0.1), entries(0.0)
+    assert without[1].min() > 900
+    vectors = encoded(params, DATA.x[:5]).reshape(-1, 2)
+    assert np.abs(vectors - with_it[1]).max(axis=1).min() < 1e-4
+    np.testing.assert_allclose(with_it[[0, 2]], without[[0, 2]], rtol=1e-6)
+    assert use[1] == pytest.approx(before.mean(), rel=1e-5)
+    np.testing.assert_allclose(use[[0, 2]], before[[0, 2]], rtol=1e-6)
+
+
+def test_an_entry_that_is_used_less_is_revived_only_below_the_share():
+    codebook = {"sums": jnp.arange(8.0).reshape(4, 2), "counts": jnp.array([[1.0], [0.29], [0.31], [2.4]])}
+    vectors = 100 + jnp.arange(6.0).reshape(3, 2)  # fewer than entries
+    found = quantise.revived(codebook, vectors, KEY, 0.3, running=False)
+    np.testing.assert_array_equal(found["sums"][jnp.array([0, 2, 3])], codebook["sums"][jnp.array([0, 2, 3])])
+    assert found["sums"][1].tolist() in vectors.tolist()
+    assert float(found["counts"][1, 0]) == 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["means", "gradient"])
+def test_many_devices_revive_with_vectors_of_all_of_them(params, way):
+    model, algos = MODEL.clone(codebook_by=way), []
+    codebook = {"sums": params["codebook"]["sums"].at[1].set(1e3), "counts": jnp.array([[1.0], [1e-3], [2.0]])}
+    for axis_name in (None, parallel.AXIS):
+        algos.append(vq_vae(model, tx=optax.sgd, revival=0.1, axis_name=axis_name))
+    begun = algos[0].init({**params, "codebook": codebook})
+    last = [
+        list(training.train(algo, begun, DATA, KEY, **SIZES, **options))[-1].state.params["codebook"]
+        for algo, options in zip(algos, ({}, {"parallel": "shard_map", "devices": 4}), strict=True)
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *last)
+    assert np.abs(np.asarray(last[0]["sums"] / last[0]["counts"])).max() < 100
+
+
+def test_ways_and_shares_that_are_unknown_are_refused_and_the_advice_helps():
+    with pytest.raises(InputError, match=r"codebook_by='gradients'\. Did you mean 'gradient'"):
+        init_params(MODEL.clone(codebook_by="gradients"), KEY, DATA.x)
+    with pytest.raises(InputError, match="revival is 1; a share of the mean count is wanted, from 0 to below 1"):
+        vq_vae(MODEL, revival=1)
+    init_params(MODEL.clone(codebook_by="gradient"), KEY, DATA.x)
+    vq_vae(MODEL, revival=0.5)

@@ -1,0 +1,73 @@
+"""The study of discrete codes: as many bits in every row, refusals before training, the table, and a whole run."""
+
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from aejax import data, runner
+from aejax.checks import InputError
+from aejax.nets import init_params
+from aejax.runner import launch, study
+from aejax.runner.inputs import Spec
+from experiments.studies import codebooks, publish
+
+
+def test_every_row_writes_an_image_in_24_bits_with_the_same_hidden_layers():
+    runs = codebooks.runs(codebooks.Config(num_seeds=2, seed=5, hidden_dims=(7,)))
+    assert list(runs) == [f"{row}-{seed}" for seed in (5, 6) for row in codebooks.TITLES]
+    x = np.random.default_rng(0).random((3, 64), np.float32)
+    for name, (experiment, config) in list(runs.items())[:7]:
+        model = experiment.build_model(config, Spec((64,), None))
+        assert model.encoder.features[0] == 7, name
+        params = jax.eval_shape(lambda model=model: init_params(model, jax.random.key(0), x))
+        tokens = jax.eval_shape(lambda p, model=model: model.apply({"params": p}, x, method="tokens"), params)
+        assert tokens.shape[1] * math.log2(model.num_entries) == 24, name
+    differ = {row: runs[f"{row}-5"][1] for row in codebooks.TITLES}
+    assert (differ["means"].codebook_by, differ["means"].revival) == ("means", 0)
+    assert (differ["gradient_revived"].codebook_by, differ["gradient_revived"].revival) == ("gradient", 0.1)
+    assert differ["lfq_alone"].hparams == differ["lfq"].hparams._replace(entropy=0.0)
+
+
+def test_rows_that_are_unknown_or_twice_are_refused():
+    with pytest.raises(InputError, match="no row 'fsk'"):
+        codebooks.runs(codebooks.Config(rows=("fsk",)))
+    with pytest.raises(InputError, match="none twice"):
+        codebooks.runs(codebooks.Config(rows=("fsq", "fsq")))
+
+
+def test_the_table_by_hand():
+    row = {
+        "test_perplexity": [50.0, 52.0],
+        "used_entries": [64, 64],
+        "test_sse": [0.9, 1.1],
+        "probe_accuracy": [0.5, 0.5],
+    }
+    metrics = {"fsq": {**row, "seconds": [3.0, 9.0]}, "lfq": {"test_sse": [2.0]}}
+    lines = codebooks.table({"rows": ["fsq", "lfq"], "metrics": metrics}).splitlines()
+    assert lines[2] == "| FSQ, 4 x 4 x 4 | 51.0 ± 1.4 | 64 ± 0 | 1.00 ± 0.14 | 0.5 ± 0 | 2, 6 |"
+    assert lines[3] == "| LFQ, 6 bits | | | 2 | | |"
+
+
+@pytest.mark.slow
+def test_a_study_ends_with_a_table_and_its_pictures(tmp_path):
+    flags = ["--num-epochs", "2", "--batch-size", "400", "--hidden-dims", "8", "--workdir", str(tmp_path / "run")]
+    launch.command_line("codebooks", codebooks.Config, "", study.body(codebooks.STUDY), flags)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert list(summary["metrics"]) == list(codebooks.TITLES)
+    for found in summary["metrics"].values():
+        assert 1 <= found["test_perplexity"][0] <= found["used_entries"][0] <= 64
+        assert found["test_sse"][0] < 2 * np.square(data.load("digits").test.x).sum(axis=(1, 2, 3)).mean()
+    assert [path.stem for path in (tmp_path / "run" / "figures").iterdir()] == ["reconstructions"]
+    assert runner.load(tmp_path / "run" / "gradient-0")[1].codebook_by == "gradient"
+
+
+@pytest.mark.slow
+def test_the_example_of_the_page_runs():
+    example = (publish.DOCS / "discrete.md").read_text().split("```python\n")[1].split("```")[0]
+    names: dict = {}
+    exec(compile(example, "discrete.md", "exec"), names)
+    np.testing.assert_array_equal(names["codes"], names["fitted"].embed(names["x"]))
+    assert names["tokens"].max() < 64
