@@ -16,7 +16,7 @@ import optax
 from aejax import divergences, likelihoods
 from aejax.algorithm import Algorithm, Metrics, Params, Player, play
 from aejax.data import Batch
-from aejax.factory import Method, NonNegative, Positive, Tx, check_data, factory, optimisers
+from aejax.factory import Method, NonNegative, Positive, Term, Tx, check_data, factory, optimisers
 from aejax.methods.aae_semi import SplitAAE, check_prior
 from aejax.methods.ae import ae_loss
 from aejax.methods.gan import told_apart
@@ -137,4 +137,10 @@ def aae_cluster(
     return play(players, phases, axis_name=axis_name, check=partial(check_data, model))
 
 
-METHOD = Method(ClusterAAE, HParams, aae_cluster, "adversarial, by clusters", "Makhzani et al. 2015")
+TERMS = {
+    "typical_error": Term(
+        "between 0 and 1",
+        "share of test images whose cluster is named otherwise: each by the label of its most typical held-out image",
+    )
+}
+METHOD = Method(ClusterAAE, HParams, aae_cluster, "adversarial, by clusters", "Makhzani et al. 2015", terms=TERMS)

@@ -17,7 +17,7 @@ import optax
 from aejax import divergences, likelihoods, priors
 from aejax.algorithm import Algorithm, Metrics, Params, Player, play
 from aejax.checks import InputError
-from aejax.factory import Method, Tx, factory, optimisers
+from aejax.factory import Method, Term, Tx, factory, optimisers
 from aejax.methods.aae import HParams
 from aejax.methods.aae_semi import aae_semi_recon_loss, check
 from aejax.methods.ae import AE
@@ -153,7 +153,8 @@ def aae_label(
     return play(players, [["recon"], ["disc"], ["gen"]], axis_name=axis_name, check=partial(check, model))
 
 
+TERMS = {"own_part": Term("between 0 and 1", "share of test codes that lie in their class's part of the prior")}
 METHOD = Method(
-    LabelAAE, HParams, aae_label, "adversarial, told labels", "Makhzani et al. 2015",
+    LabelAAE, HParams, aae_label, "adversarial, told labels", "Makhzani et al. 2015", terms=TERMS,
     batch=split, batch_size=lambda size: SemiBatch(size, size),
 )  # fmt: skip
