@@ -123,7 +123,8 @@ def measure(trained: Trained) -> dict[str, float]:
     model, params, dataset = trained.model, trained.state.params, trained.dataset
     prior = prior_of(trained.config.shape, int(dataset.train.y.max()) + 1)
     found = {"test_sse": evaluation.reconstruction_sse(model, params, dataset.test)}
-    for name, part, key in zip(("", "train_"), (dataset.test, dataset.train), jax.random.split(trained.measure_key)):
+    parts = {"": dataset.test, "train_": dataset.train}
+    for (name, part), key in zip(parts.items(), jax.random.split(trained.measure_key), strict=True):
         z, (draw_key, test_key) = evaluation.embed(model, params, part.x), jax.random.split(key)
         size = min(TESTED, len(z))
         test = evaluation.code_mmd(z[:size], np.asarray(prior.sample(draw_key, size)), test_key)
