@@ -32,12 +32,12 @@ def test_places_along_a_part_lie_in_it_where_its_draws_do(shape):
     assert not np.allclose(z[:, 0], z[:, -1])  # they go somewhere
 
 
-def test_the_ring_is_a_circle_of_two_with_its_thickness():
-    """log density: |z| is nearly normal about 2; and each class has an arc of the same length, in order of angle."""
+def test_the_ring_is_a_circle_with_its_thickness():
+    """log density: |z| is nearly normal about 3; and each class has an arc of the same length, in order of angle."""
     prior = code_shapes.prior_of("ring", 5)
     z = np.asarray(prior.sample_parts(jax.random.key(0), np.repeat(np.arange(5), 400), 5), np.float64)
     radii = np.linalg.norm(z, axis=1)
-    assert abs(radii.mean() - 2) < 0.02
+    assert abs(radii.mean() - 3) < 0.02
     assert abs(radii.std() - 0.1) < 0.01
     turns = np.mod(np.arctan2(z[:, 1], z[:, 0]) / (2 * np.pi), 1).reshape(5, -1)
     for k in range(1, 4):  # the first and the last one lie across the angle 0
@@ -51,6 +51,8 @@ def test_rows_are_of_the_plain_method_or_told_labels():
     assert list(runs) == [f"{row}-{seed}" for seed in (3, 4) for row in ROWS]
     for name, (_, own) in runs.items():
         assert (own.shape in SHAPES, own.labels, own.num_epochs) == (True, "_labels" in name, 7)
+        if name.removesuffix("-3") not in ("normal", "ring", "mixture_labels"):
+            continue
         ready = runner.prepare(code_shapes.EXPERIMENT, own, shapes_only=True)
         assert type(ready.model) is (aae_label.LabelAAE if own.labels else aae.AAE)
         assert ready.model.prior == code_shapes.prior_of(own.shape, 10)
@@ -79,11 +81,11 @@ def test_what_cannot_be_measured_is_refused_before_training(tmp_path, monkeypatc
 
 def test_the_table_has_shares_where_labels_were_told():
     plain = {"code_mmd": [0.001], "code_mmd_p": [0.25], "train_code_mmd_p": [0.5], "test_sse": [9.0], "seconds": [30.0]}
-    told = plain | {"own_part": [0.95], "train_own_part": [1.0]}
+    told = plain | {"own_part": [0.95], "train_own_part": [1.0], "drawn_own_part": [0.97]}
     lines = code_shapes.table({"rows": ["ring", "ring_labels"], "metrics": {"ring": plain, "ring_labels": told}})
     assert lines.splitlines()[2:] == [
-        "| ring of points | 0.001 | 0.25 | 0.5 | | | 9 | 1, 30 |",
-        "| ring of points, labels | 0.001 | 0.25 | 0.5 | 95 | 100 | 9 | 1, 30 |",
+        "| ring of points | 0.001 | 0.25 | 0.5 | | | | 9 | 1, 30 |",
+        "| ring of points, labels | 0.001 | 0.25 | 0.5 | 95 | 100 | 97 | 9 | 1, 30 |",
     ]
 
 
@@ -105,5 +107,7 @@ def test_a_study_ends_with_a_table_and_its_pictures(tmp_path):
     upper = np.arctan2(z[:, 1], z[:, 0]) > 0  # class 0 has the first half of the turn
     assert metrics["ring_labels"]["own_part"] == [pytest.approx(np.mean(upper == (y[150:] == 0)))]
     assert metrics["ring_labels"]["own_part"][0] > 0.9
+    # Two halves of a ring of 3 with noise 0.1: 2 ends of each, where 0.1 E|n| / 2 = 0.04 of its length 9.42 cross
+    assert abs(metrics["ring_labels"]["drawn_own_part"][0] - (1 - 2 * 0.04 / 9.42)) < 0.005
     assert "own_part" not in metrics["normal"]
     assert {"figures/codes.png", "figures/styles_ring.png"} <= {*contents(tmp_path / "run")}
