@@ -46,7 +46,7 @@ def measure(trained: Trained) -> dict[str, float]:
     return metrics | {"own_part": own_part(trained.model, z, trained.dataset.test.y)}
 
 
-def own_part(model: method.LabelAAE, z: Any, y: Any) -> float:
+def own_part(model: Any, z: Any, y: Any) -> float:
     """The share of codes that lie in the part of the prior that belongs to their class."""
     return float((model.part_of(z) == y).mean())
 

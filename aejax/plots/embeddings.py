@@ -57,7 +57,7 @@ def embeddings(
     if len({*sizes.values(), *(() if y is None else (len(np.asarray(y)),))}) > 1:
         raise InputError(f"Embeddings of {sizes} examples{'' if y is None else f', {len(np.asarray(y))} labels'}.")
     for name, panel in panels.items():
-        shapes = np.shape(panel.z), np.shape(panel.behind)
+        shapes = np.asarray(panel.z).shape, np.asarray(panel.behind).shape
         if panel.behind is not None and not all(len(shape) == 2 and shape[1] == 2 for shape in shapes):
             raise InputError(f"{name} has codes {shapes[0]} and behind them {shapes[1]}; both are [., 2], or none is.")
     side = max(_SIDE, *(10 * len(panel.note) for panel in panels.values()))

@@ -156,7 +156,7 @@ def runs(config: Config) -> Runs:
         raise InputError(f"{config.dataset} has no labels; bring an .npz with x and y, and y_test beside x_test.")
     rows = {}
     for count in config.num_labels:
-        own = {"num_labels": count, "label_batch_size": min(count, config.label_batch_size)}
+        own: dict[str, Any] = {"num_labels": count, "label_batch_size": min(count, config.label_batch_size)}
         rows[f"labels_{count}"] = EXPERIMENT, RunConfig(**shared, kind="labels", **own)
     for count in config.num_clusters:
         rows[f"clusters_{count}"] = EXPERIMENT, RunConfig(**shared, kind="clusters", num_clusters=count)
@@ -201,7 +201,7 @@ def draw(config: Config, path: Path, dataset: Dataset) -> "dict[str, Figure]":
         named, shares = (
             log_softmax(np.float64(over_batches(classify, part.x)), axis=1) for part in (flat.validation, flat.test)
         )
-        labels = evaluation.typical_labels(flat.validation.y, named)  # type: ignore[arg-type]
+        labels = evaluation.typical_labels(flat.validation.y, named)
         heads = np.asarray(model.apply(variables, model.heads(), method="generate"))
         images = np.concatenate([heads[:, None], members(shares, flat.test.x)], axis=1)
         order = np.argsort(labels, kind="stable")
