@@ -19,7 +19,7 @@ class Config(runner.Config):
     """Size of the style, behind the shares of the clusters."""
     num_clusters: int = 16
     """How many; 16 and 30 in the paper."""
-    b1: float = 0.5
+    b1: float = 0.0
     """Adam's decay of the mean gradient, for all players: a game is steadier without the usual 0.9."""
     schedule: str = "cosine"
     """How the learning rates change: constant, cosine, ..."""

@@ -46,7 +46,7 @@ class HParams(NamedTuple):
 
     lr: Positive = 1e-3
     """Learning rate of reconstruction."""
-    disc_lr: Positive = 1e-3
+    disc_lr: Positive = 3e-3
     """Learning rate of the discriminators."""
     gen_lr: Positive = 1e-3
     """Learning rate of the encoder against them."""
@@ -68,7 +68,7 @@ class RunConfig(m2.Config):
     """How many."""
     disc_dims: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers of the discriminators."""
-    b1: float = 0.5
+    b1: float = 0.0
     """Adam's decay of the mean gradient, for all players."""
     schedule: str = "cosine"
     """How the learning rates change."""
@@ -86,11 +86,11 @@ class Config:
     """How many clusters there are without labels: a row each."""
     style_dim: int = 4
     """Size of the style, behind the shares of classes or clusters."""
-    hidden_dims: tuple[int, ...] = (256, 64)
+    hidden_dims: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers of the encoder; the decoder mirrors them."""
-    disc_dims: tuple[int, ...] = (256, 256)
+    disc_dims: tuple[int, ...] = (128, 128)
     """Widths of the hidden layers of the discriminators."""
-    num_epochs: int = 200
+    num_epochs: int = 400
     """Passes over the training images."""
     batch_size: int = 128
     """Images without labels per step."""
