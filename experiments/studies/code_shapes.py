@@ -37,7 +37,7 @@ HEAD = {
     "test_sse": "test SSE",
 }  # fmt: skip
 TESTED = 2000  # codes
-RING, THICKNESS, POINTS = 3.0, 0.1, 1000  # of the ring: radius, deviation across, and number of points
+RING, THICKNESS, POINTS = 2.0, 0.1, 1000  # of the ring: radius, deviation across, and number of points
 STEPS = 12  # images along the part of a class
 
 

@@ -33,11 +33,11 @@ def test_places_along_a_part_lie_in_it_where_its_draws_do(shape):
 
 
 def test_the_ring_is_a_circle_with_its_thickness():
-    """log density: |z| is nearly normal about 3; and each class has an arc of the same length, in order of angle."""
+    """log density: |z| is nearly normal about 2; and each class has an arc of the same length, in order of angle."""
     prior = code_shapes.prior_of("ring", 5)
     z = np.asarray(prior.sample_parts(jax.random.key(0), np.repeat(np.arange(5), 400), 5), np.float64)
     radii = np.linalg.norm(z, axis=1)
-    assert abs(radii.mean() - 3) < 0.02
+    assert abs(radii.mean() - 2) < 0.02
     assert abs(radii.std() - 0.1) < 0.01
     turns = np.mod(np.arctan2(z[:, 1], z[:, 0]) / (2 * np.pi), 1).reshape(5, -1)
     for k in range(1, 4):  # the first and the last one lie across the angle 0
@@ -107,7 +107,7 @@ def test_a_study_ends_with_a_table_and_its_pictures(tmp_path):
     upper = np.arctan2(z[:, 1], z[:, 0]) > 0  # class 0 has the first half of the turn
     assert metrics["ring_labels"]["own_part"] == [pytest.approx(np.mean(upper == (y[150:] == 0)))]
     assert metrics["ring_labels"]["own_part"][0] > 0.9
-    # Two halves of a ring of 3 with noise 0.1: 2 ends of each, where 0.1 E|n| / 2 = 0.04 of its length 9.42 cross
-    assert abs(metrics["ring_labels"]["drawn_own_part"][0] - (1 - 2 * 0.04 / 9.42)) < 0.005
+    # Two halves of a ring of 2 with noise 0.1: 2 ends of each, where 0.1 E|n| / 2 = 0.04 of its length 6.28 cross
+    assert abs(metrics["ring_labels"]["drawn_own_part"][0] - (1 - 2 * 0.04 / 6.28)) < 0.005
     assert "own_part" not in metrics["normal"]
     assert {"figures/codes.png", "figures/styles_ring.png"} <= {*contents(tmp_path / "run")}
