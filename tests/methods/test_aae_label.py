@@ -21,7 +21,7 @@ CORNERS = PointCloud.of(4.0 * np.eye(3)[:, :2], noise=1e-3, y=[0, 1, 2])  # draw
 MODEL = LabelAAE.dense(6, 2, num_classes=3, hidden_dims=(), discriminator=MLP((1,)), prior=CORNERS)  # all maps affine
 RNG = np.random.default_rng(0)
 FEW, MANY = RNG.random((4, 6)).astype(np.float32), RNG.random((5, 6)).astype(np.float32)
-Y = np.array([0, 2, 1, 2], np.int32)
+Y = np.array([2, 0, 1, 1], np.int32)  # others than those of draws from anywhere by the same key
 BATCH = SemiBatch(Batch(FEW, Y), Batch(MANY))
 
 
