@@ -1,4 +1,9 @@
-"""Adversarial autoencoder whose discriminator is told labels: every class has a petal or a stretch of the prior."""
+"""Adversarial autoencoder whose discriminator is told labels: every class has a petal or a stretch of the prior.
+
+On the digits, told all labels, 92 % of the test codes lie in the petal of their class, 90 % in its stretch of the swiss
+roll, of training codes 97 % each (2026-11-27, 3 seeds of the study code_shapes, which has the pictures; 50 s a run on
+two shared, busy cores).
+"""
 
 import dataclasses
 from functools import partial
