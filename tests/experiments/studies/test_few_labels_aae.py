@@ -61,6 +61,7 @@ def test_the_rule_goes_by_held_out_images_and_their_logits_by_hand():
 def test_the_table_has_published_errors_for_mnist_and_their_numbers_alone():
     found = {"typical_error": [0.2, 0.3], "nmi": [0.7, 0.7], "seconds": [10.0, 20.0]}
     metrics = {"labels_1000": {"test_error": [0.021], "seconds": [9.0]}, "clusters_16": found, "clusters_20": found}
+    metrics |= {"pixels_16": found, "pixels_20": found}
     summary = {"dataset": "mnist", "num_labels": [1000], "num_clusters": [16, 20], "metrics": metrics}
     head, _, *lines = few_labels_aae.table(summary).splitlines()
     assert head == "| | test error, % | NMI, % | seeds, seconds a run |"
@@ -68,8 +69,19 @@ def test_the_table_has_published_errors_for_mnist_and_their_numbers_alone():
         "| 1,000 labels | 2.1 | | 1, 9 |",
         "| 16 clusters | 25.0 ± 7.1 (9.55) | 70 ± 0 | 2, 15 |",
         "| 20 clusters | 25.0 ± 7.1 | 70 ± 0 | 2, 15 |",
+        "| 16 clusters, k-means on pixels | 25.0 ± 7.1 | 70 ± 0 | 2, 15 |",
+        "| 20 clusters, k-means on pixels | 25.0 ± 7.1 | 70 ± 0 | 2, 15 |",
     ]
     assert "(" not in few_labels_aae.table(summary | {"dataset": "digits"})
+
+
+def test_clusters_of_pixels_are_named_by_the_image_nearest_to_their_centre():
+    """Two heaps about 0 and 10; near the second the closest held-out image is of label 3, a larger one of label 5."""
+    train = np.array([[0.0], [0.2], [9.8], [10.2]])
+    held_out = Batch(np.array([[0.5], [10.1], [14.0]]), np.array([1, 3, 5]))
+    test = Batch(np.array([[1.0], [8.0], [11.0], [30.0]]), np.array([1, 3, 3, 5]))
+    found = few_labels_aae.of_pixels(train, held_out, test, 2, 0)
+    assert found["typical_error"] == 0.25
 
 
 def test_typical_images_of_a_cluster_are_those_of_largest_share():
