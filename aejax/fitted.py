@@ -55,9 +55,9 @@ def learn(
       method: a name of `aejax.METHODS`.
       x: `[N, D]`, `[N, H, W]` or `[N, H, W, C]`, NumPy or JAX, finite real numbers; `autorec` takes NaN too. uint8 is
         divided by 255, unless all are 0 or 1, or the likelihood is of counts; all else is taken as it is, as float32.
-      y: `[N]` integers from 0 up, for methods that take labels (`cvae`, `m2`, `aae_semi`); others ignore it. For the
-        last two -1 stands for an unknown label.
-      latent_dim: Z, the size of the code, of `aae_semi` that of the style behind the classes.
+      y: `[N]` integers from 0 up, for methods that take labels (`cvae`, `m2`, `aae_semi`, `aae_label`); others ignore
+        it. For the last three -1 stands for an unknown label.
+      latent_dim: Z, the size of the code, of `aae_semi` and `aae_cluster` that of the style behind the shares.
       likelihood: a name of `aejax.likelihoods`, or an object; by default that of the method for counts, and else
         Bernoulli where all of x is in [0, 1], Gaussian of variance 1 elsewhere, for which x should be brought to a
         scale of about 1.

@@ -107,7 +107,7 @@ def test_every_method_learns(name, images):
     model = learn(name, images, y, latent_dim=4, **options)
     z = model.embed(images, y)
     assert z.shape == (64, model.model.latent_dim)
-    assert model.model.latent_dim == {"aae_semi": 3 + 4}.get(name, 4)
+    assert model.model.latent_dim == {"aae_semi": 3 + 4, "aae_cluster": 16 + 4}.get(name, 4)
     assert np.isfinite(z).all()
     assert z.std(axis=0).max() > 0
     assert model.reconstruct(images, y).shape == images.shape

@@ -73,3 +73,16 @@ def test_what_cannot_be_drawn_is_refused():
         plots.embeddings(PANELS, Y[1:])
     with pytest.raises(InputError, match="'a': 12, 'b': 3"):
         plots.embeddings({"a": PANELS["PCA"], "b": plots.Embedding(np.ones((3, 2)))})
+
+
+def test_points_behind_lie_beneath_the_codes_of_their_panel():
+    behind = RNG.normal(size=(30, 2))
+    figure = plots.embeddings({"a": PANELS["PCA"], "b": PANELS["PCA"]._replace(behind=behind)}, Y, names=False)
+    without, over = (ax.collections for ax in figure.axes)
+    assert len(without) == 1
+    shown = {len(points.get_offsets()): points for points in over}
+    np.testing.assert_allclose(shown[30].get_offsets(), behind)
+    assert shown[30].get_zorder() < shown[12].get_zorder()
+    for z in (PANELS["three"].z, PANELS["one unit"].z):
+        with pytest.raises(InputError, match=r"a has codes .* behind them"):
+            plots.embeddings({"a": plots.Embedding(z, behind=behind)}, Y)

@@ -22,8 +22,8 @@ class AutoencoderClusterer(ClusterMixin, Autoencoder):
     """Finds clusters among the codes of an autoencoder.
 
     Args:
-      method: `dec`, `idec`, `dcn` and `vade` learn their clusters, after an autoencoder that they begin with. Of every
-        other method the codes are clustered by k-means, the best of 20 starts.
+      method: `dec`, `idec`, `dcn` and `vade` learn their clusters, after an autoencoder that they begin with, and
+        `aae_cluster` without one. Of every other method the codes are clustered by k-means, the best of 20 starts.
       n_clusters: how many.
       num_epochs: passes over the rows, of the method.
       pretrain_epochs: passes before, of the autoencoder that those four begin with; others ignore it. Where the
@@ -33,7 +33,8 @@ class AutoencoderClusterer(ClusterMixin, Autoencoder):
     Attributes:
       labels_: `[N]` int32, the clusters of the rows of the last fit, from 0 up.
       cluster_centers_: `[n_clusters, D]`, what the centres are decoded to, in the units of the data.
-      code_centers_: `[n_clusters, latent_dim]`, the centres; of `vade` the means of the Gaussians.
+      code_centers_: `[n_clusters, latent_dim]`, the centres; of `vade` the means of the Gaussians, of `aae_cluster`
+        `[n_clusters, n_clusters + latent_dim]`, each cluster alone with a style of zero.
       fitted_, model_, scaler_, n_features_in_, feature_names_in_: as of `AutoencoderTransformer`.
 
     Example:
@@ -86,7 +87,7 @@ class AutoencoderClusterer(ClusterMixin, Autoencoder):
         self.pretrain_epochs = pretrain_epochs
 
     def predict(self, X: Any) -> np.ndarray:
-        """The cluster of each row, `[N]` int32 from 0 up: that of the nearest centre, of `vade` the most probable."""
+        """The cluster of each row, `[N]` int32 from 0 up: that of the nearest centre, or the likeliest one."""
         return self._clusters(self._scaled(self._rows(X)))
 
     def _learn(self, X: Any, *args: Any, **options: Any) -> None:
@@ -104,7 +105,9 @@ class AutoencoderClusterer(ClusterMixin, Autoencoder):
     def _train(self, train: Rows, held_out: Rows, *, goes_on: bool, partial: bool) -> None:
         super()._train(train, held_out, goes_on=goes_on, partial=partial)
         params = self.fitted_.params
-        if self._learns_clusters:
+        if self._learns_clusters and hasattr(self.model_, "heads"):
+            centers = self.model_.heads()
+        elif self._learns_clusters:
             centers = params["prior"]["means"] if self._is_mixture else params["centres"]
         elif goes_on and partial:
             centers = self.code_centers_

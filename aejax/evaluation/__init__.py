@@ -6,7 +6,7 @@ Nothing here draws a picture or trains an autoencoder; classifiers on codes are 
 from aejax.evaluation import bits_back, modes, ranking, recommenders, retrieval, samples
 from aejax.evaluation.ais import AIS, ais
 from aejax.evaluation.apply import call, embed, over_batches, reconstruct, reconstruction_sse
-from aejax.evaluation.clustering import Clustering, KMeans, cluster_scores, k_means, matched
+from aejax.evaluation.clustering import Clustering, KMeans, cluster_scores, k_means, matched, typical_labels
 from aejax.evaluation.codes import MMDTest, active_units, code_mmd, moment_gaps, perplexity
 from aejax.evaluation.collapse import Collapse, collapse
 from aejax.evaluation.contraction import contraction_curve, effective_rank, pair_contraction, spectra
@@ -77,4 +77,5 @@ __all__ = [
     "saturation",
     "spectra",
     "trustworthiness",
+    "typical_labels",
 ]

@@ -52,6 +52,33 @@ def matched(y: ArrayLike, clusters: ArrayLike) -> np.ndarray:
     return stands_for[chosen]
 
 
+def typical_labels(y: ArrayLike, shares: ArrayLike) -> np.ndarray:
+    """The label of each cluster's most typical member: `[N], [N, K] -> [K]`, which all of the cluster then take.
+
+    Several clusters may take one label, so more clusters than labels flatter the score; it does not compare with
+    `cluster_scores`, which pairs them one to one.
+
+    Args:
+      y: `[N]` integers, any from 0 up, of examples that the clusters may be named by.
+      shares: `[N, K]`, how typical each is of each cluster, such as log q(cluster|x); shares near 1 round to ties, of
+        which the first counts.
+
+    Raises:
+      InputError: shapes disagree, there are none, a share is not finite, or labels are no integers from 0 up.
+
+    Example:
+      >>> typical_labels([7, 7, 4], [[0.9, 0.1, 0.0], [0.5, 0.2, 0.3], [0.2, 0.7, 0.1]]).tolist()
+      [7, 4, 7]
+
+    Reference: Makhzani et al., "Adversarial autoencoders", 2015, section 6.
+    """
+    y, shares = np.asarray(y), np.asarray(shares)
+    if shares.ndim != 2 or not shares.size or not np.isfinite(shares).all():
+        raise InputError(f"The shares are an array {shares.shape}; finite numbers [N, K] are wanted, of at least one.")
+    y, _ = _check(y, np.zeros(len(shares), int))
+    return y[shares.argmax(axis=0)]
+
+
 def cluster_scores(y: ArrayLike, clusters: ArrayLike) -> Clustering:
     """Accuracy by the best pairing, normalised mutual information and adjusted Rand index.
 

@@ -112,13 +112,14 @@ def aae(
     """Three players, and two optimisers on one encoder.
 
     Departures from the paper, whose training is told in prose: Adam in place of SGD with momentum; hidden layers and
-    learning rates are ours; its stochastic encoders (Gaussian posterior, universal approximator) are not offered.
+    learning rates are ours; its stochastic encoders (Gaussian posterior, universal approximator) are not offered, for
+    reconstruction, evaluation and pictures go by the code of an example. Labels (section 2.3) are told by `aae_label`.
 
     Args:
       model: the module.
       hparams: knobs; may hold traced values. Each may be given by its name too.
       tx: learning rate -> optimiser, called for each player; or a dict of such by player.
-      prior: a name of `aejax.priors`, or a prior.
+      prior: a name of `aejax.priors`, or a prior, such as `PointCloud.of(points, noise=0.1)` of one's own points.
       axis_name: as in `play`.
 
     Returns:

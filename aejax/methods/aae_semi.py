@@ -27,45 +27,51 @@ from aejax.precision import widen
 __all__ = ["SemiAAE", "aae_semi"]
 
 
-class SemiAAE(AE):
-    """An encoder, a decoder, and two discriminators; a code is the shares of the classes, and the style behind them.
+class SplitAAE(AE):
+    """Abstract base: an encoder, a decoder, and two discriminators; a code is shares of K kinds, and a style behind.
 
     Attributes:
-      num_classes: K. Of the `latent_dim` numbers of a code the others are the style, of which `dense` and `conv` take
-        the size.
       discriminator: any Linen module, of a style: log-odds `[B, 1]` of being a normal draw.
-      class_discriminator: likewise of shares `[B, K]`, of being a one-hot class.
+      class_discriminator: likewise of shares `[B, K]`, of being one-hot.
       prior: the `ClassAndStyle` of these sizes, which `dense` and `conv` set.
     """
 
-    num_classes: int = 10
     discriminator: nn.Module = MLP((256, 256, 1), nn.relu)
     class_discriminator: nn.Module = MLP((256, 256, 1), nn.relu)
     networks: ClassVar[tuple[str, ...]] = (*AE.networks, "discriminator", "class_discriminator")
-    learns_labels: ClassVar[bool] = True
+    kinds: ClassVar[str]  # the field that says how many, K; the style is what a code of `latent_dim` has beside
+
+    @property
+    def num_kinds(self) -> int:
+        """K."""
+        return getattr(self, self.kinds)
 
     @classmethod
-    def dense(cls, data_dim: int, latent_dim: int, *, num_classes: int | None = 10, **fields: Any) -> Self:
-        """As of any autoencoder, with a style of `latent_dim` numbers behind the shares of the classes."""
-        return super().dense(data_dim, cls._size(num_classes, latent_dim), num_classes=num_classes, **fields)
+    def dense(cls, data_dim: int, latent_dim: int, **fields: Any) -> Self:
+        """As of any autoencoder, with a style of `latent_dim` numbers behind the shares."""
+        return super().dense(data_dim, cls._size(fields, latent_dim), **fields)
 
     @classmethod
-    def conv(
-        cls, data_shape: tuple[int, int, int], latent_dim: int, *, num_classes: int | None = 10, **fields: Any
-    ) -> Self:
+    def conv(cls, data_shape: tuple[int, int, int], latent_dim: int, **fields: Any) -> Self:
         """Likewise, on images."""
-        return super().conv(data_shape, cls._size(num_classes, latent_dim), num_classes=num_classes, **fields)
+        return super().conv(data_shape, cls._size(fields, latent_dim), **fields)
 
     @classmethod
-    def _size(cls, num_classes: int | None, latent_dim: int) -> int:
-        if num_classes is None or num_classes < 2:  # None: of data without labels
-            raise InputError(f"{cls.__name__} needs labels of two classes or more; num_classes is {num_classes}.")
-        return num_classes + latent_dim
+    def _size(cls, fields: dict[str, Any], latent_dim: int) -> int:
+        count = fields.get(cls.kinds, getattr(cls, cls.kinds))
+        cls.check_kinds(count)
+        return count + latent_dim
+
+    @classmethod
+    def check_kinds(cls, count: int | None) -> None:
+        """Refuses fewer than two kinds."""
+        if count is None or count < 2:
+            raise InputError(f"{cls.__name__} needs {cls.kinds} of 2 or more; got {count}.")
 
     @classmethod
     def completed(cls, model: Any) -> Any:
         """With its prior."""
-        return model.clone(prior=model.prior or priors.ClassAndStyle(model.num_classes, model.latent_dim))
+        return model.clone(prior=model.prior or priors.ClassAndStyle(model.num_kinds, model.latent_dim))
 
     def __call__(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         z = self.embed(x)
@@ -73,24 +79,42 @@ class SemiAAE(AE):
         return self.decode(z)
 
     def encode(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
-        """Shares of the classes and the style: `[B, ...] -> [B, Z]`."""
+        """Shares and style: `[B, ...] -> [B, Z]`."""
         found = self.encoder(x)
-        shares = jax.nn.softmax(widen(found[:, : self.num_classes])).astype(found.dtype)
-        return jnp.concatenate([shares, found[:, self.num_classes :]], axis=1)
+        shares = jax.nn.softmax(widen(found[:, : self.num_kinds])).astype(found.dtype)
+        return jnp.concatenate([shares, found[:, self.num_kinds :]], axis=1)
 
     def classify(self, x: jax.Array) -> jax.Array:
-        """Logits of the classes: `[B, ...] -> [B, K]`."""
-        return self.encoder(x)[:, : self.num_classes]
+        """Logits of the kinds: `[B, ...] -> [B, K]`."""
+        return self.encoder(x)[:, : self.num_kinds]
 
     def clusters(self, x: jax.Array) -> jax.Array:
-        """The most likely class: `[B, ...] -> [B]` int32."""
+        """The most likely kind: `[B, ...] -> [B]` int32."""
         return self.classify(x).argmax(axis=1)
 
     def discriminate(self, z: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Log-odds that the style, and that the shares, are draws from the prior: `[B, Z] -> [B, 1], [B, 1]`."""
-        shares, style = z[:, : self.num_classes], z[:, self.num_classes :]
+        shares, style = z[:, : self.num_kinds], z[:, self.num_kinds :]
         of_style = shaped("discriminator", self.discriminator(style), (len(z), 1))
         return of_style, shaped("class_discriminator", self.class_discriminator(shares), (len(z), 1))
+
+
+class SemiAAE(SplitAAE):
+    """A code is the shares of the classes, and the style.
+
+    Attributes:
+      num_classes: K, of which `dense` and `conv` make a code of K numbers and those of the style.
+    """
+
+    num_classes: int = 10
+    learns_labels: ClassVar[bool] = True
+    kinds: ClassVar[str] = "num_classes"
+
+    @classmethod
+    def check_kinds(cls, count: int | None) -> None:
+        """Refuses fewer than two classes, and data without labels."""
+        if count is None or count < 2:
+            raise InputError(f"{cls.__name__} needs labels of two classes or more; num_classes is {count}.")
 
 
 class HParams(NamedTuple):
@@ -106,9 +130,7 @@ class HParams(NamedTuple):
     """Learning rate of the encoder on the labelled examples."""
 
 
-def aae_semi_recon_loss(
-    params: Params, batch: SemiBatch, key: jax.Array, *, model: SemiAAE
-) -> tuple[jax.Array, Metrics]:
+def aae_semi_recon_loss(params: Params, batch: SemiBatch, key: jax.Array, *, model: AE) -> tuple[jax.Array, Metrics]:
     """`ae_loss` of the examples without labels, from the shares as they are."""
     return ae_loss(params, batch.unlabelled, key, model=model)
 
@@ -159,12 +181,19 @@ def aae_semi_class_loss(
     return loss, {"error": jnp.mean(logits.argmax(axis=1) != few.y, dtype=logits.dtype)}
 
 
-def check(model: SemiAAE, data: SemiBatch) -> None:
+def check(model: AE, data: SemiBatch) -> None:
     """Refuses streams as M2 does, and labels that are missing or none of the classes."""
     check_streams(model, data)
     if data.labelled.y is None:
         raise InputError("The labelled examples have no labels: give SemiBatch(Batch(x, y), Batch(x)).")
     check_labels(model, data.labelled.y)
+
+
+def check_prior(model: SplitAAE) -> None:
+    """Refuses another prior than that of the model's kinds and style."""
+    wanted = priors.ClassAndStyle(model.num_kinds, model.latent_dim)
+    if model.prior != wanted:
+        raise InputError(f"The prior is {model.prior!r}; the classes and the style of this model need {wanted!r}.")
 
 
 @factory
@@ -183,9 +212,7 @@ def aae_semi(
     Raises:
       InputError: another prior than that of the model's classes and style.
     """
-    wanted = priors.ClassAndStyle(model.num_classes, model.latent_dim)
-    if model.prior != wanted:
-        raise InputError(f"The prior is {model.prior!r}; the classes and the style of this model need {wanted!r}.")
+    check_prior(model)
     rates = {
         "recon": hparams.lr, "disc": hparams.disc_lr, "class_disc": hparams.disc_lr, "gen": hparams.gen_lr,
         "class": hparams.class_lr,

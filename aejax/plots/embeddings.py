@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from aejax.checks import InputError
 from aejax.plots import canvas
-from aejax.plots.canvas import MARGIN, SOFT
+from aejax.plots.canvas import FAINT, MARGIN, SOFT
 from aejax.plots.latent import legend, legend_width, project, scatter
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class Embedding(NamedTuple):
 
     z: ArrayLike  # [N, Z] codes
     note: str = ""  # beneath its name, such as its scores
+    behind: ArrayLike | None = None  # [M, 2] points in grey beneath codes of two numbers, such as draws of their prior
 
 
 def embeddings(
@@ -48,13 +49,17 @@ def embeddings(
       names: whether each class is named at its median too.
 
     Raises:
-      InputError: there is no panel, or codes and labels differ in number.
+      InputError: there is no panel, codes and labels differ in number, or points behind are not in the plane of codes.
     """
     if not panels:
         raise InputError("There is no embedding to draw; wanted is at least one, by name.")
     sizes = {name: len(np.asarray(panel.z)) for name, panel in panels.items()}
     if len({*sizes.values(), *(() if y is None else (len(np.asarray(y)),))}) > 1:
         raise InputError(f"Embeddings of {sizes} examples{'' if y is None else f', {len(np.asarray(y))} labels'}.")
+    for name, panel in panels.items():
+        shapes = np.asarray(panel.z).shape, np.asarray(panel.behind).shape
+        if panel.behind is not None and not all(len(shape) == 2 and shape[1] == 2 for shape in shapes):
+            raise InputError(f"{name} has codes {shapes[0]} and behind them {shapes[1]}; both are [., 2], or none is.")
     side = max(_SIDE, *(10 * len(panel.note) for panel in panels.values()))
     across = min(columns, len(panels))
     down = -(-len(panels) // across)
@@ -72,6 +77,9 @@ def embeddings(
         canvas.write(figure, left, top - 14, panel.note, size=7, color=SOFT)
         ax = canvas.place(figure, left, top, side, side)
         z = np.asarray(panel.z)
+        if panel.behind is not None:
+            behind = np.asarray(panel.behind)
+            ax.scatter(behind[:, 0], behind[:, 1], s=2, c=FAINT, linewidths=0, zorder=0)
         scatter(ax, project(z)[0], y, size=max(1.5, min(9.0, 8e3 / len(z))), label_size=8 if names else 0)
         ax.set_xticks([])
         ax.set_yticks([])

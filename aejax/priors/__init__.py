@@ -1,9 +1,10 @@
-"""Prior distributions of codes: standard normal, mixtures of Gaussians, the swiss roll; and priors that are learned."""
+"""Prior distributions of codes: standard normal, mixtures of Gaussians, the swiss roll, points; and learned ones."""
 
 from collections.abc import Callable
 from typing import overload
 
 from aejax.checks import InputError, nearest
+from aejax.priors.cloud import PointCloud
 from aejax.priors.fixed import ClassAndStyle, GaussianMixture, Prior, StandardNormal, SwissRoll, Uniform
 from aejax.priors.learned import FlowPrior, LearnedMixture, LearnedPrior, VampPrior
 
@@ -14,6 +15,7 @@ __all__ = [
     "GaussianMixture",
     "LearnedMixture",
     "LearnedPrior",
+    "PointCloud",
     "Prior",
     "StandardNormal",
     "SwissRoll",

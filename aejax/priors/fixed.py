@@ -1,6 +1,7 @@
 """Priors without parameters: standard normal, the cube, mixtures of Gaussians, the swiss roll.
 
-Each is a frozen dataclass of plain numbers, so it is hashable and may be a static argument of `jit`.
+Each is a frozen dataclass of plain numbers, so it is hashable and may be a static argument of `jit`. Some have parts,
+one for each class: the Gaussians of a mixture, stretches of a roll.
 """
 
 import abc
@@ -12,13 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax.checks import InputError
+from aejax.checks import InputError, check_count
 from aejax.precision import sum_last, widen
 from aejax.priors.points import check_points, mix, per_component
 
 Array = jax.Array
 
 _NODES = 512  # of the quadrature along the swiss roll
+_PLACES = 2000  # along it, of which the nearest one is found
 
 
 class Prior(abc.ABC):
@@ -37,6 +39,23 @@ class Prior(abc.ABC):
     @abc.abstractmethod
     def log_prob(self, z: Array) -> Array:
         """Log-density in nats: `[..., Z] -> [...]`."""
+
+    def check_parts(self, num_classes: int) -> None:
+        """Refuses, by `InputError`, a prior without one part for each class."""
+        raise InputError(
+            f"{type(self).__name__} has no parts, one for each of {num_classes} classes; use"
+            f" GaussianMixture.ring({num_classes}, latent_dim={self.latent_dim}), or in the plane the swiss roll."
+        )
+
+    def sample_parts(self, key: Array, y: Array, num_classes: int) -> Array:
+        """Draws from the parts of classes: `[N]` integers from 0 to `num_classes - 1` `-> [N, Z]`; key consumed."""
+        self.check_parts(num_classes)
+        raise NotImplementedError
+
+    def part_of(self, z: Array, num_classes: int) -> Array:
+        """The class whose part a point is in: `[N, Z] -> [N]` int32."""
+        self.check_parts(num_classes)
+        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +142,7 @@ class ClassAndStyle(Prior):
 
 @dataclasses.dataclass(frozen=True)
 class GaussianMixture(Prior):
-    """A mixture of K Gaussians with full covariances.
+    """A mixture of K Gaussians with full covariances. Its parts are these, the most probable one that of a point.
 
     Attributes:
       weights: K positive numbers; they are divided by their sum.
@@ -164,27 +183,64 @@ class GaussianMixture(Prior):
 
     @classmethod
     def ring(
-        cls, num_modes: int = 10, radius: float = 1.4, radial_std: float = 0.5, tangential_std: float = 0.1
+        cls,
+        num_modes: int = 10,
+        radius: float = 1.4,
+        radial_std: float = 0.5,
+        tangential_std: float = 0.1,
+        *,
+        latent_dim: int = 2,
     ) -> "GaussianMixture":
-        """Modes in the plane like the petals of a flower, each elongated along its radius.
+        """Modes in the plane like the petals of a flower, each elongated along its radius; N(0, 1) in more dimensions.
 
         The AAE paper shows ten in its figures and gives no numbers; these are those of its best-known
         reimplementation, `hwalsuklee/tensorflow-mnist-AAE`.
+
+        Raises:
+          InputError: no plane to lie in, or no mode.
         """
+        check_count(num_modes=num_modes)
+        if latent_dim < 2:
+            raise InputError(f"A ring lies in the plane; latent_dim is {latent_dim}, and 2 or more are needed.")
         angles = 2 * np.pi * np.arange(num_modes) / num_modes
         along = np.stack([np.cos(angles), np.sin(angles)], axis=1)
         across = np.stack([-along[:, 1], along[:, 0]], axis=1)
-        covariances = radial_std**2 * _outer(along) + tangential_std**2 * _outer(across)
-        return cls((1.0,) * num_modes, _tuples(radius * along), _tuples(covariances))
+        means, covariances = np.zeros((num_modes, latent_dim)), np.tile(np.eye(latent_dim), (num_modes, 1, 1))
+        means[:, :2] = radius * along
+        covariances[:, :2, :2] = radial_std**2 * _outer(along) + tangential_std**2 * _outer(across)
+        return cls((1.0,) * num_modes, _tuples(means), _tuples(covariances))
 
     def sample(self, key: Array, n: int) -> Array:
         mode_key, noise_key = jax.random.split(key)
         modes = jax.random.categorical(mode_key, jnp.log(jnp.asarray(self.weights)), shape=(n,))
-        noise = jax.random.normal(noise_key, (n, self.latent_dim))
+        return self._draws(noise_key, modes)
+
+    def check_parts(self, num_classes: int) -> None:
+        if len(self.weights) != num_classes:
+            raise InputError(
+                f"The mixture has {len(self.weights)} Gaussians for {num_classes} classes; one for each is wanted, such"
+                f" as GaussianMixture.ring({num_classes}, latent_dim={self.latent_dim})."
+            )
+
+    def sample_parts(self, key: Array, y: Array, num_classes: int) -> Array:
+        self.check_parts(num_classes)
+        return self._draws(key, y)
+
+    def part_of(self, z: Array, num_classes: int) -> Array:
+        self.check_parts(num_classes)
+        sq_distances, constants = self._terms(z)
+        return (constants - 0.5 * sq_distances).argmax(axis=-1)
+
+    def _draws(self, key: Array, modes: Array) -> Array:
+        noise = jax.random.normal(key, (len(modes), self.latent_dim))
         scales = jnp.asarray(np.linalg.cholesky(np.asarray(self.covariances)), noise.dtype)
         return jnp.asarray(self.means)[modes] + jnp.einsum("nij,nj->ni", scales[modes], noise, precision="highest")
 
     def log_prob(self, z: Array) -> Array:
+        return mix(*self._terms(z))
+
+    def _terms(self, z: Array) -> tuple[Array, Array]:
+        """Squared whitened distances from each Gaussian, `[..., K]`, and log-factors, `[K]`."""
         check_points(z, self.latent_dim)
         scales = np.linalg.cholesky(np.asarray(self.covariances, np.float64))
         log_dets = np.log(np.diagonal(scales, axis1=1, axis2=2)).sum(axis=1)
@@ -194,7 +250,8 @@ class GaussianMixture(Prior):
         whitened = jnp.einsum(
             "kij,...kj->...ki", jnp.asarray(np.linalg.inv(scales), offsets.dtype), offsets, precision="highest"
         )
-        return mix(sum_last(jnp.square(whitened)), constants)
+        sq_distances = sum_last(jnp.square(whitened))
+        return sq_distances, jnp.broadcast_to(jnp.asarray(constants, sq_distances.dtype), sq_distances.shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,6 +264,9 @@ class SwissRoll(Prior):
     `log_prob` is the integral over s, by Gauss-Legendre quadrature at 512 nodes. At the default sizes these lie at
     most 0.76 standard deviations of the noise apart, where the error is below float32 rounding; a roll so long or so
     thin that they would lie more than 1.2 apart (a relative error of 2e-6) is refused.
+
+    Its parts are stretches, from the centre outwards, equally probable and so equally large; that of a point is the one
+    of the nearest place of the spiral.
 
     Attributes:
       radius: of the outer end.
@@ -235,8 +295,25 @@ class SwissRoll(Prior):
 
     def sample(self, key: Array, n: int) -> Array:
         place_key, noise_key = jax.random.split(key)
-        centre = self._centre(jnp.sqrt(jax.random.uniform(place_key, (n,))))
-        return centre + self.noise * jax.random.normal(noise_key, (n, 2))
+        return self._draws(noise_key, jax.random.uniform(place_key, (n,)))
+
+    def check_parts(self, num_classes: int) -> None:
+        check_count(num_classes=num_classes)
+
+    def sample_parts(self, key: Array, y: Array, num_classes: int) -> Array:
+        place_key, noise_key = jax.random.split(key)
+        within = jax.random.uniform(place_key, (len(y),))
+        return self._draws(noise_key, (y.astype(within.dtype) + within) / num_classes)
+
+    def part_of(self, z: Array, num_classes: int) -> Array:
+        check_points(z, 2)
+        shares = (np.arange(_PLACES) + 0.5) / _PLACES
+        gaps = sum_last(jnp.square(per_component(z, self._centre(np.sqrt(shares)))))
+        return jnp.minimum(gaps.argmin(axis=-1) * num_classes // _PLACES, num_classes - 1)
+
+    def _draws(self, key: Array, shares: Array) -> Array:
+        """Points of which so large a share of the roll is further in."""
+        return self._centre(jnp.sqrt(shares)) + self.noise * jax.random.normal(key, (len(shares), 2))
 
     def log_prob(self, z: Array) -> Array:
         check_points(z, 2)

@@ -6,6 +6,10 @@ from experiments.studies.bounds_gradients import DRAWS, ESTIMATORS
 METRICS: dict[str, Unit] = {
     "modes": Unit("count", "modes of a mixture of Gaussians that have one of 2,000 samples within three deviations"),
     "high_quality": Unit("between 0 and 1", "share of samples that are within three deviations of the nearest mode"),
+    "train_code_mmd, train_code_mmd_p": Unit("none", "`code_mmd` and `code_mmd_p` of the codes of training images"),
+    "train_own_part, drawn_own_part": Unit(
+        "between 0 and 1", "`own_part` of the codes of training images, and of draws from the part of each class"
+    ),
     "num_params": Unit("count", "numbers that are trained, tied weights once"),
     "test_recon_nats, test_kl_nats": Unit("nats per image", "the two parts of `test_bound_nats`, with as many draws"),
     "code_mean_gap": Unit(

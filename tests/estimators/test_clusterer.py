@@ -90,3 +90,14 @@ def test_it_goes_on_and_stands_in_a_pipeline(planted):
 def test_refused_before_it_begins(planted, parameters, message):
     with pytest.raises(InputError, match=message):
         AutoencoderClusterer(**parameters).fit(planted[0][:20])
+
+
+@pytest.mark.slow
+def test_the_heads_of_an_adversarial_autoencoder_are_clusters(planted):
+    """Its shares decide, without k-means; a centre is what a head is decoded to."""
+    x, y = planted
+    settings = {**SMALL, "num_epochs": 100, "latent_dim": 1, "options": {"gen_lr": 2e-3}}
+    found = AutoencoderClusterer("aae_cluster", **settings).fit(x)
+    np.testing.assert_array_equal(found.code_centers_, np.eye(3, 4))
+    np.testing.assert_array_equal(found.labels_, found.fitted_.embed(found.scaler_.transform(x))[:, :3].argmax(axis=1))
+    assert adjusted_rand_score(y, found.labels_) > 0.7  # 0 at random; a game of 100 passes
