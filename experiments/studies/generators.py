@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 TITLES = {
     "ae": "AE, Gaussian of its codes", "vae": "VAE", "wae_mmd": "WAE-MMD", "wae_gan": "WAE-GAN", "aae": "AAE",
-    "gan": "GAN", "ali": "ALI, BiGAN", "ebgan": "EBGAN", "began": "BEGAN",
+    "gan": "GAN", "ali": "ALI, BiGAN", "alice": "ALICE", "vae_gan": "VAE/GAN", "ebgan": "EBGAN", "began": "BEGAN",
 }  # fmt: skip
 REAL = "test"
 SCORES = ("frechet", "precision", "recall", "density", "coverage", "sharpness", "nearest")
