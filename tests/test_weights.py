@@ -35,6 +35,10 @@ WEIGHTS = {
     "cvae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
     "dcn": {"clustering": ("recon", {"cluster_sq": 0.5}, 0.3)},
     "deep_svdd": {"weight_decay": ("svdd", {"weights_sq": 0.5}, 0.1)},
+    "dfc_vae": {
+        "beta": ("elbo", {"kl_nats": 1}, 0.5),
+        "perception": ("elbo", {"feature_gap": 1}, 100.0),
+    },
     "dip_vae": {
         "lambda_od": ("elbo", {"off_diagonal_sq": 1}, 1.0),
         "lambda_d": ("elbo", {"diagonal_sq": 1}, 1.0),

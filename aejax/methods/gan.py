@@ -39,9 +39,9 @@ def refuse_tied(model: Autoencoder) -> None:
 
 
 def refuse_others(model: Autoencoder, kind: type[Autoencoder]) -> None:
-    """Refuses a model whose discriminator is of something else, such as that of the codes of an AAE."""
+    """Refuses a model whose networks of the same names see something else, such as the discriminator of an AAE."""
     if not isinstance(model, kind):
-        raise InputError(f"{kind.__name__} is needed, whose discriminator sees data; got {type(model).__name__}.")
+        raise InputError(f"{kind.__name__} is needed, or a class made from it; got {type(model).__name__}.")
 
 
 def refuse_densities(model: Autoencoder) -> None:

@@ -309,6 +309,13 @@ class ConvEncoder(nn.Module):
         x = in_chunks(ConvEncoder._convolve, self, x, x.shape[1] * x.shape[2], self.implementation)
         return self.dense(x.reshape(x.shape[0], -1))
 
+    def layers(self, x: jax.Array) -> list[jax.Array]:
+        """Each convolution behind its activation, and last the output: `[B, H, W, C] -> [B, h, w, F], ..., [B, Z]`."""
+        found = [x]
+        for layer in self.conv:
+            found.append(self.activation(layer(found[-1])))
+        return [*found[1:], self.dense(found[-1].reshape(x.shape[0], -1))]
+
     def _convolve(self, x: jax.Array) -> jax.Array:
         for layer in self.conv:
             x = self.activation(layer(x))

@@ -54,11 +54,18 @@ class MLP(nn.Module):
         self.dense = [Dense(width, use_bias=self.use_bias) for width in self.features]
 
     def __call__(self, x: jax.Array, *others: jax.Array) -> jax.Array:
+        return self.layers(x, *others)[-1]
+
+    def layers(self, x: jax.Array, *others: jax.Array) -> list[jax.Array]:
+        """Each hidden layer behind its activation, and last the output: `[B, D] -> [B, features[i]]`."""
         first, *rest = self.dense
-        x = first(x, *others)
+        found = [first(x, *others)]
         for layer in rest:
-            x = layer(self.activation(x))
-        return x if self.final_activation is None else self.final_activation(x)
+            found[-1] = self.activation(found[-1])
+            found.append(layer(found[-1]))
+        if self.final_activation is not None:
+            found[-1] = self.final_activation(found[-1])
+        return found
 
     def kernels(self) -> list[jax.Array]:
         """The weight matrices `[in, out]`, first layer first; for whoever ties to them."""

@@ -46,8 +46,8 @@ def seen(model: nets.Autoencoder, batch: data.Batch) -> Any:
 
 
 def fed(model: nets.Autoencoder, batch: data.Batch) -> data.Batch:
-    """A batch for a loss: with its labels if the model is conditioned on them, else without."""
-    return batch if model.takes_labels else data.Batch(batch.x)
+    """A batch for a loss: with its labels if the model is conditioned on them or learns from them, else without."""
+    return batch if model.needs_labels() else data.Batch(batch.x)
 
 
 def plain_feed(config: Any, dataset: data.Dataset, model: nets.Autoencoder) -> Feed:
