@@ -76,7 +76,8 @@ def _check(summary: dict[str, Any], published: dict[str, Any] | None) -> None:
 def added(summary: dict[str, Any], published: dict[str, Any] | None) -> dict[str, Any]:
     """The published summary with the rows and seeds of another; `parts` tells the runs that it is made of.
 
-    Of a row that both have, what only one has measured is left out.
+    Of a row that both have, what only one has measured is left out. A row that both have with the same values, such as
+    what is measured without training, is there once.
 
     Raises:
       InputError: there is none, it is no study of rows and seeds, configurations or data differ, or a row has one of
@@ -95,6 +96,8 @@ def added(summary: dict[str, Any], published: dict[str, Any] | None) -> dict[str
         raise InputError(
             f"The run differs from what is published in {', '.join(differ)}; leave out --add to replace it."
         )
+    known = {row for row, found in summary["metrics"].items() if published["metrics"].get(row) == found}
+    summary = {**summary, "metrics": {row: found for row, found in summary["metrics"].items() if row not in known}}
     parts = published.get("parts") or [_part(published)]
     new = _part(summary)
     for part in parts:
