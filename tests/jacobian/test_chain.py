@@ -78,14 +78,14 @@ def test_dense_encoders_of_random_shape(widths, data_dim, activation, final, use
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(size=st.tuples(st.integers(3, 6), st.integers(3, 6), st.integers(1, 2)), stride=st.integers(1, 2))
 def test_convolutional_encoders_of_random_shape(size, stride):
     _check(ConvEncoder(3, (4, 2), (1, stride), nn.softplus), size)
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(width=st.integers(4, 8), code_dim=st.integers(1, 10))
 def test_residual_and_normalised_encoders_of_random_shape(width, code_dim):
     # A pair, normalised, is always (1, -1): its Jacobian is nothing but rounding.
