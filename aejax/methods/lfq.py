@@ -139,8 +139,6 @@ def lfq_loss(
     Returns:
       The loss; `recon_nats`, `sse` and `commitment_sq`, means over the batch; `token_entropy_nats`, the first part, a
       mean; and `codebook_entropy_nats`, the second, of the batch.
-
-    Reference: equations 3 to 5.
     """
     vectors = model.bind({"params": params}).vectors(batch.x)
     z = quantise.straight_through(vectors, signs(vectors)).reshape(len(batch.x), -1)

@@ -48,7 +48,6 @@ class GatedLayer(nn.Module):
       reach: rows and columns that it sees on each side; the kernel of the paper has `2 reach + 1`.
       is_first: whether it sees the image itself, and so must not see the component that it stands for.
       context_dim: numbers told for each place beside the image; 0 for none.
-
       implementation: as in the function `conv`.
 
     Call: `above [B, H, W, I], before [B, H, W, I], context [B, H, W, N] -> [B, H, W, F], [B, H, W, F]`.
