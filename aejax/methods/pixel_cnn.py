@@ -54,19 +54,28 @@ class PixelCNN(Autoencoder):
         *,
         hidden_dims: tuple[int, ...] = (256,),
         activation: Callable[[Array], Array] = nn.relu,
+        one_hot: bool = False,
         **fields: Any,
     ) -> Self:
-        """On vectors `[B, D]`, by masks of dense layers."""
-        encoder = MaskedMLP(hidden_dims, latent_dim, activation)
-        return cls.completed(
-            cls(
-                encoder,
-                pixels.PixelHead.of(1, fields.get("likelihood", cls.likelihood)),
-                latent_dim,
-                data_shape=(data_dim,),
-                **fields,
-            )
-        )
+        """On vectors `[B, D]`, by masks of dense layers.
+
+        Args:
+          data_dim: D.
+          latent_dim: Z.
+          hidden_dims: of the masked layers.
+          activation: between them.
+          one_hot: whether the levels of a `Categorical` likelihood are names and no sizes, as those of tokens are.
+          fields: of the class, such as `likelihood`.
+
+        Raises:
+          InputError: `one_hot` with another likelihood.
+        """
+        likelihood = likelihoods.get(fields.get("likelihood", cls.likelihood))
+        if one_hot and not isinstance(likelihood, likelihoods.Categorical):
+            raise InputError(f"one_hot is for tokens, and the likelihood is {likelihood}: take Categorical(levels).")
+        encoder = MaskedMLP(hidden_dims, latent_dim, activation, levels=likelihood.numbers if one_hot else None)
+        head = pixels.PixelHead.of(1, likelihood)
+        return cls.completed(cls(encoder, head, latent_dim, data_shape=(data_dim,), **fields))
 
     @classmethod
     def conv(

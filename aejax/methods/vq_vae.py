@@ -59,6 +59,10 @@ class VQVAE(AE):
         """The discrete code: `[B, ...] -> [B, slots]` int32 below `num_entries`."""
         return self.codebook.nearest(self.vectors(x))
 
+    def entries(self, tokens: jax.Array) -> jax.Array:
+        """The code that tokens stand for: `[B, slots] -> [B, Z]`."""
+        return self.codebook()[tokens].reshape(tokens.shape[0], -1)
+
     def quantised(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The encoder's vectors, and the entries nearest to them, both `[B, slots, entry_dim]`."""
         return self.vectors(x), jax.lax.stop_gradient(self.codebook()[self.tokens(x)])
@@ -197,6 +201,10 @@ TERMS = {
     "commitment_sq": Term("code units^2 per example", "squared distance of the encoder's vectors from their entries"),
     "perplexity": Term("entries", "exp of the entropy of the choices among the codebook's entries", True),
     "test_perplexity": Term("entries", "the same of the whole test split"),
+    "code_nats": Term(
+        "nats per image", "tokens of a test image, by an autoregressive prior of those of training images"
+    ),
+    "code_apart_nats": Term("nats per image", "the same, each token by how often it stands at its place"),
     "used_entries": Term("count", "entries that the test split uses"),
 }
 METHOD = Method(

@@ -84,6 +84,7 @@ class MaskedMLP(nn.Module):
       num_outputs: how many numbers for each component.
       activation: between layers.
       zero_output: whether the last layer starts at zero, so that the output does.
+      levels: K, where x is `k / (K - 1)` and k is a name and no size, such as a token: seen as K one-hot numbers.
 
     Call: `[..., D]` and contexts `[..., C]` `-> [..., D, num_outputs]`. Layers are named `dense_0`, `dense_1`, ..., the
     maps of the first context `context_0`, ...
@@ -95,13 +96,16 @@ class MaskedMLP(nn.Module):
     num_outputs: int = 1
     activation: Callable[[jax.Array], jax.Array] = nn.relu
     zero_output: bool = False
+    levels: int | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *context: jax.Array) -> jax.Array:
-        size = x.shape[-1]
-        last = tuple(int(i) for i in np.repeat(np.arange(size), self.num_outputs))
-        degrees = [tuple(range(size)), *(hidden_degrees(size, width) for width in self.hidden_dims), last]
-        y = x
+        size, y = x.shape[-1], x
+        if self.levels is not None:
+            names = jnp.round(x * (self.levels - 1)).astype(jnp.int32)
+            y = jax.nn.one_hot(names, self.levels, dtype=x.dtype).reshape(*x.shape[:-1], -1)
+        first, last = (_each(size, times) for times in (self.levels or 1, self.num_outputs))
+        degrees = [first, *(hidden_degrees(size, width) for width in self.hidden_dims), last]
         for i, (seen, seeing) in enumerate(pairwise(degrees)):
             is_last = i == len(self.hidden_dims)
             init = nn.initializers.zeros if is_last and self.zero_output else nn.initializers.lecun_normal()
@@ -111,3 +115,8 @@ class MaskedMLP(nn.Module):
                 y = y + nn.Dense(len(seeing), use_bias=False, kernel_init=init, name=f"context_{i}")(told)
             y = y if is_last else self.activation(y)
         return y.reshape(*x.shape, self.num_outputs)
+
+
+def _each(size: int, times: int) -> tuple[int, ...]:
+    """The degrees of so many components, each so many times."""
+    return tuple(i for i in range(size) for _ in range(times))

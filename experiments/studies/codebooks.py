@@ -6,19 +6,28 @@ without the revival of entries that hardly anything chooses; FSQ rounds each of 
 the signs of six, with its entropy term and without. Codes are as long as that takes, 8 numbers for VQ, 12 and 24.
 
 Perplexity is how many tokens the test images use, were they used evenly, of all four places together.
+
+Afterwards an autoregressive prior learns the tokens of the training images, each given those before it, which see it
+as a name: `pixel_cnn` on vectors. What it needs for the tokens of a test image is the cost of the code, `code_nats`, 24
+log 2 = 16.64 if all tokens were alike; `code_apart_nats` is what the tokens cost by how often each stands at its place,
+one more counted of each. Draws of the prior, decoded, are samples of the whole.
 """
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aejax import data, evaluation, runner
+from aejax import Fitted, data, evaluation, learn, runner
 from aejax.data import Dataset
+from aejax.evaluation import call, over_batches
+from aejax.likelihoods import Categorical
 from aejax.runner import study
 from aejax.runner.pieces import check_rows
-from aejax.runner.study import Runs, Study
+from aejax.runner.study import Metrics, Once, Runs, Study
 from experiments import fsq, lfq, vq_vae
 
 if TYPE_CHECKING:
@@ -76,33 +85,97 @@ def runs(config: Config) -> Runs:
     return study.seeded({row: known[row] for row in config.rows}, config.seed, config.num_seeds)
 
 
+def of_folders(config: Config, path: Path, once: Once) -> Metrics:
+    """What the tokens of every run cost by a prior that has learnt those of its training images."""
+    found = {}
+    for name in runs(config):
+        metrics = once(f"prior-{name}", partial(by_prior, path, name))
+        found[name] = {key: value for key, value in metrics.items() if key != "seconds"}
+    return study.by_row(found)
+
+
+def by_prior(path: Path, name: str, say: Callable[[str], None]) -> dict[str, float]:
+    """`code_nats` and `code_apart_nats` of a run; tokens drawn from its prior are kept beside it."""
+    own, model, state = runner.load(path / name)
+    dataset = data.flatten(runner.load_data(own))
+    of = partial(over_batches, partial(call, model, state.params, "tokens"))
+    train, test = of(dataset.train.x), of(dataset.test.x)
+    say("a prior of its tokens")
+    prior = learn_prior(train, model.num_entries, own.seed)
+    np.save(path / f"prior-{name}.npy", as_tokens(prior.sample(_SHOWN, own.seed), model.num_entries))
+    nats = over_batches(
+        partial(call, prior.model, prior.params, "nll"), *known(prior, as_levels(test, model.num_entries))
+    )
+    return {"code_nats": float(nats.mean()), "code_apart_nats": apart(train, test, model.num_entries)}
+
+
+def learn_prior(tokens: np.ndarray, num_entries: int, seed: int) -> Fitted:
+    """A `pixel_cnn` of tokens `[N, slots]`, which ends where every tenth row, held out, is foretold no better."""
+    x = as_levels(tokens, num_entries)
+    held_out = np.arange(len(x)) % 10 == 9
+    return learn(
+        "pixel_cnn", x[~held_out], validation=x[held_out], latent_dim=64, hidden_dims=(256,), one_hot=True,
+        likelihood=Categorical(num_entries), num_epochs=200, patience=10, seed=seed,
+    )  # fmt: skip
+
+
+def as_levels(tokens: np.ndarray, num_entries: int) -> np.ndarray:
+    """Tokens as a likelihood of so many levels has them, in [0, 1]."""
+    return (tokens / (num_entries - 1)).astype(np.float32)
+
+
+def as_tokens(x: np.ndarray, num_entries: int) -> np.ndarray:
+    return np.round(x * (num_entries - 1)).astype(np.int32)
+
+
+def known(prior: Fitted, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What `nll` takes: the features of each place, and x."""
+    return over_batches(partial(call, prior.model, prior.params, "encode"), x), x
+
+
+def apart(train: np.ndarray, test: np.ndarray, num_entries: int) -> float:
+    """The mean nats of the tokens of a test row, each by how often it stands at its place in training, plus one."""
+    nats = 0.0
+    for own, asked in zip(train.T, test.T, strict=True):
+        counts = np.bincount(own, minlength=num_entries) + 1.0
+        nats -= np.log(counts / counts.sum())[asked].mean()
+    return float(nats)
+
+
 def table(summary: dict[str, Any]) -> str:
     """The table in Markdown."""
-    keys = ("test_perplexity", "used_entries", "test_sse", "probe_accuracy")
+    keys = ("test_perplexity", "used_entries", "test_sse", "probe_accuracy", "code_nats", "code_apart_nats")
     rows = []
     for row in summary["rows"]:
         found = summary["metrics"][row]
         cells = [study.spread(found[key]) if key in found else "" for key in keys]
         rows.append([TITLES[row], *cells, study.cost(found)])
-    return study.table(("", "perplexity of 64", "used", "test SSE", "probe", "seeds, seconds a run"), rows)
+    head = ("", "perplexity of 64", "used", "test SSE", "probe", "nats by a prior", "nats apart")
+    return study.table((*head, "seeds, seconds a run"), rows)
 
 
 def draw(config: Config, path: Path, dataset: Dataset) -> "dict[str, Figure]":
-    """Reconstructions of the same test images, of the first seed."""
+    """Reconstructions of the same test images, and draws of the priors, of the first seed."""
     from aejax import plots
 
     if dataset.image_shape is None:
         return {}
     few = data.flatten(dataset).test.x[:_SHOWN]
-    rows = {"test images": np.asarray(few)}
+    rows, drawn = {"test images": np.asarray(few)}, {}
     for row in config.rows:
-        _, model, state = runner.load(path / f"{row}-{config.seed}")
+        name = f"{row}-{config.seed}"
+        _, model, state = runner.load(path / name)
         rows[TITLES[row]] = np.asarray(evaluation.reconstruct(model, state.params, few))
+        codes = call(model, state.params, "entries", np.load(path / f"prior-{name}.npy"))
+        drawn[TITLES[row]] = np.asarray(call(model, state.params, "generate", codes))
     title = f"{dataset.name}, {_WORDS} tokens of 64"
-    return {"reconstructions": plots.image_rows(rows, dataset.image_shape, title=title)}
+    return {
+        "reconstructions": plots.image_rows(rows, dataset.image_shape, title=title),
+        "samples": plots.image_rows(drawn, dataset.image_shape, title=f"{title}, drawn from a prior of tokens"),
+    }
 
 
-STUDY = Study("codebooks", Config, runs, table, draw)
+STUDY = Study("codebooks", Config, runs, table, draw, of_folders=of_folders)
 
 
 if __name__ == "__main__":

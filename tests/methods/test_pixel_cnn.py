@@ -135,3 +135,6 @@ def test_learnt_on_an_array_it_embeds_and_draws_images_and_vectors():
 def test_a_model_that_does_not_know_what_it_draws_is_refused():
     with pytest.raises(InputError, match=r"data_shape, \(D,\) or \(H, W, C\), is needed; got AE"):
         pixel_cnn(AE.dense(4, 2))
+    with pytest.raises(InputError, match=r"take Categorical\(levels\)"):
+        PixelCNN.dense(4, 2, one_hot=True)
+    pixel_cnn(PixelCNN.dense(4, 2, one_hot=True, likelihood=Categorical(3)))

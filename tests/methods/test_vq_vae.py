@@ -208,3 +208,15 @@ def test_ways_and_shares_that_are_unknown_are_refused_and_the_advice_helps():
         vq_vae(MODEL, revival=1)
     init_params(MODEL.clone(codebook_by="gradient"), KEY, DATA.x)
     vq_vae(MODEL, revival=0.5)
+
+
+def test_tokens_stand_for_the_code():
+    model = VQVAE.dense(6, 4, entry_dim=2, num_entries=5)
+    x = jax.random.normal(jax.random.key(7), (9, 6))
+    params = init_params(model, KEY, x)
+    bound = model.bind({"params": params})
+    codebook = np.asarray(bound.codebook())
+    tokens = np.asarray(bound.tokens(x))
+    by_hand = np.concatenate([codebook[tokens[:, 0]], codebook[tokens[:, 1]]], axis=1)
+    np.testing.assert_array_equal(bound.entries(tokens), by_hand)
+    np.testing.assert_allclose(bound.encode(x), by_hand, rtol=1e-6, atol=1e-6)

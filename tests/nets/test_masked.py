@@ -77,3 +77,26 @@ def test_an_output_that_shall_start_at_zero_does_and_another_does_not():
         net = MaskedMLP((6,), 2, zero_output=zero)
         found = jax.jit(lambda net=net: net.init_with_output(jax.random.key(0), x, context)[0])()
         assert bool((found == 0).all()) == zero
+
+
+def test_levels_that_are_names_are_seen_one_by_one():
+    """By numpy: of two components of three names the second output is a row of weights for each name of the first."""
+    net = MaskedMLP((), 2, levels=3)
+    x = np.array([[0, 0], [0.5, 1], [1, 0.5]], np.float32)
+    params = drawn(net, x)
+    kernel, bias = (np.asarray(params["params"]["dense_0"][name], np.float64) for name in ("kernel", "bias"))
+    names = np.array([0, 1, 2])
+    by_hand = np.stack([np.broadcast_to(bias[:2], (3, 2)), kernel[names, 2:] + bias[2:]], axis=1)
+    np.testing.assert_allclose(net.apply(params, x), by_hand, rtol=1e-5)
+
+
+def test_of_names_too_each_output_sees_those_before_it_alone():
+    net = MaskedMLP((12, 9), 4, nn.tanh, levels=5)
+    x = np.array([[0.25, 0.5, 1.0]], np.float32)
+    params = drawn(net, x)
+    before = np.asarray(net.apply(params, x))
+    for i in range(3):
+        other = x.copy()
+        other[0, i] = 0.75
+        changed = (np.asarray(net.apply(params, other)) != before).all(axis=2)[0]
+        np.testing.assert_array_equal(changed, np.arange(3) > i)

@@ -40,6 +40,8 @@ def test_rows_that_are_unknown_or_twice_are_refused():
 
 def test_the_table_by_hand():
     row = {
+        "code_nats": [14.0, 14.0],
+        "code_apart_nats": [15.0, 15.0],
         "test_perplexity": [50.0, 52.0],
         "used_entries": [64, 64],
         "test_sse": [0.9, 1.1],
@@ -47,20 +49,45 @@ def test_the_table_by_hand():
     }
     metrics = {"fsq": {**row, "seconds": [3.0, 9.0]}, "lfq": {"test_sse": [2.0]}}
     lines = codebooks.table({"rows": ["fsq", "lfq"], "metrics": metrics}).splitlines()
-    assert lines[2] == "| FSQ, 4 x 4 x 4 | 51.0 ± 1.4 | 64 ± 0 | 1.00 ± 0.14 | 0.5 ± 0 | 2, 6 |"
-    assert lines[3] == "| LFQ, 6 bits | | | 2 | | |"
+    assert lines[2] == "| FSQ, 4 x 4 x 4 | 51.0 ± 1.4 | 64 ± 0 | 1.00 ± 0.14 | 0.5 ± 0 | 14 ± 0 | 15 ± 0 | 2, 6 |"
+    assert lines[3] == "| LFQ, 6 bits | | | 2 | | | | |"
+
+
+def test_tokens_apart_cost_what_their_counts_say():
+    train, test = np.array([[0, 1], [0, 2], [1, 2]]), np.array([[0, 0], [2, 2]])
+    exact = -np.log([3 / 6, 1 / 6]).mean() - np.log([1 / 6, 3 / 6]).mean()
+    assert codebooks.apart(train, test, 3) == pytest.approx(exact)
+
+
+@pytest.mark.slow
+def test_a_prior_of_tokens_finds_that_one_follows_from_the_other():
+    """Eight names, the second token a random permutation of the first: log 8 nats for both, apart twice that."""
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 8, 4000)
+    tokens = np.stack([first, rng.permutation(8)[first]], axis=1)
+    prior = codebooks.learn_prior(tokens[:3000], 8, 0)
+    nats = prior.model.bind({"params": prior.params}).nll(
+        *codebooks.known(prior, codebooks.as_levels(tokens[3000:], 8))
+    )
+    assert float(nats.mean()) == pytest.approx(math.log(8), abs=0.03)
+    assert codebooks.apart(tokens[:3000], tokens[3000:], 8) == pytest.approx(2 * math.log(8), abs=0.03)
+    drawn = codebooks.as_tokens(prior.sample(500, 1), 8)
+    follows = dict(tokens.tolist())
+    assert np.mean([follows[a] == b for a, b in drawn.tolist()]) > 0.98
 
 
 @pytest.mark.slow
 def test_a_study_ends_with_a_table_and_its_pictures(tmp_path):
     flags = ["--num-epochs", "2", "--batch-size", "400", "--hidden-dims", "8", "--workdir", str(tmp_path / "run")]
+    flags += ["--rows", "gradient", "fsq", "lfq"]
     launch.command_line("codebooks", codebooks.Config, "", study.body(codebooks.STUDY), flags)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert list(summary["metrics"]) == list(codebooks.TITLES)
+    assert list(summary["metrics"]) == ["gradient", "fsq", "lfq"]
     for found in summary["metrics"].values():
         assert 1 <= found["test_perplexity"][0] <= found["used_entries"][0] <= 64
         assert found["test_sse"][0] < 2 * np.square(data.load("digits").test.x).sum(axis=(1, 2, 3)).mean()
-    assert [path.stem for path in (tmp_path / "run" / "figures").iterdir()] == ["reconstructions"]
+        assert found["code_nats"][0] < 1.1 * 24 * math.log(2)
+    assert {path.stem for path in (tmp_path / "run" / "figures").iterdir()} == {"reconstructions", "samples"}
     assert runner.load(tmp_path / "run" / "gradient-0")[1].codebook_by == "gradient"
 
 
