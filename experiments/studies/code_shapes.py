@@ -137,7 +137,7 @@ def measure(trained: Trained) -> dict[str, float]:
 
 def against(prior: priors.Prior, codes: dict[str, np.ndarray], key: jax.Array) -> dict[str, float]:
     """`code_mmd` and `code_mmd_p` of up to 2,000 codes `[N, Z]` of each part, with the name of the part before them."""
-    found = {}
+    found: dict[str, float] = {}
     for (name, z), own in zip(codes.items(), jax.random.split(key, len(codes)), strict=True):
         (draw_key, test_key), size = jax.random.split(own), min(TESTED, len(z))
         test = evaluation.code_mmd(z[:size], np.asarray(prior.sample(draw_key, size)), test_key)

@@ -54,7 +54,7 @@ def measure(trained: Trained) -> dict[str, float]:
     parts = {"": dataset.test, "train_": dataset.train}
     codes = {name: evaluation.embed(model, params, part) for name, part in parts.items()}
     found = {"test_sse": evaluation.reconstruction_sse(model, params, dataset.test)}
-    return found | code_shapes.against(priors.get(model.prior, model.latent_dim), codes, trained.measure_key)
+    return found | code_shapes.against(priors.get(trained.config.prior, model.latent_dim), codes, trained.measure_key)
 
 
 def of_folders(config: Config, path: Path, once: Once) -> Metrics:
