@@ -122,6 +122,17 @@ def nearest(samples: ArrayLike, known: ArrayLike) -> tuple[np.ndarray, np.ndarra
     return which, gap
 
 
+def mean_distance(x: ArrayLike) -> float:
+    """The mean distance between two different rows, `[N, F]`, N at least 2: 0 where all are one point.
+
+    Example:
+      >>> mean_distance([[0.0], [0.0], [3.0]])  # 0, 3 and 3
+      2.0
+    """
+    x, _ = _clouds(x, x)
+    return float(sum(gaps.sum() for _, gaps in _distances(x, x)) / (len(x) * (len(x) - 1)))
+
+
 def sharpness(images: ArrayLike) -> float:
     """The share of an image's squared deviation from its mean that is of high frequencies, mean over the images.
 

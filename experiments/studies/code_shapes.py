@@ -125,17 +125,23 @@ def measure(trained: Trained) -> dict[str, float]:
     prior = prior_of(trained.config.shape, int(dataset.train.y.max()) + 1)
     found = {"test_sse": evaluation.reconstruction_sse(model, params, dataset.test)}
     parts = {"": dataset.test, "train_": dataset.train}
-    for (name, part), key in zip(parts.items(), jax.random.split(trained.measure_key), strict=True):
-        z, (draw_key, test_key) = evaluation.embed(model, params, part.x), jax.random.split(key)
-        size = min(TESTED, len(z))
-        test = evaluation.code_mmd(z[:size], np.asarray(prior.sample(draw_key, size)), test_key)
-        found |= {f"{name}code_mmd": test.mmd_sq, f"{name}code_mmd_p": test.p_value}
-        if trained.config.labels:
-            found[f"{name}own_part"] = float(np.mean(np.asarray(model.part_of(z)) == part.y))
+    codes = {name: evaluation.embed(model, params, part.x) for name, part in parts.items()}
+    found |= against(prior, codes, trained.measure_key)
     if trained.config.labels:
+        found |= {f"{k}own_part": float(np.mean(np.asarray(model.part_of(z)) == parts[k].y)) for k, z in codes.items()}
         y = np.arange(10_000) % model.num_classes
         drawn = prior.sample_parts(jax.random.fold_in(trained.measure_key, 2), y, model.num_classes)
         found["drawn_own_part"] = float(np.mean(np.asarray(model.part_of(drawn)) == y))
+    return found
+
+
+def against(prior: priors.Prior, codes: dict[str, np.ndarray], key: jax.Array) -> dict[str, float]:
+    """`code_mmd` and `code_mmd_p` of up to 2,000 codes `[N, Z]` of each part, with the name of the part before them."""
+    found: dict[str, float] = {}
+    for (name, z), own in zip(codes.items(), jax.random.split(key, len(codes)), strict=True):
+        (draw_key, test_key), size = jax.random.split(own), min(TESTED, len(z))
+        test = evaluation.code_mmd(z[:size], np.asarray(prior.sample(draw_key, size)), test_key)
+        found |= {f"{name}code_mmd": test.mmd_sq, f"{name}code_mmd_p": test.p_value}
     return found
 
 

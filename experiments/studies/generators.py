@@ -12,8 +12,10 @@ Copies have 0; means of several images, and so blurred and collapsed samples, ar
 """
 
 import dataclasses
+from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -23,7 +25,7 @@ from aejax import data, evaluation, runner
 from aejax.checks import InputError
 from aejax.data import Dataset
 from aejax.evaluation import samples
-from aejax.runner import study
+from aejax.runner import Trained, study
 from aejax.runner.pieces import check_rows
 from aejax.runner.study import Metrics, Once, Runs, Study
 
@@ -62,7 +64,40 @@ class Config:
 
 def runs(config: Config) -> Runs:
     """Every method with every seed."""
-    check_rows(config.rows, TITLES)
+    shared = checked(config, TITLES)
+    rows = {}
+    for row in config.rows:
+        found = import_module(f"experiments.{row}")
+        rows[row] = found.EXPERIMENT, found.Config(**shared)
+    return study.seeded(rows, config.seed, config.num_seeds)
+
+
+class Row(NamedTuple):
+    """A row of another study of generators: a method with some of its knobs."""
+
+    title: str
+    module: ModuleType  # of its experiment
+    knobs: Mapping[str, float] = MappingProxyType({})  # others are those of the experiment
+
+
+def with_knobs(config: Any, rows: Mapping[str, Row], measure: Callable[[Trained], dict[str, float]]) -> Runs:
+    """Every one of `config.rows` with every seed, measured by `measure` alone, without pictures of a run."""
+    shared, own = checked(config, rows), {}
+    for name in config.rows:
+        _, module, knobs = rows[name]
+        experiment, default = module.EXPERIMENT._replace(measure=measure, draw=lambda _: {}), module.Config(**shared)
+        own[name] = experiment, dataclasses.replace(default, hparams=default.hparams._replace(**knobs))
+    return study.seeded(own, config.seed, config.num_seeds)
+
+
+def titles(rows: Mapping[str, Row]) -> dict[str, str]:
+    """Of rows by name."""
+    return {name: row.title for name, row in rows.items()}
+
+
+def checked(config: Any, known: Collection[str]) -> dict[str, Any]:
+    """The fields that all runs share; unknown rows are refused, and data on which no samples can be scored."""
+    check_rows(config.rows, known)
     dataset = data.load(config.dataset, validation=0.0)
     train = dataset.train
     if train.y is None:
@@ -71,12 +106,7 @@ def runs(config: Config) -> Runs:
     if len(dataset.test.x) <= K:
         raise InputError(f"{config.dataset} has {len(dataset.test.x)} test images; more than {K} are needed.")
     names = ("dataset", "latent_dim", "hidden_dims", "num_epochs", "batch_size")
-    shared = {name: getattr(config, name) for name in names} | {"validation": 0.0}
-    rows = {}
-    for row in config.rows:
-        found = import_module(f"experiments.{row}")
-        rows[row] = found.EXPERIMENT, found.Config(**shared)
-    return study.seeded(rows, config.seed, config.num_seeds)
+    return {name: getattr(config, name) for name in names} | {"validation": 0.0}
 
 
 def drawn(model: Any, params: Any, train: np.ndarray, key: jax.Array, n: int) -> np.ndarray:
@@ -113,16 +143,28 @@ class Real(NamedTuple):
 
 def scores(x: np.ndarray, real: Real) -> dict[str, float]:
     """Of images `[N, D]`: the columns of the table; the sharpness of images of 4 pixels and more alone."""
-    own, shape = real.features(x), real.dataset.image_shape
+    own = real.features(x)
     found: dict[str, float] = {"frechet": samples.frechet_distance(real.known, own)}
-    found |= samples.manifold(real.known, own, K, reach=real.reach)._asdict()
-    if shape is not None and min(shape[:2]) >= 4:
-        found["sharpness"] = samples.sharpness(x.reshape(-1, *shape))
+    found |= samples.manifold(real.known, own, K, reach=real.reach)._asdict() | sharpness("sharpness", x, real)
     return found | {"nearest": float(samples.nearest(x, real.dataset.train.x)[1].mean()) / real.gap}
+
+
+def sharpness(name: str, x: np.ndarray, real: Real) -> dict[str, float]:
+    """Of images `[N, D]` of 4 pixels and more along a side, by its name; of others nothing."""
+    shape = real.dataset.image_shape
+    return {name: samples.sharpness(x.reshape(-1, *shape))} if shape is not None and min(shape[:2]) >= 4 else {}
 
 
 def of_folders(config: Config, path: Path, once: Once) -> Metrics:
     """Scores of the test images, and of as many samples of every run."""
+    return scored(config, path)
+
+
+More = Callable[[Any, Any, np.ndarray, Real], dict[str, float]]  # (model, params, samples, real)
+
+
+def scored(config: Any, path: Path, more: More = lambda model, params, x, real: {}) -> Metrics:
+    """`scores` of the test images, and of as many samples of every run, of which `more` may be measured."""
     dataset = data.flatten(data.load(config.dataset, validation=0.0))
     assert dataset.train.y is not None
     features = samples.classifier_features(dataset.train.x, dataset.train.y, seed=0)
@@ -132,7 +174,7 @@ def of_folders(config: Config, path: Path, once: Once) -> Metrics:
         for seed in range(config.seed, config.seed + config.num_seeds):
             _, model, state = runner.load(path / f"{row}-{seed}")
             x = drawn(model, state.params, dataset.train.x, jax.random.key(seed), len(dataset.test.x))
-            for name, value in scores(x, real).items():
+            for name, value in (scores(x, real) | more(model, state.params, x, real)).items():
                 found.setdefault(row, {}).setdefault(name, []).append(value)
     return found
 
@@ -149,7 +191,12 @@ def table(summary: dict[str, Any]) -> str:
 
 
 def draw(config: Config, path: Path, dataset: Dataset) -> "dict[str, Figure]":
-    """Samples of the first seed, and reconstructions of the same test images."""
+    """Both sheets."""
+    return sheets(config, path, dataset, TITLES)
+
+
+def sheets(config: Any, path: Path, dataset: Dataset, names: Mapping[str, str]) -> "dict[str, Figure]":
+    """Samples of the first seed, and reconstructions of the same test images; rows by their names in the sheet."""
     from aejax import plots
 
     if dataset.image_shape is None:
@@ -159,8 +206,8 @@ def draw(config: Config, path: Path, dataset: Dataset) -> "dict[str, Figure]":
     for row in config.rows:
         _, model, state = runner.load(path / f"{row}-{config.seed}")
         key = jax.random.key(config.seed)
-        made[TITLES[row]] = drawn(model, state.params, flat.train.x, key, len(flat.test.x))[:_SHOWN]
-        rebuilt[TITLES[row]] = np.asarray(evaluation.reconstruct(model, state.params, flat.test.x[:_SHOWN]))
+        made[names[row]] = drawn(model, state.params, flat.train.x, key, len(flat.test.x))[:_SHOWN]
+        rebuilt[names[row]] = np.asarray(evaluation.reconstruct(model, state.params, flat.test.x[:_SHOWN]))
     return {
         "samples": plots.image_rows(made, dataset.image_shape, title=f"{dataset.name}, samples"),
         "reconstructions": plots.image_rows(rebuilt, dataset.image_shape, title=f"{dataset.name}, reconstructions"),

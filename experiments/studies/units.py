@@ -10,6 +10,19 @@ METRICS: dict[str, Unit] = {
     "train_own_part, drawn_own_part": Unit(
         "between 0 and 1", "`own_part` of the codes of training images, and of draws from the part of each class"
     ),
+    "feature_distance": Unit(
+        "none",
+        "distance of a reconstruction from its test image in the features of a classifier, over the mean distance of "
+        "two test images there; mean over images",
+    ),
+    "rebuilt_sharpness": Unit("between 0 and 1", "`sharpness` of the reconstructions of test images"),
+    "diversity": Unit("none", "mean distance of two samples, over that of two test images, in the same features"),
+    "sampled_sse": Unit("summed over pixels, mean over samples", "squared error of the reconstruction of samples"),
+    "loss_over_margin": Unit(
+        "none",
+        "EBGAN: loss of the autoencoder over its margin, over the last tenth of the steps; 1 where generated images "
+        "are as images are",
+    ),
     "num_params": Unit("count", "numbers that are trained, tied weights once"),
     "test_recon_nats, test_kl_nats": Unit("nats per image", "the two parts of `test_bound_nats`, with as many draws"),
     "code_mean_gap": Unit(

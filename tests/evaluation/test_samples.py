@@ -142,3 +142,10 @@ def test_what_is_no_cloud_is_refused():
     for bad in (images, images.astype(complex)):
         with pytest.raises(InputError, match="finite real numbers"):
             samples.sharpness(bad)
+
+
+def test_the_mean_distance_of_a_simplex_is_its_side_and_of_a_gaussian_known():
+    assert samples.mean_distance(3 * np.eye(7)) == pytest.approx(3 * np.sqrt(2), rel=1e-12)
+    assert samples.mean_distance(np.full((5, 3), 0.3)) == 0
+    x = np.random.default_rng(0).normal(size=(3000, 1)) + 1e3  # of N(0, 2) the mean absolute value is 2 / sqrt(pi)
+    assert samples.mean_distance(x) == pytest.approx(2 / np.sqrt(np.pi), rel=0.03)

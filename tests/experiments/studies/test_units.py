@@ -22,6 +22,8 @@ from experiments.studies import (
     deep_ae,
     denoising,
     disentangle,
+    energy,
+    feature_losses,
     flows,
     generate,
     generators,
@@ -37,6 +39,7 @@ from experiments.studies import (
     score,
     sparse_codes,
     spectra,
+    wae_penalties,
 )
 from experiments.studies.units import METRICS
 
@@ -137,6 +140,9 @@ def test_whatever_the_other_experiments_report_is_in_the_table_of_units():
         "cosine",
         *denoising.METRICS,
         *generators.SCORES,
+        *feature_losses.SCORES,
+        *energy.SCORES,
+        *wae_penalties.SCORES,
         *score.ERRORS,
         *spectra.METRICS,
         *modes.MEASURED,
