@@ -52,7 +52,8 @@ def rae_loss(
     - `weights` (RAE-L2): the squares of all kernels of the decoder, summed; biases are free.
     - `gradient` (RAE-GP): `|d x_hat / d z|_F^2`, exact, at the codes of the batch, mean over the examples. x_hat is the
       mean in data space. The encoder has a gradient of it too, for it may move codes to where the decoder is flat.
-    - `spectral` (RAE-SN): the square of the largest singular value of each kernel of the decoder, exact, summed.
+    - `spectral` (RAE-SN): the square of the largest singular value of each kernel of the decoder, exact, summed. It
+      costs the eigenvalues of a matrix of the smaller side of each kernel, at every step.
 
     A convolution's kernel is a matrix of one column for each last index. Kernels of a tied decoder are the encoder's.
 

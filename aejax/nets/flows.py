@@ -129,13 +129,13 @@ class Rescaled(nn.Module):
     @nn.compact
     def __call__(self, u: Array, *context: Array) -> tuple[Array, Array]:
         z, log_det = self.flow(u, *context)
-        numbers = (self.param(name, nn.initializers.zeros, z.shape[-1:]) for name in ("shift", "log_scale"))
-        shift, log_scale = (jnp.broadcast_to(v, z.shape) for v in numbers)
+        own = [self.param(name, nn.initializers.zeros, z.shape[-1:]) for name in ("shift", "log_scale")]
+        shift, log_scale = (jnp.broadcast_to(v, z.shape) for v in own)
         return shift + jnp.exp(log_scale) * z, log_det + sum_last(log_scale)
 
     def inverse(self, z: Array, *context: Array) -> tuple[Array, Array]:
-        numbers = (self.get_variable("params", name) for name in ("shift", "log_scale"))
-        shift, log_scale = (jnp.broadcast_to(v, z.shape) for v in numbers)
+        own: list[Array] = [self.get_variable("params", name) for name in ("shift", "log_scale")]
+        shift, log_scale = (jnp.broadcast_to(v, z.shape) for v in own)
         u, log_det = self.flow.inverse((z - shift) * jnp.exp(-log_scale), *context)
         return u, log_det - sum_last(log_scale)
 
