@@ -63,6 +63,10 @@ WEIGHTS = {
     "mult_dae": {"weight_decay": ("recon", {"weights_sq": 1}, 0.1)},
     "mult_vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
     "pixel_vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
+    "rae": {
+        "beta": ("recon", {"code_length_sq": 0.5}, 0.1),
+        "penalty": ("recon", {"decoder_weights_sq": 1}, 0.01),
+    },
     "rcae": {"contraction": ("recon", {"reconstruction_jacobian_sq": 1}, 0.1)},
     "scae": {"contraction": ("recon", {"shift_sq": 1}, 1.0)},
     "sparse_ae": {

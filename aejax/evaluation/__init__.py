@@ -13,6 +13,7 @@ from aejax.evaluation.contraction import contraction_curve, effective_rank, pair
 from aejax.evaluation.decomposition import Decomposition, decompose
 from aejax.evaluation.disentanglement import beta_vae_score, disentanglement_scores, factor_vae_score
 from aejax.evaluation.embedding import continuity, neighborhood_hit, trustworthiness
+from aejax.evaluation.ex_post import with_flow
 from aejax.evaluation.factor_tables import DCI, dci, importance_scores, mig, mutual_information, sap
 from aejax.evaluation.finetune import FineTuned, check_splits, classifier_error, classifier_loss, fine_tune, saturation
 from aejax.evaluation.likelihood import NLL, nll
@@ -78,4 +79,5 @@ __all__ = [
     "spectra",
     "trustworthiness",
     "typical_labels",
+    "with_flow",
 ]

@@ -13,6 +13,7 @@ from aejax.jacobian.exact import (
     encoder_sq,
     explain,
     frobenius_sq,
+    generated_sq,
     reconstruction_sq,
     value_and_frobenius_sq,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "encoder_sq",
     "explain",
     "frobenius_sq",
+    "generated_sq",
     "hutchinson_sq",
     "hutchpp_sq",
     "jacobian",

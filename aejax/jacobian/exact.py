@@ -144,6 +144,17 @@ def reconstruction_sq(
     return _over_batch(bound.reconstruct, *inputs(model, x), mode=mode, memory_limit=memory_limit)[1]
 
 
+def generated_sq(
+    model: Autoencoder, params: Any, z: Array, *condition: Array, mode: str = "auto", memory_limit: int | None = None
+) -> Array:
+    """Squared Frobenius norm of the Jacobian of `model.generate` by the code, `[B]`, at codes `[B, Z]`.
+
+    Of the mean in data space, not of what the likelihood takes. Errors are those of `encoder_sq`.
+    """
+    bound = model.bind({"params": params})
+    return _over_batch(bound.generate, z, *condition, mode=mode, memory_limit=memory_limit)[1]
+
+
 def embedding_difference_sq(model: Autoencoder, params: Any, x: Any, y: Any) -> Array:
     """Squared Frobenius distance between the Jacobians of `model.embed` at the examples of two batches.
 

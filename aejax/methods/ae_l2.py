@@ -89,8 +89,8 @@ def principal_directions(params: Any, *, weight_decay: float) -> tuple[np.ndarra
     """
     if not weight_decay > 0:
         raise InputError(f"weight_decay is {weight_decay}; the directions can be read only where it was positive.")
-    kernels = [leaf for group in ("decoder", "encoder") for leaf in _kernels(params.get(group, {}))]
-    is_tied = not _kernels(params.get("decoder", {}))
+    kernels = [leaf for group in ("decoder", "encoder") for leaf in kernels_of(params.get(group, {}))]
+    is_tied = not kernels_of(params.get("decoder", {}))
     if len(kernels) != 2 - is_tied or kernels[0].ndim != 2:
         raise InputError(f"The network has {len(kernels)} kernels; wanted is one dense layer each way.")
     decoder = np.asarray(kernels[0], np.float64)
@@ -99,7 +99,7 @@ def principal_directions(params: Any, *, weight_decay: float) -> tuple[np.ndarra
     return u, np.where(rest > 0, 2 * weight_decay / np.where(rest > 0, rest, 1.0), np.inf)
 
 
-def _kernels(group: Any) -> list[jax.Array]:
+def kernels_of(group: Any) -> list[jax.Array]:
     """The weights of a group, `[in, out]` where they are matrices: `kernel` of Flax, `weight` of Equinox.
 
     Equinox has them `[out, in]`, and its parameters are those that came by the door, under `net`.
@@ -114,7 +114,7 @@ def _kernels(group: Any) -> list[jax.Array]:
 
 def squared_weights(params: Any, *, model: AE) -> jax.Array:
     """The sum of the squares of all kernels of encoder and decoder, tied ones counted twice; biases are left out."""
-    kernels = _kernels(params["encoder"]) + _kernels(params.get("decoder", {}))
+    kernels = kernels_of(params["encoder"]) + kernels_of(params.get("decoder", {}))
     total = sum((jnp.square(kernel).sum() for kernel in kernels), jnp.zeros(()))
     return 2 * total if isinstance(model.decoder, TiedMLP) else total
 

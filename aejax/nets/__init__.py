@@ -7,7 +7,7 @@ from aejax.nets.autoencoder import Autoencoder, check_labels, check_plain, input
 from aejax.nets.checks import check_module, check_rows, is_ours
 from aejax.nets.conv import Conv, ConvDecoder, ConvEncoder, ConvTranspose, has_convolution
 from aejax.nets.doors import from_equinox, from_nnx
-from aejax.nets.flows import Autoregressive, Couplings
+from aejax.nets.flows import Autoregressive, Couplings, Rescaled
 from aejax.nets.init import init_params, start_bias
 from aejax.nets.labelled import Labelled
 from aejax.nets.masked import MaskedDense, MaskedMLP
@@ -25,6 +25,7 @@ __all__ = [
     "Labelled",
     "MaskedDense",
     "MaskedMLP",
+    "Rescaled",
     "TiedMLP",
     "check_labels",
     "check_module",

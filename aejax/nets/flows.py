@@ -1,7 +1,7 @@
 """Normalising flows: invertible maps of codes whose volume change is known.
 
 A flow is a Linen module: `flow(u, *context) -> (z, log |det dz/du|)`, `[..., Z] -> [..., Z], [...]`, and
-`flow.inverse(z, *context) -> (u, log |det du/dz|)`. Both here are chains of affine steps, `z = shift + scale * u`
+`flow.inverse(z, *context) -> (u, log |det du/dz|)`. All here are chains of affine steps, `z = shift + scale * u`
 component by component, and start as the identity.
 """
 
@@ -111,6 +111,33 @@ class Couplings(nn.Module):
             u = u.at[..., 1 - i % 2 :: 2].set((moved - shift) * jnp.exp(-log_scale))
             log_det = log_det - sum_last(log_scale)
         return u, log_det
+
+
+class Rescaled(nn.Module):
+    """Another flow, and then `z = shift + exp(log_scale) u`, component by component.
+
+    Attributes:
+      flow: the other one.
+
+    Parameters: those of `flow`; `shift` and `log_scale`, `[Z]` each, 0 at the start.
+
+    Call: as of `flow`.
+    """
+
+    flow: nn.Module
+
+    @nn.compact
+    def __call__(self, u: Array, *context: Array) -> tuple[Array, Array]:
+        z, log_det = self.flow(u, *context)
+        own = [self.param(name, nn.initializers.zeros, z.shape[-1:]) for name in ("shift", "log_scale")]
+        shift, log_scale = (jnp.broadcast_to(v, z.shape) for v in own)
+        return shift + jnp.exp(log_scale) * z, log_det + sum_last(log_scale)
+
+    def inverse(self, z: Array, *context: Array) -> tuple[Array, Array]:
+        own: list[Array] = [self.get_variable("params", name) for name in ("shift", "log_scale")]
+        shift, log_scale = (jnp.broadcast_to(v, z.shape) for v in own)
+        u, log_det = self.flow.inverse((z - shift) * jnp.exp(-log_scale), *context)
+        return u, log_det - sum_last(log_scale)
 
 
 class _Conditioner(nn.Module):

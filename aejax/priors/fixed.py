@@ -12,7 +12,9 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
+from aejax import extras
 from aejax.checks import InputError, check_count
 from aejax.precision import sum_last, widen
 from aejax.priors.points import check_points, mix, per_component
@@ -209,6 +211,39 @@ class GaussianMixture(Prior):
         means[:, :2] = radius * along
         covariances[:, :2, :2] = radial_std**2 * _outer(along) + tangential_std**2 * _outer(across)
         return cls((1.0,) * num_modes, _tuples(means), _tuples(covariances))
+
+    @classmethod
+    def of(cls, codes: ArrayLike, num_components: int, *, seed: int = 0) -> "GaussianMixture":
+        """The mixture that is fitted to codes by maximum likelihood: a density for an autoencoder that has none.
+
+        Of one component it is the mean and the covariance. More are found by scikit-learn's `GaussianMixture`, once,
+        from k-means; variances have 1e-6 added, in either case.
+
+        Args:
+          codes: `[N, Z]`, such as `evaluation.embed` of the training part.
+          num_components: K, at most N.
+          seed: of k-means.
+
+        Raises:
+          InputError: scikit-learn is not installed, codes of another shape or that are not finite, or fewer than K.
+
+        Example:
+          >>> GaussianMixture.of([[0.0], [2.0]], 1)
+          GaussianMixture(weights=(1.0,), means=((1.0,),), covariances=(((1.000001,),),))
+        """
+        check_count(num_components=num_components)
+        codes = np.asarray(codes, np.float64)
+        if codes.ndim != 2 or len(codes) < max(2, num_components) or not np.isfinite(codes).all():
+            raise InputError(
+                f"The codes are an array {codes.shape}, for {num_components} Gaussians; finite numbers [N, Z] are"
+                " wanted, N at least 2 and as many as there are Gaussians."
+            )
+        extras.need("A mixture fitted to codes", "sklearn", extra="sklearn")
+        from sklearn import mixture
+
+        found = mixture.GaussianMixture(num_components, random_state=seed).fit(codes)
+        covariances = (found.covariances_ + found.covariances_.swapaxes(1, 2)) / 2
+        return cls(_tuples(found.weights_), _tuples(found.means_), _tuples(covariances))
 
     def sample(self, key: Array, n: int) -> Array:
         mode_key, noise_key = jax.random.split(key)

@@ -59,6 +59,12 @@ METRICS: dict[str, Unit] = {
         "squared features",
         "Frechet distance of samples from the training images, in the features of a classifier trained on these",
     ),
+    "frechet_reconstructed": Unit("squared features", "`frechet` of reconstructions of the test images, or of these"),
+    "frechet_prior, frechet_gaussian, frechet_mixture, frechet_flow": Unit(
+        "squared features",
+        "`frechet` of samples from the model's own prior, and from a Gaussian, a mixture of Gaussians and a flow that "
+        "are fitted to its training codes",
+    ),
     "precision, recall": Unit(
         "between 0 and 1", "share of samples in the ball of a training image that reaches to its 5th neighbour; reverse"
     ),
