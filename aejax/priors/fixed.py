@@ -229,8 +229,8 @@ class GaussianMixture(Prior):
 
         Example:
           >>> one = GaussianMixture.of([[0.0], [2.0]], 1)  # N(1, 1)
-          >>> one.means, round(float(one.log_prob(jnp.ones(1))), 4)
-          (((1.0,),), -0.9189)
+          >>> round(float(one.log_prob(jnp.ones(1))), 4)  # -log(2 pi) / 2
+          -0.9189
         """
         check_count(num_components=num_components)
         codes = np.asarray(codes, np.float64)
