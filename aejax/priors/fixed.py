@@ -228,8 +228,9 @@ class GaussianMixture(Prior):
           InputError: scikit-learn is not installed, codes of another shape or that are not finite, or fewer than K.
 
         Example:
-          >>> GaussianMixture.of([[0.0], [2.0]], 1)
-          GaussianMixture(weights=(1.0,), means=((1.0,),), covariances=(((1.000001,),),))
+          >>> one = GaussianMixture.of([[0.0], [2.0]], 1)  # N(1, 1)
+          >>> round(float(one.log_prob(jnp.ones(1))), 4)  # -log(2 pi) / 2
+          -0.9189
         """
         check_count(num_components=num_components)
         codes = np.asarray(codes, np.float64)
