@@ -163,6 +163,8 @@ class Implicit:
         of the examples are among them. So no draw is further from its mean than n deviations can be, and posteriors
         cannot hide in what the moments have not seen.
         """
+        if n < 2:
+            raise InputError(f"A variance takes at least 2 draws; got n={n}.")
         v = self._functions(noise(key, (max(n, len(self.offset)), self.noise_dim), wide(self.offset.dtype)))
         mean, scales = v.mean(axis=0, keepdims=True), widen(self.scales)
         covariance = jnp.einsum("nmz,nkz->mkz", v - mean, v - mean) / (len(v) - 1)
@@ -209,11 +211,13 @@ def sample_and_kl(
       estimate from that one draw, `log q(z|x) - log p(z)`, which may be negative.
 
     Raises:
-      InputError: the model has no prior.
+      InputError: the model has no prior, or the posterior no density.
     """
     if isinstance(model.prior, Uniform) or model.prior == "uniform":
         raise InputError("The posterior reaches beyond the cube of the uniform prior, where the KL is infinite.")
     if closed and model.has_normal_prior and hasattr(posterior, "kl_standard_normal"):
         return posterior.sample(key), posterior.kl_standard_normal()
+    if not hasattr(posterior, "sample_and_log_prob"):
+        raise InputError(f"A KL takes the density of the posterior, and {type(posterior).__name__} has none: use avb.")
     z, log_q = posterior.sample_and_log_prob(key)
     return z, log_q - model.log_prior(z)

@@ -82,5 +82,5 @@ def alice(model: ALI, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis
     return play(players, [["disc", "gen"]], axis_name=axis_name, check=partial(check_data, model))
 
 
-TERMS = {"game_nats": Term("nats per pair", "surprise of a discriminator told that pairs are of the other kind")}
+TERMS = {"game_nats": Term("nats per pair", "loss of encoder and decoder against the discriminator of pairs")}
 METHOD = Method(ALI, HParams, alice, "adversarially learned inference that reconstructs", "Li et al. 2017", terms=TERMS)

@@ -67,10 +67,11 @@ class AVB(VAE):
 
     def encode(self, x: jax.Array, *condition: jax.Array) -> posteriors.Implicit:  # type: ignore[override]
         """The posterior, which can be drawn from."""
-        if self.is_initializing():
-            self.functions(jnp.zeros((1, self.noise_dim), x.dtype))
-        net, params = self.functions.unbind()
         found = self.encoder(x).reshape(x.shape[0], -1, self.latent_dim)
+        if self.is_initializing():
+            wanted = (1, (found.shape[1] - 1) * self.latent_dim)
+            shaped("network of functions", self.functions(jnp.zeros((1, self.noise_dim), x.dtype)), wanted)
+        net, params = self.functions.unbind()
         return posteriors.Implicit(found[:, 0], found[:, 1:], params, net, self.noise_dim)
 
     @property

@@ -20,7 +20,7 @@ from aejax.factory import Method, NonNegative, Positive, Term, Tx, check_data, f
 from aejax.methods.cvae import with_labels
 from aejax.methods.gan import refuse_densities
 from aejax.methods.vae import VAE
-from aejax.nets import MLP, ConvEncoder, check_labels
+from aejax.nets import MLP, ConvEncoder, check_labels, shaped
 from aejax.posteriors import sample_and_kl
 from aejax.precision import sum_event, widen
 
@@ -63,7 +63,11 @@ class DFCVAE(VAE):
 
     def layers(self, x: jax.Array) -> list[jax.Array]:
         """The hidden layers of the classifier, and last its logits."""
-        return self.classifier.layers(x)
+        found = self.classifier.layers(x)
+        if len(found) < 2:
+            raise InputError("Images are compared in hidden layers, and the classifier has none: MLP((256, classes)).")
+        shaped("classifier", found[-1], (len(x), self.num_classes))
+        return found
 
     def classify(self, x: jax.Array) -> jax.Array:
         """Logits of the classes: `[B, ...] -> [B, K]`."""
@@ -190,5 +194,5 @@ TERMS = {
 }
 METHOD = Method(
     DFCVAE, HParams, dfc_vae, "variational, consistent in a classifier's layers (DFC-VAE)", "Hou et al. 2017",
-    knobs={"perception": 3000.0}, terms=TERMS, batch=with_labels,
+    knobs={"perception": 3000.0}, terms=TERMS, batch=with_labels,  # 64 digits teach a classifier little
 )  # fmt: skip

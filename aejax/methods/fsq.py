@@ -113,6 +113,6 @@ def fsq_loss(params: Params, batch: Batch, key: jax.Array, *, model: FSQ) -> tup
 fsq = one_player("fsq", fsq_loss, FSQ, HParams)
 
 METHOD = Method(
-    FSQ, HParams, fsq, "finite scalar quantisation: a code of numbers rounded to a few levels", "Mentzer et al. 2023",
+    FSQ, HParams, fsq, "finite scalar quantisation: a code of numbers rounded to a few levels", "Mentzer et al. 2024",
     noise_free=True, fields={"levels": (16, 15)},
 )  # fmt: skip

@@ -4,12 +4,13 @@ Yu et al., "Language model beats diffusion: tokenizer is key to visual generatio
 is learned: the entries are the corners of a cube. The code of an example is a few words of bits, side by side.
 """
 
+import math
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import entr
+from jax.scipy.special import logsumexp
 
 from aejax import parallel
 from aejax.algorithm import Metrics, Params
@@ -18,6 +19,7 @@ from aejax.data import Batch
 from aejax.factory import Method, NonNegative, Positive, Term, one_player
 from aejax.methods.ae import AE, reconstruction
 from aejax.nets import quantise
+from aejax.precision import widen
 
 __all__ = ["LFQ", "lfq", "lfq_loss"]
 
@@ -90,7 +92,8 @@ def entropies(vectors: jax.Array, temperature: float | jax.Array) -> tuple[jax.A
     log_q = jnp.matmul(odds, words.T, precision="highest") + log_no.sum(axis=1, keepdims=True)
     p = jax.nn.sigmoid(odds)
     single = -(p * jax.nn.log_sigmoid(odds) + (1 - p) * log_no).sum(axis=1).mean()
-    return single, entr(jnp.exp(log_q).mean(axis=0)).sum()
+    log_mean = logsumexp(log_q, axis=0) - math.log(len(log_q))  # a word that nobody is near has a probability of 0
+    return single, -(jnp.exp(log_mean) * log_mean).sum()
 
 
 class HParams(NamedTuple):
@@ -143,6 +146,7 @@ def lfq_loss(
     vectors = model.bind({"params": params}).vectors(batch.x)
     z = quantise.straight_through(vectors, signs(vectors)).reshape(len(batch.x), -1)
     recon, metrics = reconstruction(params, z, batch, model=model)
+    vectors = widen(vectors)
     everyone = parallel.gather(vectors.reshape(-1, model.bits), axis_name)
     single, together = (vectors.shape[1] * each for each in entropies(everyone, temperature))
     gap = jnp.square(vectors - signs(vectors)).sum(axis=(1, 2)).mean()
@@ -160,5 +164,5 @@ TERMS = {
 }
 METHOD = Method(
     LFQ, HParams, lfq, "lookup-free quantisation: a code of signs, whose words an entropy term spreads",
-    "Yu et al. 2023", noise_free=True, fields={"bits": 2}, terms=TERMS,
+    "Yu et al. 2024", noise_free=True, fields={"bits": 2}, terms=TERMS,
 )  # fmt: skip

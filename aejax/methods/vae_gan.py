@@ -88,9 +88,9 @@ class Passes(NamedTuple):
     kl: jax.Array  # [B] nats
     feature_nll: jax.Array  # [B] nats, of the features of x given those of its reconstruction
     sse: jax.Array  # [B]
-    real: jax.Array  # [B, 1] log-odds of data,
-    rebuilt: jax.Array  # [B, 1] of their reconstructions,
-    drawn: jax.Array  # [B, 1] and of as many decoded draws of the prior
+    real: jax.Array  # [B, 1] log-odds of data
+    rebuilt: jax.Array  # [B, 1] log-odds of their reconstructions
+    drawn: jax.Array  # [B, 1] log-odds of as many decoded draws of the prior
 
 
 def passes(model: VAEGAN, params: Params, batch: Batch, key: jax.Array) -> Passes:
@@ -193,5 +193,5 @@ def vae_gan(
 TERMS = {"feature_nats": Term("nats per example", "unit Gaussian of features around those of the reconstruction")}
 METHOD = Method(
     VAEGAN, HParams, vae_gan, "VAE/GAN, judged in a discriminator's features", "Larsen et al. 2016",
-    knobs={"gamma": 30.0}, terms=TERMS,
+    knobs={"gamma": 30.0}, terms=TERMS,  # at a rate that is ten times the default
 )  # fmt: skip

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aejax.precision import widen
+
 
 def mask(in_degrees: Sequence[int], out_degrees: Sequence[int], *, strict: bool = False) -> np.ndarray:
     """Which units of a layer see which of the layer before: `[in, out]` bool.
@@ -102,7 +104,7 @@ class MaskedMLP(nn.Module):
     def __call__(self, x: jax.Array, *context: jax.Array) -> jax.Array:
         size, y = x.shape[-1], x
         if self.levels is not None:
-            names = jnp.round(x * (self.levels - 1)).astype(jnp.int32)
+            names = jnp.round(widen(x) * (self.levels - 1)).astype(jnp.int32)
             y = jax.nn.one_hot(names, self.levels, dtype=x.dtype).reshape(*x.shape[:-1], -1)
         first, last = (_each(size, times) for times in (self.levels or 1, self.num_outputs))
         degrees = [first, *(hidden_degrees(size, width) for width in self.hidden_dims), last]

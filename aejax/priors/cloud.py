@@ -47,6 +47,8 @@ class PointCloud(Prior):
 
     def __post_init__(self):
         check_positive(noise=self.noise)
+        if len({len(point) for point in self.points}) > 1:
+            raise InputError("The points have different lengths; [K, Z] numbers are wanted.")
         _check(np.asarray(self.points), self.classes)
 
     @classmethod

@@ -76,9 +76,10 @@ class Config:
 
 def check(config: Config) -> None:
     """Refuses what cannot be run, before anything is written."""
-    for name in ("num_examples", "num_epochs", "batch_size", "num_seeds", *("hidden_dims",) * bool(config.hidden_dims)):
-        value = min(config.hidden_dims) if name == "hidden_dims" else getattr(config, name)
-        check_count(**{f"--{name.replace('_', '-')}": value})
+    for name in ("num_examples", "num_epochs", "batch_size", "num_seeds"):
+        check_count(**{f"--{name.replace('_', '-')}": getattr(config, name)})
+    for width in config.hidden_dims:
+        check_count(**{"--hidden-dims": width})
     if config.seed < 0:
         raise InputError(f"--seed is {config.seed}; it has to be 0 or more.")
     check_positive(**{"--lr": config.lr})

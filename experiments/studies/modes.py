@@ -6,9 +6,8 @@ mode with one of 2,000 samples is found. The rate was looked for on the ring, fo
 three seeds of three settings each; nothing was for the grid.
 
 Four times the default passes are published in docs/adversarial.md; the default takes 25, some four minutes on two
-cores. The rate suits `wgan_gp` and `ali`; with 1e-3, 1,600 steps and batches of 320 `gan` found 7.60 +- 0.52 and 18.1
-+- 2.2 modes, and those two far fewer (2026-11-27). The energy of EBGAN and BEGAN says little here: an autoencoder with
-as many codes as data have numbers need not fail anywhere.
+cores. The energy of EBGAN and BEGAN says little here: an autoencoder with as many codes as data have numbers need not
+fail anywhere.
 """
 
 import dataclasses

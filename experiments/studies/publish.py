@@ -96,9 +96,11 @@ def added(summary: dict[str, Any], published: dict[str, Any] | None) -> dict[str
         raise InputError(
             f"The run differs from what is published in {', '.join(differ)}; leave out --add to replace it."
         )
-    known = {row for row, found in summary["metrics"].items() if published["metrics"].get(row) == found}
-    summary = {**summary, "metrics": {row: found for row, found in summary["metrics"].items() if row not in known}}
     parts = published.get("parts") or [_part(published)]
+    of_these_seeds = {row for part in parts if part["seeds"] == _part(summary)["seeds"] for row in part["rows"]}
+    known = {row for row in of_these_seeds if published["metrics"][row] == summary["metrics"].get(row)}
+    if known < {*summary["metrics"]}:  # else nothing would be added, which is refused below
+        summary = {**summary, "metrics": {row: v for row, v in summary["metrics"].items() if row not in known}}
     new = _part(summary)
     for part in parts:
         twice = {*part["rows"]} & {*new["rows"]} if {*part["seeds"]} & {*new["seeds"]} else ()

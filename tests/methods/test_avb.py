@@ -9,7 +9,7 @@ import pytest
 from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.methods.avb import AVB, HParams, avb, avb_disc_loss, avb_loss
-from aejax.methods.vae import VAE
+from aejax.methods.vae import VAE, vae_loss
 from aejax.nets import MLP, ConvEncoder, Labelled, init_params
 
 KEY = jax.random.key(0)
@@ -76,8 +76,12 @@ def test_losses_by_hand():
     loss, terms = elbo_by_hand(KEY, HAND)
     assert float(value) == pytest.approx(loss, rel=1e-5)
     assert {name: float(metrics[name]) for name in terms} == pytest.approx(terms, rel=1e-4)
-    disc, _ = avb_disc_loss(tiny(**HAND), batch, jax.random.clone(KEY), model=TINY, num_moments=N)
+    disc, found = avb_disc_loss(tiny(**HAND), batch, jax.random.clone(KEY), model=TINY, num_moments=N)
     assert float(disc) == pytest.approx(disc_by_hand(KEY, HAND), rel=1e-5)
+    own, other = jax.random.split(jax.random.clone(KEY))
+    a, k, c = (HAND[name] for name in "akc")
+    signs = [a * X + k * drawn(own, HAND)[1] + c > 0, a * X + k * normal(other, 4) + c < 0]
+    assert float(found["accuracy"]) == pytest.approx(np.concatenate(signs).mean())
 
 
 def test_one_step_moves_the_bound_and_then_the_discriminator():
@@ -131,6 +135,20 @@ def test_moments_are_those_of_draws():
     np.testing.assert_allclose(posterior.mode, posterior.offset + (posterior.scales * functions).sum(axis=1), rtol=1e-5)
 
 
+def test_the_moments_are_of_as_many_draws_as_there_are_examples_at_least():
+    """With 2 asked for, and 4 examples, they are of the 4 draws of these."""
+    _, metrics = avb_loss(tiny(**HAND), Batch(jnp.float32(X)), KEY, model=TINY, num_moments=2)
+    _, same = avb_loss(tiny(**HAND), Batch(jnp.float32(X)), jax.random.clone(KEY), model=TINY, num_moments=4)
+    assert {name: float(v) for name, v in metrics.items()} == {name: float(v) for name, v in same.items()}
+
+
+def test_a_posterior_that_is_a_point_has_a_finite_loss_and_slope():
+    params = tiny(**{**HAND, "s": 0.0, "t": 0.0})
+    loss = lambda params: avb_loss(params, Batch(jnp.float32(X)), KEY, model=TINY, num_moments=N)[0]
+    value, slopes = jax.value_and_grad(loss)(params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((value, slopes)))
+
+
 def test_what_dense_and_conv_build():
     model = AVB.dense(6, 2, hidden_dims=(5,))
     params = init_params(model, KEY, np.zeros((1, 6), np.float32))
@@ -144,6 +162,13 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(InputError, match="takes at least 2 draws"):
         avb(TINY, num_moments=1)
     avb(TINY, num_moments=2)
+    with pytest.raises(InputError, match="takes at least 2 draws"):
+        avb_loss(tiny(**HAND), Batch(jnp.float32(X[:1])), KEY, model=TINY, num_moments=1)
+    with pytest.raises(InputError, match="network of functions returns"):
+        init_params(AVB.dense(6, 2, functions=MLP((8,))), KEY, np.zeros((1, 6), np.float32))
+    init_params(AVB.dense(6, 2, functions=MLP((2 * AVB.num_functions,))), KEY, np.zeros((1, 6), np.float32))
+    with pytest.raises(InputError, match="Implicit has none: use avb"):
+        vae_loss(tiny(**HAND), Batch(jnp.float32(X)), KEY, model=TINY)
     with pytest.raises(InputError, match="noise_dim"):
         AVB.dense(6, 2, noise_dim=0)
     with pytest.raises(InputError, match="discriminator"):

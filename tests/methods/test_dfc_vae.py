@@ -109,6 +109,9 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(InputError, match="give hidden_dims"):
         DFCVAE.dense(6, 2, hidden_dims=())
     DFCVAE.dense(6, 2, hidden_dims=(3,))
+    for net, message in ((MLP((10,)), "the classifier has none"), (MLP((4, 3)), r"\(10,\) is wanted")):
+        with pytest.raises(InputError, match=message):
+            init_params(DFCVAE.dense(6, 2, classifier=net), KEY, np.zeros((1, 6), np.float32))
     with pytest.raises(InputError, match="which has a classifier beside"):
         dfc_vae(VAE.dense(6, 2))
     with pytest.raises(InputError, match="use bernoulli or gaussian"):

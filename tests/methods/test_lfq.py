@@ -83,3 +83,40 @@ def test_words_that_do_not_fit_are_refused_and_the_advice_helps():
         with pytest.raises(InputError, match=f"bits={bits}: from 1 to 16, and divides latent_dim=6"):
             init_params(LFQ.dense(5, 6, bits=bits), KEY, X)
     init_params(LFQ.dense(5, 6, bits=2), KEY, X)
+
+
+def test_both_terms_pull_the_encoder_as_finite_differences_say(params):
+    """Of what the weights add to the loss, in float64; the reconstruction goes straight through its signs."""
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda v: jnp.asarray(v, jnp.float64), params)
+        batch, layer = Batch(jnp.asarray(X, jnp.float64)), wide["encoder"]["dense_0"]
+
+        def added(encoder, **knobs):
+            of = lambda **own: lfq_loss({**wide, "encoder": encoder}, batch, KEY, model=MODEL, temperature=0.7, **own)[
+                0
+            ]
+            return of(**knobs) - of(entropy=0.0, commitment=0.0)
+
+        for knobs in ({"entropy": 0.3, "commitment": 0.0}, {"entropy": 0.0, "commitment": 0.2}):
+            slopes = jax.grad(added)(wide["encoder"], **knobs)["dense_0"]["kernel"]
+            for i, j in ((0, 0), (2, 4), (4, 5)):
+                up, down = (
+                    added({"dense_0": {**layer, "kernel": layer["kernel"].at[i, j].add(d)}}, **knobs)
+                    for d in (1e-6, -1e-6)
+                )
+                slope = (up - down) / 2e-6
+                assert float(slopes[i, j]) == pytest.approx(float(slope), rel=1e-4, abs=1e-7)
+            assert abs(slopes).max() > 1e-3
+
+
+@pytest.mark.parametrize(("vectors", "temperature"), [(np.full((4, 8), 3.0), 1.0), (X, 0.01)])
+def test_where_words_are_sure_slopes_are_finite(vectors, temperature):
+    """There most words have a probability of 0 in float32, of which `p log p` has no slope."""
+    of = lambda v: entropies(v, temperature)[1] - entropies(v, temperature)[0]
+    assert np.isfinite(jax.grad(of)(jnp.asarray(vectors, jnp.float32))).all()
+
+
+def test_terms_are_summed_in_float32(params):
+    half = jax.tree.map(lambda v: v.astype(jnp.bfloat16), params)
+    _, metrics = lfq_loss(half, Batch(jnp.asarray(X, jnp.bfloat16)), KEY, model=MODEL)
+    assert {value.dtype for value in metrics.values()} == {jnp.dtype("float32")}

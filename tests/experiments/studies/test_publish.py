@@ -120,6 +120,8 @@ def test_seeds_and_rows_of_a_further_run_join_those_that_are_published(tmp_path)
     assert found["metrics"]["iwae_50"]["test_nll_nats"] == [85.0]
     assert found["parts"][-1]["rows"] == ["iwae_50"]
     before = contents(docs)
+    with pytest.raises(InputError, match=r"Published are seeds \[0\] of iwae_50"):
+        publish_run("c5", 0, {"iwae_50": more}, add=True)  # nothing new
     with pytest.raises(InputError, match=r"Published are seeds \[1\] of vae_1"):
         publish_run("d4", 1, {"vae_1": vae, "iwae_5": iwae}, add=True)
     with pytest.raises(InputError, match="differs from what is published in num_epochs; leave out --add"):
@@ -131,3 +133,11 @@ def test_seeds_and_rows_of_a_further_run_join_those_that_are_published(tmp_path)
     assert contents(docs) == before
     publish_run("e5", 2, {"vae_1": vae}, add=False, num_epochs=9)
     assert json.loads((docs / "bounds_mnist.json").read_text())["metrics"] == {"vae_1": vae}
+
+
+def test_a_further_seed_with_the_values_of_another_is_added_all_the_same():
+    one = {"experiment": "bounds", "seed": 0, "num_seeds": 1, "rows": ["a"], "metrics": {"a": {"m": [1.0]}}}
+    one |= {"date": "today", "environment": {"commit": "a1"}}
+    both = publish.added({**one, "seed": 1}, one)
+    assert both["metrics"] == {"a": {"m": [1.0, 1.0]}}
+    assert [part["seeds"] for part in both["parts"]] == [[0], [1]]
