@@ -8,9 +8,10 @@ the signs of six, with its entropy term and without. Codes are as long as that t
 Perplexity is how many tokens the test images use, were they used evenly, of all four places together.
 
 Afterwards an autoregressive prior learns the tokens of the training images, each given those before it, which see it
-as a name: `pixel_cnn` on vectors. What it needs for the tokens of a test image is the cost of the code, `code_nats`, 24
-log 2 = 16.64 if all tokens were alike (a tenth of the training images only tells when to end); `code_apart_nats` is what the tokens cost by how often each stands at its place,
-one more counted of each. Draws of the prior, decoded, are samples of the whole.
+as a name: `pixel_cnn` on vectors; a tenth of the images only tells when to end. What it needs for the tokens of a test
+image is the cost of the code, `code_nats`, 24 log 2 = 16.64 if all tokens were alike; `code_apart_nats` is what the
+tokens cost by how often each stands at its place, in all training images and one more of each. Draws of the prior,
+decoded, are samples of the whole.
 """
 
 import dataclasses
