@@ -85,7 +85,7 @@ WEIGHTS = {
     "wgan_gp": {"gradient_penalty": ("critic", {"slope_gap_sq": 1}, 1.0)},
 }
 OTHERS = {  # what is no weight of a term: noise, targets, a controller, components
-    "annealed_vae": {"capacity"}, "began": {"gamma", "gain"}, "cae_h": {"sigma"},
+    "aae_cluster": {"noise"}, "annealed_vae": {"capacity"}, "began": {"gamma", "gain"}, "cae_h": {"sigma"},
     "dae": {"level", "corrupted", "intact"}, "ebgan": {"margin"}, "lfq": {"temperature"}, "mdae": {"level"},
     "mult_dae": {"dropout"}, "mult_vae": {"dropout"}, "scae": {"sigma"}, "semantic_hash": {"noise", "dropout"},
     "sparse_ae": {"rate"}, "stacked": {"level"}, "vdsh": {"dropout"}, "vq_vae": {"decay"},
