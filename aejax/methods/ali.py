@@ -9,6 +9,7 @@ reconstruction. The encoder is BiGAN's, without noise; ALI's is a Gaussian.
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
+import flax.linen as nn
 import jax
 import optax
 
@@ -18,9 +19,15 @@ from aejax.data import Batch
 from aejax.factory import Method, Positive, Tx, check_data, factory, optimisers
 from aejax.methods.ae import AE
 from aejax.methods.gan import judge_like, refuse_densities, refuse_others, refuse_tied, told_apart
-from aejax.nets import ConvEncoder, Labelled, shaped
+from aejax.nets import MLP, ConvEncoder, Labelled, shaped
 
 __all__ = ["ALI", "ali", "ali_disc_loss", "ali_gen_loss"]
+
+
+def judge_of_pairs(encoder: MLP | ConvEncoder) -> nn.Module:
+    """`judge_like`, of data with numbers behind them: `[B, ...], [B, Z] -> [B, 1]`."""
+    judge = judge_like(encoder)
+    return Labelled(judge, None) if isinstance(judge, ConvEncoder) else judge  # a dense one takes two inputs by itself
 
 
 class ALI(AE):
@@ -41,9 +48,7 @@ class ALI(AE):
     def completed(cls, model: Any) -> Any:
         """With a discriminator like the encoder."""
         refuse_tied(model)
-        judge = judge_like(model.encoder)
-        images = isinstance(judge, ConvEncoder)  # a dense network takes two inputs by itself
-        return model.clone(discriminator=model.discriminator or (Labelled(judge, None) if images else judge))
+        return model.clone(discriminator=model.discriminator or judge_of_pairs(model.encoder))
 
     def __call__(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         self.discriminate(x, self.embed(x))

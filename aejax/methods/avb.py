@@ -20,9 +20,10 @@ from aejax.algorithm import Algorithm, Metrics, Params, Player, play
 from aejax.checks import InputError, check_count
 from aejax.data import Batch
 from aejax.factory import Method, Positive, Term, Tx, check_data, factory, optimisers
-from aejax.methods.gan import judge_like, refuse_others, told_apart
+from aejax.methods.ali import judge_of_pairs
+from aejax.methods.gan import refuse_others, told_apart
 from aejax.methods.vae import VAE
-from aejax.nets import MLP, ConvEncoder, Labelled, shaped
+from aejax.nets import MLP, shaped
 from aejax.precision import sum_last
 
 __all__ = ["AVB", "avb", "avb_disc_loss", "avb_loss"]
@@ -56,10 +57,9 @@ class AVB(VAE):
     def completed(cls, model: Any) -> Self:
         """With functions of noise, and a discriminator like the encoder."""
         check_count(noise_dim=model.noise_dim)
-        judge, size = judge_like(model.encoder), cls.num_functions * model.latent_dim
-        judge = Labelled(judge, None) if isinstance(judge, ConvEncoder) else judge
-        functions = model.functions or MLP((64, 64, size), nn.tanh)
-        return model.clone(functions=functions, discriminator=model.discriminator or judge)
+        functions = model.functions or MLP((64, 64, cls.num_functions * model.latent_dim), nn.tanh)
+        judge = model.discriminator or judge_of_pairs(model.encoder)
+        return model.clone(functions=functions, discriminator=judge)
 
     def __call__(self, x: jax.Array, *condition: jax.Array) -> jax.Array:
         self.discriminate(x, self.embed(x))
