@@ -26,10 +26,9 @@ from aejax.methods.rae import HParams
 from aejax.methods.vae import VAE
 from aejax.priors import GaussianMixture
 from aejax.runner import study
-from aejax.runner.pieces import check_rows
 from aejax.runner.study import Metrics, Once, Runs, Study
 from experiments import ae, rae, vae, wae_mmd
-from experiments.studies.generators import REAL
+from experiments.studies.generators import REAL, checked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,17 +73,12 @@ class Config:
 
 def runs(config: Config) -> Runs:
     """Every row with every seed."""
-    check_rows(config.rows, TITLES)
+    shared = checked(config, TITLES, neighbours=1)
     if min(config.num_components, config.flow_epochs) < 1 or config.latent_dim < 2:
         raise InputError("--num-components and --flow-epochs have to be at least 1, --latent-dim 2 for the flow.")
-    train = data.load(config.dataset, validation=0.0).train
-    if train.y is None:
-        raise InputError(f"{config.dataset} has no labels, and the scores are in the features of a classifier.")
-    samples.check_classes(train.y, len(train.x))
-    if len(train.x) < config.num_components:
-        raise InputError(f"{config.dataset} has {len(train.x)} training images, fewer than --num-components.")
-    names = ("dataset", "latent_dim", "hidden_dims", "num_epochs", "batch_size")
-    shared: dict[str, Any] = {name: getattr(config, name) for name in names} | {"validation": 0.0}
+    size = len(data.load(config.dataset, validation=0.0).train.x)
+    if size < config.num_components:
+        raise InputError(f"{config.dataset} has {size} training images, fewer than --num-components.")
     known: dict[str, Any] = {row: (each.EXPERIMENT, each.Config(**shared)) for row, each in _PLAIN.items()}
     for kind, penalty in PENALTIES.items():
         own = rae.Config(**shared, regularizer=kind, hparams=HParams(penalty=penalty))  # type: ignore[arg-type]

@@ -95,16 +95,19 @@ def titles(rows: Mapping[str, Row]) -> dict[str, str]:
     return {name: row.title for name, row in rows.items()}
 
 
-def checked(config: Any, known: Collection[str]) -> dict[str, Any]:
-    """The fields that all runs share; unknown rows are refused, and data on which no samples can be scored."""
+def checked(config: Any, known: Collection[str], neighbours: int = K) -> dict[str, Any]:
+    """The fields that all runs share; unknown rows are refused, and data on which no samples can be scored.
+
+    Test images have to be more than the neighbours that scores look at; a Frechet distance alone takes more than 1.
+    """
     check_rows(config.rows, known)
     dataset = data.load(config.dataset, validation=0.0)
     train = dataset.train
     if train.y is None:
         raise InputError(f"{config.dataset} has no labels, and the scores are in the features of a classifier.")
     samples.check_classes(train.y, len(train.x))
-    if len(dataset.test.x) <= K:
-        raise InputError(f"{config.dataset} has {len(dataset.test.x)} test images; more than {K} are needed.")
+    if len(dataset.test.x) <= neighbours:
+        raise InputError(f"{config.dataset} has {len(dataset.test.x)} test images; more than {neighbours} are needed.")
     names = ("dataset", "latent_dim", "hidden_dims", "num_epochs", "batch_size")
     return {name: getattr(config, name) for name in names} | {"validation": 0.0}
 

@@ -27,12 +27,13 @@ from scipy.special import digamma, gammaln, logsumexp
 
 from aejax import training
 from aejax.algorithm import Algorithm
-from aejax.checks import InputError, check_count, check_positive, nearest
+from aejax.checks import check_positive
 from aejax.data import Batch
 from aejax.likelihoods import Gaussian
 from aejax.methods import METHODS
 from aejax.nets import Autoencoder, init_params
 from aejax.runner import study
+from aejax.runner.pieces import check_counts, check_rows
 from aejax.sweep import sweep
 
 if TYPE_CHECKING:
@@ -76,18 +77,9 @@ class Config:
 
 def check(config: Config) -> None:
     """Refuses what cannot be run, before anything is written."""
-    for name in ("num_examples", "num_epochs", "batch_size", "num_seeds"):
-        check_count(**{f"--{name.replace('_', '-')}": getattr(config, name)})
-    for width in config.hidden_dims:
-        check_count(**{"--hidden-dims": width})
-    if config.seed < 0:
-        raise InputError(f"--seed is {config.seed}; it has to be 0 or more.")
+    check_counts(config, "num_examples", "num_epochs", "batch_size")
     check_positive(**{"--lr": config.lr})
-    if not config.rows or len(set(config.rows)) != len(config.rows):
-        raise InputError(f"--rows are {config.rows}; wanted is at least one, and none twice.")
-    for name in config.rows:
-        if name not in ROWS:
-            raise InputError(f"Unknown row {name!r}. {nearest(name, ROWS, what='rows')}")
+    check_rows(config.rows, ROWS)
     training.count_steps(np.empty(config.num_examples), config.batch_size)
 
 

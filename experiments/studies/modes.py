@@ -21,13 +21,14 @@ import optax
 
 from aejax import training
 from aejax.algorithm import Algorithm
-from aejax.checks import InputError, check_count, check_positive, nearest
+from aejax.checks import InputError, check_positive
 from aejax.data import Batch
 from aejax.evaluation.modes import GRID, RING, mode_coverage
 from aejax.methods import METHODS, wgan_gp
 from aejax.nets import Autoencoder, init_params
 from aejax.priors import GaussianMixture
 from aejax.runner import study
+from aejax.runner.pieces import check_counts, check_rows
 from aejax.sweep import sweep
 
 if TYPE_CHECKING:
@@ -106,18 +107,10 @@ def settings(name: str, lr: float) -> Any:
 
 def check(config: Config) -> None:
     """Refuses what cannot be run, before anything is written."""
-    for name in ("latent_dim", "num_examples", "num_epochs", "batch_size", "num_seeds"):
-        check_count(**{f"--{name.replace('_', '-')}": getattr(config, name)})
-    if any(width < 1 for width in config.hidden_dims):
-        raise InputError(f"--hidden-dims are {config.hidden_dims}; each has to be at least 1.")
-    if config.seed < 0:
-        raise InputError(f"--seed is {config.seed}; it has to be 0 or more.")
+    check_counts(config, "latent_dim", "num_examples", "num_epochs", "batch_size")
     check_positive(**{"--lr": config.lr})
-    if not config.rows or len(set(config.rows)) != len(config.rows):
-        raise InputError(f"--rows are {config.rows}; wanted is at least one, and none twice.")
+    check_rows(config.rows, ROWS)
     for name in config.rows:
-        if name not in ROWS:
-            raise InputError(f"Unknown row {name!r}. {nearest(name, ROWS, what='rows')}")
         fits = METHODS[name].batch_size(config.batch_size)
         if fits != config.batch_size:
             raise InputError(f"--batch-size is {config.batch_size}, which {name} cannot divide; {fits} would be.")

@@ -89,7 +89,7 @@ def test_a_small_run_has_its_table_and_picture(tmp_path, capsys):
         (["--num-seeds", "0"], "--num-seeds=0"),
         (["--rows", "abv"], "Did you mean 'avb'"),
         (["--rows", "avb", "avb"], "none twice"),
-        (["--hidden-dims", "0"], "--hidden-dims=0"),
+        (["--hidden-dims", "0"], "--hidden-dims, layer 0=0"),
         (["--lr", "0"], "--lr"),
         (["--seed", "-1"], "--seed is -1"),
         (["--num-examples", "100"], "256"),
