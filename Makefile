@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 TESTS = $(RUN) -m pytest -n logical --maxprocesses 4 --dist loadfile
+unexport PYTHONDONTWRITEBYTECODE  # packages are compiled as they are imported, once
 
 .PHONY: demo test slow lint figures notebooks clean
 
@@ -29,7 +30,7 @@ notebooks: $(VENV)/.ready  ## run the notebooks again, in place
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --editable ".[test]"
+	$(RUN) -m pip install --quiet --no-compile --editable ".[test]"
 	touch $@
 
 clean:
