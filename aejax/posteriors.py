@@ -195,6 +195,12 @@ def noise(key: Array, shape: tuple[int, ...], dtype: Any = float) -> Array:
     return jax.random.normal(key, shape, dtype)
 
 
+def refuse_uniform(model: "Autoencoder") -> None:
+    """Refuses a prior that is zero where a posterior is not."""
+    if isinstance(model.prior, Uniform) or model.prior == "uniform":
+        raise InputError("The posterior reaches beyond the cube of the uniform prior, where the KL is infinite.")
+
+
 def sample_and_kl(
     posterior: Posterior, key: Array, model: "Autoencoder", *, closed: bool = True
 ) -> tuple[Array, Array]:
@@ -213,8 +219,7 @@ def sample_and_kl(
     Raises:
       InputError: the model has no prior, or the posterior no density.
     """
-    if isinstance(model.prior, Uniform) or model.prior == "uniform":
-        raise InputError("The posterior reaches beyond the cube of the uniform prior, where the KL is infinite.")
+    refuse_uniform(model)
     if closed and model.has_normal_prior and hasattr(posterior, "kl_standard_normal"):
         return posterior.sample(key), posterior.kl_standard_normal()
     if not hasattr(posterior, "sample_and_log_prob"):

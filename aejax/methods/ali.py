@@ -14,7 +14,7 @@ import jax
 import optax
 
 from aejax import divergences, likelihoods, priors
-from aejax.algorithm import Algorithm, Metrics, Params, Player, play
+from aejax.algorithm import Algorithm, Loss, Metrics, Params, Player, play
 from aejax.data import Batch
 from aejax.factory import Method, Positive, Tx, check_data, factory, optimisers
 from aejax.methods.ae import AE
@@ -68,7 +68,7 @@ class HParams(NamedTuple):
     """Learning rate of the discriminator."""
 
 
-def _pairs(ali: Any, x: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def pairs(ali: Any, x: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Log-odds of data with their codes, those of draws of the prior with what they decode to, and the codes."""
     codes, z = ali.encode(x), ali.sample_prior(key, len(x))
     return ali.discriminate(x, codes), ali.discriminate(ali.generate(z), z), codes
@@ -88,7 +88,7 @@ def ali_disc_loss(params: Params, batch: Batch, key: jax.Array, *, model: ALI) -
       The mean over the batch, 2 log 2 where it cannot tell; `accuracy`, the share of the 2 B pairs that it puts right,
       a logit of zero counting one half.
     """
-    real, fake, _ = _pairs(model.bind({"params": params}), batch.x, key)
+    real, fake, _ = pairs(model.bind({"params": params}), batch.x, key)
     return told_apart(real, fake)
 
 
@@ -103,7 +103,7 @@ def ali_gen_loss(params: Params, batch: Batch, key: jax.Array, *, model: ALI) ->
       codes, which nothing lowers as such.
     """
     ali = model.bind({"params": params})
-    real, fake, codes = _pairs(ali, batch.x, key)
+    real, fake, codes = pairs(ali, batch.x, key)
     loss = divergences.discriminator_loss(fake, real).mean()
     return loss, {"sse": likelihoods.sse(ali.generate(codes), batch.x).mean()}
 
@@ -121,12 +121,19 @@ def ali(model: ALI, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis_n
     Raises:
       InputError: a likelihood with more to learn than a mean, or a model that is no `ALI`.
     """
+    return game_of_pairs(model, hparams, tx, ali_gen_loss, {}, axis_name)
+
+
+def game_of_pairs(
+    model: ALI, hparams: Any, tx: Tx, gen_loss: Loss, knobs: dict[str, Any], axis_name: str | None
+) -> Algorithm:
+    """`ali`, whose second player has a loss of its own, with knobs of its own; `hparams` has both rates."""
     refuse_others(model, ALI)
     refuse_densities(model)
     txs = optimisers(tx, {"disc": hparams.disc_lr, "gen": hparams.lr})
     players = {
         "disc": Player(partial(ali_disc_loss, model=model), ("discriminator",), txs["disc"]),
-        "gen": Player(partial(ali_gen_loss, model=model), ("encoder", "decoder"), txs["gen"]),
+        "gen": Player(partial(gen_loss, model=model), ("encoder", "decoder"), txs["gen"], knobs=knobs),
     }
     return play(players, [["disc", "gen"]], axis_name=axis_name, check=partial(check_data, model))
 

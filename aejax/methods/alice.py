@@ -12,12 +12,12 @@ from typing import NamedTuple
 import jax
 import optax
 
-from aejax.algorithm import Algorithm, Metrics, Params, Player, play
+from aejax import divergences
+from aejax.algorithm import Algorithm, Metrics, Params
 from aejax.data import Batch
-from aejax.factory import Method, NonNegative, Positive, Term, Tx, check_data, factory, optimisers
-from aejax.methods.ae import ae_loss
-from aejax.methods.ali import ALI, ali_disc_loss, ali_gen_loss
-from aejax.methods.gan import refuse_densities, refuse_others
+from aejax.factory import Method, NonNegative, Positive, Term, Tx, factory
+from aejax.methods.ae import reconstruction
+from aejax.methods.ali import ALI, game_of_pairs, pairs
 
 __all__ = ["alice", "alice_gen_loss"]
 
@@ -54,8 +54,9 @@ def alice_gen_loss(
     Reference: the paper's cycle-consistency in its explicit form, where a likelihood stands in place of a second
     discriminator of pairs (x, x) and (x, reconstruction).
     """
-    game, _ = ali_gen_loss(params, batch, key, model=model)
-    recon, metrics = ae_loss(params, batch, key, model=model)
+    real, fake, codes = pairs(model.bind({"params": params}), batch.x, key)
+    game = divergences.discriminator_loss(fake, real).mean()
+    recon, metrics = reconstruction(params, codes, batch, model=model)
     return game + cycle * recon, {**metrics, "game_nats": game}
 
 
@@ -71,15 +72,7 @@ def alice(model: ALI, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis
     Raises:
       InputError: a likelihood with more to learn than a mean, or a model that is no `ALI`.
     """
-    refuse_others(model, ALI)
-    refuse_densities(model)
-    txs = optimisers(tx, {"disc": hparams.disc_lr, "gen": hparams.lr})
-    gen, knobs = partial(alice_gen_loss, model=model), {"cycle": hparams.cycle}
-    players = {
-        "disc": Player(partial(ali_disc_loss, model=model), ("discriminator",), txs["disc"]),
-        "gen": Player(gen, ("encoder", "decoder"), txs["gen"], knobs=knobs),
-    }
-    return play(players, [["disc", "gen"]], axis_name=axis_name, check=partial(check_data, model))
+    return game_of_pairs(model, hparams, tx, alice_gen_loss, {"cycle": hparams.cycle}, axis_name)
 
 
 TERMS = {"game_nats": Term("nats per pair", "loss of encoder and decoder against the discriminator of pairs")}

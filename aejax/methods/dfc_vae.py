@@ -21,7 +21,7 @@ from aejax.methods.cvae import with_labels
 from aejax.methods.gan import refuse_densities
 from aejax.methods.vae import VAE
 from aejax.nets import MLP, ConvEncoder, check_labels, shaped
-from aejax.posteriors import sample_and_kl
+from aejax.posteriors import refuse_uniform, sample_and_kl
 from aejax.precision import sum_event, widen
 
 __all__ = ["DFCVAE", "classifier_loss", "dfc_vae", "dfc_vae_loss"]
@@ -161,10 +161,11 @@ def dfc_vae(
       `elbo` moves `model.groups`.
 
     Raises:
-      InputError: a likelihood with more to learn than a mean, or from `check` labels that are missing or none of the
-        classes.
+      InputError: a likelihood with more to learn than a mean, the uniform prior, or from `check` labels that are
+        missing or none of the classes.
     """
     refuse_densities(model)
+    refuse_uniform(model)
     check_count(classifier_epochs=classifier_epochs)
     loss, knobs = partial(dfc_vae_loss, model=model), {"beta": hparams.beta, "perception": hparams.perception}
     elbo = Player(loss, model.groups, optimisers(tx, {"elbo": hparams.lr})["elbo"], knobs=knobs)

@@ -20,7 +20,7 @@ from aejax.factory import Method, NonNegative, Positive, Term, Tx, check_data, f
 from aejax.methods.gan import refuse_densities, refuse_others
 from aejax.methods.vae import VAE
 from aejax.nets import MLP, ConvEncoder, shaped
-from aejax.posteriors import sample_and_kl
+from aejax.posteriors import refuse_uniform, sample_and_kl
 from aejax.precision import widen
 
 __all__ = ["VAEGAN", "vae_gan", "vae_gan_dec_loss", "vae_gan_disc_loss", "vae_gan_enc_loss"]
@@ -176,10 +176,11 @@ def vae_gan(
       `enc` moves `encoder`, `dec` moves `decoder`, `disc` moves `hidden_layers` and `discriminator`.
 
     Raises:
-      InputError: a likelihood with more to learn than a mean, or a model that is no `VAEGAN`.
+      InputError: a likelihood with more to learn than a mean, the uniform prior, or a model that is no `VAEGAN`.
     """
     refuse_others(model, VAEGAN)
     refuse_densities(model)
+    refuse_uniform(model)
     txs = optimisers(tx, {"enc": hparams.lr, "dec": hparams.dec_lr, "disc": hparams.disc_lr})
     dec, knobs = partial(vae_gan_dec_loss, model=model), {"gamma": hparams.gamma}
     players = {

@@ -105,6 +105,8 @@ METRICS: dict[str, Unit] = {
         "none",
         "k-sparse: that softmax sees the `alpha k` largest units, `alpha` chosen by its validation error",
     ),
+    "knn1_accuracy": Unit("share of test images", "label of the nearest training image, by codes or by pixels"),
+    "hidden_knn1_accuracy": Unit("share of test images", "the same by the last hidden layer of the encoder"),
     "train_knn5_accuracy": Unit(
         "share of training images",
         "vote of the 5 nearest other training codes, leaving one out",

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from affine_pairs import HAND, TINY, X, tiny
 
 from aejax.checks import InputError
 from aejax.data import Batch
@@ -14,18 +15,6 @@ from aejax.methods.gan import GAN
 from aejax.nets import MLP, init_params
 
 KEY = jax.random.key(0)
-# One number, one code, all maps affine: g(z) = w z + m, e(x) = u x + v, d(x, z) = a x + k z + c.
-TINY = ALI.dense(1, 1, hidden_dims=(), likelihood="gaussian")
-HAND = {"w": 0.5, "m": 1.0, "u": 0.7, "v": -0.2, "a": -1.5, "k": 0.8, "c": 0.3}
-X = np.array([[0.5], [1.0], [-2.0], [0.1]])
-
-
-def dense(kernel, bias):
-    return {"dense_0": {"kernel": jnp.float32(kernel), "bias": jnp.float32(bias)}}
-
-
-def tiny(w, m, u, v, a, k, c):
-    return {"encoder": dense([[u]], [v]), "decoder": dense([[w]], [m]), "discriminator": dense([[a], [k]], [c])}
 
 
 def softplus(v):

@@ -114,6 +114,8 @@ def test_what_does_not_fit_is_refused():
             init_params(DFCVAE.dense(6, 2, classifier=net), KEY, np.zeros((1, 6), np.float32))
     with pytest.raises(InputError, match="which has a classifier beside"):
         dfc_vae(VAE.dense(6, 2))
+    with pytest.raises(InputError, match="beyond the cube of the uniform prior"):
+        dfc_vae(DFCVAE.dense(6, 2, prior="uniform"))
     with pytest.raises(InputError, match="use bernoulli or gaussian"):
         dfc_vae(DFCVAE.dense(6, 2, likelihood="gaussian_learned"))
     with pytest.raises(InputError, match="classifier_epochs"):

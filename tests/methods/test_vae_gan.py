@@ -140,6 +140,8 @@ def test_what_does_not_fit_is_refused():
         VAEGAN.dense(6, 2, hidden_dims=())
     VAEGAN.dense(6, 2, hidden_dims=(3,))
     VAEGAN.dense(6, 2, hidden_dims=(), hidden_layers=MLP((3,)))
+    with pytest.raises(InputError, match="beyond the cube of the uniform prior"):
+        vae_gan(VAEGAN.dense(6, 2, prior="uniform"))
     with pytest.raises(InputError, match="use bernoulli or gaussian"):
         vae_gan(VAEGAN.dense(6, 2, likelihood="gaussian_optimal"))
     with pytest.raises(InputError, match="gamma"):
