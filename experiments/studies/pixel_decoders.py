@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from aejax import evaluation, likelihoods, nets, runner, training
-from aejax.checks import InputError, check_count
+from aejax.checks import check_count
 from aejax.data import Batch, Dataset
 from aejax.methods import pixel_cnn, pixel_vae, vae
 from aejax.runner import Experiment, Trained, study

@@ -9,9 +9,10 @@ import pytest
 
 from aejax.checks import InputError
 from aejax.nets import init_params
-from aejax.runner import launch, study
+from aejax.runner import launch, study, units
 from aejax.runner.inputs import Spec
 from experiments.studies import pixel_decoders
+from experiments.studies.units import METRICS
 
 
 def shapes(config):
@@ -31,10 +32,12 @@ def test_rows_share_the_encoder_the_way_back_and_the_gated_layers():
     assert vae["encoder"]["dense"]["kernel"] == (4 * 4 * 5, 2 * 2)
     back = [row["decoder"]["upsample"] if row is not vae else row["decoder"] for row in (vae, one, two, three)]
     assert {way["dense"]["kernel"] for way in back} == {(2, 4 * 4 * 5)}
-    assert back[1] == back[2] == back[3] and vae["decoder"]["conv_0"] == back[1]["conv_0"]
+    assert back[1] == back[2] == back[3]
+    assert vae["decoder"]["conv_0"] == back[1]["conv_0"]
     layers = lambda network: {name: each for name, each in network.items() if name.startswith("layers")}
     networks = [row["decoder"]["network"] for row in (one, two, three)]
-    assert [len(layers(network)) for network in networks] == [1, 2, 3] and len(layers(alone["encoder"])) == 3
+    assert [len(layers(network)) for network in networks] == [1, 2, 3]
+    assert len(layers(alone["encoder"])) == 3
     for name, each in layers(alone["encoder"]).items():  # but for what the code tells
         assert each.items() <= networks[2][name].items()
         assert networks[2][name].keys() - each.keys() == {"told"}
@@ -86,7 +89,8 @@ def test_the_table_by_hand():
     summary = {"dataset": "binarized_mnist", "rows": [*metrics], "metrics": metrics, "validation": 0.1,
                "num_epochs": 50, "nll_samples": 1000}  # fmt: skip
     head, _, *lines = pixel_decoders.table(summary).splitlines()
-    assert head.count("|") == lines[0].count("|") and "k = 1,000" in head
+    assert head.count("|") == lines[0].count("|")
+    assert "k = 1,000" in head
     assert lines[0] == "| VAE | 90 (≤ 87.41) | 25 | 87.5 | 40 | 81.5 | 50 | 136,673 | 1, 60 |"
     assert lines[1].startswith("| PixelVAE, 1 layer | 85.50 ± 0.71 | 13.0 ± 1.4 | 84 ± 0 | 40 |")
     assert lines[2] == "| PixelCNN | | | 82 (80.10) | 40 | 81.5 | 50 | 136,673 | 1, 60 |"
@@ -96,7 +100,7 @@ def test_the_table_by_hand():
 
 @pytest.mark.slow
 def test_of_two_images_all_rows_take_log_2_at_least_and_pixel_cnn_finds_it(tmp_path):
-    """A line above, and all below it alike: that is one bit, of a pixel or, where pixels do not see each other, a code."""
+    """A line above, and all below it alike: one bit, of a pixel or, where pixels do not see each other, of the code."""
     x = np.ones((480, 3, 3), np.float32)
     x[::2, 1:] = 0
     np.savez(tmp_path / "two.npz", x=x[:400], x_test=x[400:])
@@ -110,6 +114,7 @@ def test_of_two_images_all_rows_take_log_2_at_least_and_pixel_cnn_finds_it(tmp_p
         passes = pixel_decoders.history(tmp_path / "run" / f"{row}-0")
         lowest = min(passes, key=lambda each: each[pixel_decoders.term(each, "val/")])
         assert found["best_epoch"] == [lowest["epoch"]]
+        assert [name for name in found if units.find(name, METRICS) is None] == []
         assert np.load(tmp_path / "run" / f"{row}-0" / "drawn.npy").shape == (12, 3, 3, 1)
     assert metrics["pixel_cnn"]["test_nll_nats"][0] == pytest.approx(math.log(2), abs=0.1)
     assert metrics["vae"]["test_bound_nats"][0] > metrics["vae"]["test_nll_nats"][0]
