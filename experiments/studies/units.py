@@ -53,6 +53,7 @@ METRICS: dict[str, Unit] = {
     ),
     "nll_std_error": Unit("nats per image", "Monte Carlo error of `test_nll_nats`, for the images at hand"),
     "best_epoch": Unit("count", "the epoch whose bound on the validation split is lowest"),
+    "best_val_nats": Unit("nats per image", "the bound on the validation split in that epoch; of PixelCNN exact"),
     "best_test_nll_nats": Unit("nats per image", "`test_nll_nats` of that epoch"),
     "best_active_units": Unit("count", "`active_units` of that epoch"),
     "frechet": Unit(
