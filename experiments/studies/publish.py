@@ -2,8 +2,9 @@
 
 `python -m experiments publish runs/deep_ae-mnist-1a2b3c4d --figures reconstructions` writes docs/deep_ae.json and
 docs/deep_ae_reconstructions.png, and the table between the marks of deep_ae in docs/classical.md. Where a page has the
-marks of a study on one data set, such as bounds_mnist, its runs on that set go there. With `--add`, the seeds and rows
-of the run join those that are published, of the same configuration.
+marks of a study on one data set, such as bounds_mnist, its runs on that set go there; other marks that begin with the
+study's name, for a second table on a set, are taken by `--place anomaly_adbench_shuffled`. With `--add`, the seeds and
+rows of the run join those that are published, of the same configuration.
 """
 
 import shutil
@@ -21,7 +22,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 OF_A_PART = ("rows", "seed", "num_seeds", "date", "environment", "metrics")  # what may differ where runs are joined
 
 
-def publish(folder: Path, figures: tuple[str, ...] = (), docs: Path = DOCS, *, add: bool = False) -> None:
+def publish(
+    folder: Path, figures: tuple[str, ...] = (), docs: Path = DOCS, *, add: bool = False, place: str | None = None
+) -> None:
     """Writes all of it; files of an earlier run of the study are replaced, or with `add` its seeds and rows are kept.
 
     Raises:
@@ -33,16 +36,20 @@ def publish(folder: Path, figures: tuple[str, ...] = (), docs: Path = DOCS, *, a
     if summary is None:
         raise InputError(f"{folder} holds no finished study: summary.json is missing.")
     study = summary["experiment"]
+    if place is not None and not place.startswith(f"{study}_"):
+        raise InputError(f"--place is {place!r}; of a run of {study} it begins with {study}_.")
     pages = {page: page.read_text() for page in sorted(docs.glob("*.md"))}
     places = {
         name: page
-        for name in (study, f"{study}_{summary.get('dataset')}")
+        for name in ((study, f"{study}_{summary.get('dataset')}") if place is None else (place,))
         for page, text in pages.items()
         if all(mark in text for mark in marks(name))
     }
     if not places:
-        start, end = marks(study)
-        raise InputError(f"No page in {docs} has a place for {study}: the lines {start.strip()} and {end.strip()}.")
+        start, end = marks(place or study)
+        raise InputError(
+            f"No page in {docs} has a place for {place or study}: the lines {start.strip()} and {end.strip()}."
+        )
     name, page = places.popitem()
     start, end = marks(name)
     published = read_json(docs / f"{name}.json")
@@ -127,8 +134,8 @@ def marks(name: str) -> tuple[str, str]:
     return f"<!-- {name}: written by python -m experiments publish -->\n", f"<!-- end of {name} -->\n"
 
 
-def command(folder: Path, /, figures: tuple[str, ...] = (), add: bool = False) -> None:
-    publish(folder, figures, add=add)
+def command(folder: Path, /, figures: tuple[str, ...] = (), add: bool = False, place: str | None = None) -> None:
+    publish(folder, figures, add=add, place=place)
 
 
 if __name__ == "__main__":

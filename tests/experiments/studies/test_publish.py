@@ -35,7 +35,7 @@ def test_a_published_table_is_that_of_its_summary(name):
     summary = json.loads((publish.DOCS / f"{name}.json").read_text())
     start, end = publish.marks(name)
     study = max((path.stem for path in STUDIES if f"{name}_".startswith(f"{path.stem}_")), key=len)
-    assert name == study or name == f"{study}_{summary['dataset']}"
+    assert name == study or f"{name}_".startswith(f"{study}_{summary['dataset']}_")
     assert PAGES.split(start)[1].split(end)[0] == import_module(f"experiments.studies.{study}").table(summary)
     assert {"date", "environment"} <= set(summary)
 
@@ -83,6 +83,20 @@ def test_what_is_published_replaces_what_was_there(tmp_path):
     (docs / "deep.md").write_text("nothing\n")
     with pytest.raises(InputError, match="has a place for deep_ae"):
         publish.publish(run, docs=docs)
+
+
+def test_a_second_table_on_a_set_has_marks_that_are_asked_for(tmp_path):
+    start, end = publish.marks("deep_ae_mnist_wide")
+    first = "".join(publish.marks("deep_ae_mnist"))
+    (tmp_path / "page.md").write_text(first + start + end)
+    (tmp_path / "summary.json").write_text(json.dumps(SUMMARY))
+    publish.publish(tmp_path, docs=tmp_path, place="deep_ae_mnist_wide")
+    assert (tmp_path / "page.md").read_text() == first + start + deep_ae.table(SUMMARY) + end
+    assert json.loads((tmp_path / "deep_ae_mnist_wide.json").read_text()) == SUMMARY
+    with pytest.raises(InputError, match="begins with deep_ae_"):
+        publish.publish(tmp_path, docs=tmp_path, place="wide")
+    with pytest.raises(InputError, match="has a place for deep_ae_narrow: the lines <!-- deep_ae_narrow:"):
+        publish.publish(tmp_path, docs=tmp_path, place="deep_ae_narrow")
 
 
 def test_seeds_and_rows_of_a_further_run_join_those_that_are_published(tmp_path):
