@@ -81,8 +81,8 @@ def test_the_page_is_that_of_the_table():
 def test_every_term_of_every_method_is_in_the_table(name):
     """And where a loss couples examples, the table says of which term."""
     found = METHODS[name]
-    model = found.model.dense(6, 30, **{"hidden_dims": (5,), **getattr(found, "fields", {})})
-    x, y = np.full((8, 6), 0.5, np.float32), np.zeros(8, np.int32)
+    model = found.model.dense(9, 30, **{"hidden_dims": (5,), **getattr(found, "fields", {})})
+    x, y = np.full((8, 9), 0.5, np.float32), np.zeros(8, np.int32)
     algo = found.build(model)
     batch = getattr(found, "batch", lambda x, y: Batch(x))(x, y)
     state = jax.eval_shape(lambda: algo.init(nets.init_params(model, KEY, seen(model, Batch(x, y)))))
