@@ -168,7 +168,7 @@ def test_the_discriminator_is_like_the_encoder_with_both_codes_behind_the_data()
 def test_what_does_not_fit_is_refused():
     with pytest.raises(InputError, match="cannot be tied"):
         HALI.dense(6, 3, tied=True)
-    with pytest.raises(InputError, match="HALI is needed"):
+    with pytest.raises(InputError, match="hali takes a HALI"):
         hali(ALI.dense(6, 3))
     with pytest.raises(InputError, match="leave ladder out"):
         hali(HALI.dense(6, 3, ladder=True))
