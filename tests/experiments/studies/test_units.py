@@ -39,6 +39,7 @@ from experiments.studies import (
     score,
     sparse_codes,
     spectra,
+    stability,
     wae_penalties,
 )
 from experiments.studies.units import METRICS
@@ -151,6 +152,10 @@ def test_whatever_the_other_experiments_report_is_in_the_table_of_units():
         *beta_vae.MEASURED,
         *beta_vae.EXACT,
         "noise_nats",
+        *(row.metric for row in stability.ROWS.values()),
+        "samples_apart",
+        "knn1_accuracy",
+        "hidden_knn1_accuracy",
     }
     assert undocumented(names.union(*readings.values())) == []
     assert undocumented(["no_such_name"]) == ["no_such_name"]
