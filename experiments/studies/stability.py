@@ -4,9 +4,9 @@ A game may go well once and not again. Each row is an experiment as it stands, w
 several seeds, and one figure of it with what counts as reaching it. Bounds are those of the text of the experiment with
 a fifth of slack, so that they were there before these runs: an error of 2.78 is reached by 3.33. Discriminators of
 codes end within a twentieth of 2 log 2, where they cannot tell. The text of `aae_cluster` and of `aae_label` has the
-figures of studies with settings of their own, which are asked of the defaults all the same. Where that text has no figure (`wae_mmd`, `began`), it
-is that an MMD test of the test codes has a p-value of 0.01 or more, and that samples are a quarter as far from each
-other as test images are.
+figures of studies with settings of their own, which are asked of the defaults all the same. Where a text has no figure
+(`wae_mmd`, `began`), it is that an MMD test of the test codes has a p-value of 0.01 or more, and that samples are a
+quarter as far from each other as test images are.
 """
 
 import dataclasses
