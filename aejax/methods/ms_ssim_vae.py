@@ -55,6 +55,7 @@ def _parts(x: jax.Array, y: jax.Array, window: int) -> tuple[jax.Array, jax.Arra
     return (luminance * contrast).mean(axis=(1, 2)), contrast.mean(axis=(1, 2))
 
 
+@partial(jax.jit, static_argnames=("window",))
 def ssim(x: jax.Array, y: jax.Array, window: int = 11) -> jax.Array:
     """Structural similarity of images in [0, 1], mean over the places of the window and over channels.
 
@@ -79,6 +80,7 @@ def ssim(x: jax.Array, y: jax.Array, window: int = 11) -> jax.Array:
     return _parts(widen(x), widen(y), window)[0].mean(axis=1)
 
 
+@partial(jax.jit, static_argnames=("window",))
 def ms_ssim(x: jax.Array, y: jax.Array, window: int = 11) -> jax.Array:
     """Multi-scale structural similarity of images in [0, 1], mean over channels.
 

@@ -85,11 +85,14 @@ def test_the_exponents_are_the_published_ones():
 def test_equal_images_are_alike_and_nothing_else_is_more():
     x, y = (jnp.float32(v[None]) for v in images(2, (28, 28, 1)))
     np.testing.assert_allclose([ssim(x, x)[0], ms_ssim(x, x)[0]], 1, atol=1e-6)
-    np.testing.assert_allclose(jax.grad(lambda y: ms_ssim(x, y)[0])(x), 0, atol=1e-4)  # the largest value there is
+    np.testing.assert_allclose(
+        jax.jit(jax.grad(lambda y: ms_ssim(x, y)[0]))(x), 0, atol=1e-4
+    )  # the largest value there is
     np.testing.assert_allclose([ssim(x, y), ms_ssim(x, y)], [ssim(y, x), ms_ssim(y, x)], rtol=1e-6)
     noise = jax.random.normal(KEY, x.shape)
-    far = [float(ms_ssim(x, jnp.clip(x + s * noise, 0, 1))[0]) for s in (0.0, 0.05, 0.2, 0.8)]
-    assert far == sorted(far, reverse=True)
+    noisy = jnp.concatenate([jnp.clip(x + s * noise, 0, 1) for s in (0.0, 0.05, 0.2, 0.8)])
+    far = ms_ssim(jnp.tile(x, (4, 1, 1, 1)), noisy)
+    assert (jnp.diff(far) < 0).all()
 
 
 def test_images_without_structure_differ_by_their_light_at_the_coarsest_scale():
@@ -103,10 +106,10 @@ def test_images_without_structure_differ_by_their_light_at_the_coarsest_scale():
 def test_the_gradient_by_differences_and_where_images_are_opposites():
     with jax.enable_x64(True):
         x, y = (jnp.asarray(v[None]) for v in images(3, (12, 8, 2)))
-        check_grads(lambda y: ms_ssim(x, y, 3), (y,), order=1, modes=["rev"], rtol=1e-5)
+        check_grads(jax.jit(lambda y: ms_ssim(x, y, 3)), (y,), order=1, modes=["rev"], rtol=1e-5)
         assert ms_ssim(x, y, 3).dtype == float
     board = jnp.float32(np.indices((8, 8)).sum(axis=0) % 2)[None, :, :, None]
-    value, slope = jax.value_and_grad(lambda y: ms_ssim(board, y, 3)[0])(1 - board)
+    value, slope = jax.jit(jax.value_and_grad(lambda y: ms_ssim(board, y, 3)[0]))(1 - board)
     assert float(value) == pytest.approx(1e-4 ** (0.0448 / (0.0448 + 0.2856)), rel=1e-4)  # all grey at half the size
     assert np.isfinite(slope).all()
 
@@ -130,6 +133,7 @@ def test_the_loss_is_its_terms_and_the_same_for_images_and_vectors():
     assert float(loss) == pytest.approx(0.3 * kl + 7 * gap, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_weight_of_similarity_teaches_structure():
     """A picture that is learnt by heart: the gap falls, as no other term of the loss is there."""
     x = jnp.float32(images(4, (8, 8, 1))[0]).reshape(1, 64)
