@@ -10,7 +10,7 @@ from aejax.methods import METHODS
 from aejax.methods.vae import VAE
 
 TERMS = {"iwae": "bound/elbo_nats", "m2": "elbo/labelled_bound_nats"}  # of m2 that is the bound of x and its label
-OTHERS = {"avb", "dfc_vae", "vae_gan"}  # a posterior without a density, and losses of features
+OTHERS = {"avb", "dfc_vae", "hali", "ms_ssim_vae", "vae_gan"}  # a posterior without a density, losses of no pixels
 BOUNDED = [name for name in METHODS if issubclass(METHODS[name].model, VAE) and name not in OTHERS]
 SAMPLES = (1, 5, 50, 5000)
 RUNS = 6

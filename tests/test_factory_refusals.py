@@ -96,7 +96,7 @@ def test_every_method_takes_the_model_and_the_knobs_that_it_advises(name):
     with pytest.raises(InputError, match=r"such as \w+\.dense\(784, 20\)") as error:
         build(METHODS[name].model)
     kind = re.search(r"such as (\w+)\.dense", str(error.value))[1]
-    model = getattr(aejax, kind).dense(30, 26)  # of more units than the k of the sparse ones
+    model = getattr(aejax, kind).dense(36, 26)  # of more units than the k of the sparse ones
     with pytest.raises(InputError, match="each knob by its name, such as lr=1e-3") as error:
         build(model, {"lr": 1e-3})
     module, knobs = re.search(r"takes (aejax\.methods\.\w+)\.HParams\((.*?)\)", str(error.value)).groups()

@@ -60,6 +60,10 @@ WEIGHTS = {
         "alpha": ("elbo", {"class_nats": 1}, 0.02),
         "labelled": ("elbo", {"labelled_bound_nats": 1}, 0.02),
     },
+    "ms_ssim_vae": {
+        "beta": ("elbo", {"kl_nats": 1}, 0.5),
+        "similarity": ("elbo", {"ms_ssim_gap": 1}, 100.0),
+    },
     "mult_dae": {"weight_decay": ("recon", {"weights_sq": 1}, 0.1)},
     "mult_vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},
     "pixel_vae": {"beta": ("elbo", {"kl_nats": 1}, 0.5)},

@@ -19,7 +19,7 @@ from aejax.data import Batch
 from aejax.factory import Method, Positive, Tx, check_data, factory, optimisers
 from aejax.methods.ae import AE
 from aejax.methods.gan import judge_like, refuse_densities, refuse_others, refuse_tied, told_apart
-from aejax.nets import MLP, ConvEncoder, Labelled, shaped
+from aejax.nets import MLP, Autoencoder, ConvEncoder, Labelled, shaped
 
 __all__ = ["ALI", "ali", "ali_disc_loss", "ali_gen_loss"]
 
@@ -121,19 +121,26 @@ def ali(model: ALI, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis_n
     Raises:
       InputError: a likelihood with more to learn than a mean, or a model that is no `ALI`.
     """
-    return game_of_pairs(model, hparams, tx, ali_gen_loss, {}, axis_name)
+    return game_of_pairs(model, ALI, hparams, tx, ali_disc_loss, ali_gen_loss, {}, axis_name)
 
 
 def game_of_pairs(
-    model: ALI, hparams: Any, tx: Tx, gen_loss: Loss, knobs: dict[str, Any], axis_name: str | None
+    model: Autoencoder,
+    kind: type[Autoencoder],
+    hparams: Any,
+    tx: Tx,
+    disc_loss: Loss,
+    gen_loss: Loss,
+    knobs: dict[str, Any],
+    axis_name: str | None,
 ) -> Algorithm:
-    """`ali`, whose second player has a loss of its own, with knobs of its own; `hparams` has both rates."""
-    refuse_others(model, ALI)
+    """The game of a discriminator against all that makes pairs; knobs are those of `gen_loss`."""
+    refuse_others(model, kind)
     refuse_densities(model)
     txs = optimisers(tx, {"disc": hparams.disc_lr, "gen": hparams.lr})
     players = {
-        "disc": Player(partial(ali_disc_loss, model=model), ("discriminator",), txs["disc"]),
-        "gen": Player(partial(gen_loss, model=model), ("encoder", "decoder"), txs["gen"], knobs=knobs),
+        "disc": Player(partial(disc_loss, model=model), ("discriminator",), txs["disc"]),
+        "gen": Player(partial(gen_loss, model=model), model.groups, txs["gen"], knobs=knobs),
     }
     return play(players, [["disc", "gen"]], axis_name=axis_name, check=partial(check_data, model))
 

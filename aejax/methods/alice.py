@@ -17,7 +17,7 @@ from aejax.algorithm import Algorithm, Metrics, Params
 from aejax.data import Batch
 from aejax.factory import Method, NonNegative, Positive, Term, Tx, factory
 from aejax.methods.ae import reconstruction
-from aejax.methods.ali import ALI, game_of_pairs, pairs
+from aejax.methods.ali import ALI, ali_disc_loss, game_of_pairs, pairs
 
 __all__ = ["alice", "alice_gen_loss"]
 
@@ -72,7 +72,8 @@ def alice(model: ALI, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis
     Raises:
       InputError: a likelihood with more to learn than a mean, or a model that is no `ALI`.
     """
-    return game_of_pairs(model, hparams, tx, alice_gen_loss, {"cycle": hparams.cycle}, axis_name)
+    knobs = {"cycle": hparams.cycle}
+    return game_of_pairs(model, ALI, hparams, tx, ali_disc_loss, alice_gen_loss, knobs, axis_name)
 
 
 TERMS = {"game_nats": Term("nats per pair", "loss of encoder and decoder against the discriminator of pairs")}

@@ -1,8 +1,9 @@
-"""What pixel losses and feature losses keep of an image: the VAE, the DFC-VAE and the VAE/GAN with equal networks.
+"""What pixel losses and feature losses keep of an image: VAE, MS-SSIM VAE, DFC-VAE and VAE/GAN with equal networks.
 
-The loss of the VAE compares pixels, that of the DFC-VAE the hidden layers of a classifier, that of the VAE/GAN a hidden
-layer of its discriminator. The DFC-VAE has seen labels: its classifier is trained on those of the training part, so its
-probe, and all that is measured in the features of another classifier of the same labels, are ahead by that.
+The loss of the VAE compares pixels, that of the MS-SSIM VAE means, variances and covariances of small windows, that of
+the DFC-VAE the hidden layers of a classifier, that of the VAE/GAN a hidden layer of its discriminator. The DFC-VAE has
+seen labels: its classifier is trained on those of the training part, so its probe, and all that is measured in the
+features of another classifier of the same labels, are ahead by that.
 
 Reconstructions are measured by squared error, by their sharpness, and by their distance from the originals in the
 features of `evaluation.samples.classifier_features`, over the mean distance of two test images there: 0 for equals,
@@ -15,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aejax import evaluation
+from aejax import data, evaluation
 from aejax.data import Dataset
 from aejax.evaluation import samples
 from aejax.runner import Trained, measures, study
 from aejax.runner.study import Metrics, Once, Runs, Study
-from experiments import dfc_vae, vae, vae_gan
+from experiments import dfc_vae, ms_ssim_vae, vae, vae_gan
 from experiments.studies import generators
 from experiments.studies.generators import REAL, Real, Row
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 ROWS = {
     "vae": Row("VAE, pixels", vae),
+    "ms_ssim_vae": Row("MS-SSIM VAE, structure", ms_ssim_vae),
     "dfc_vae": Row("DFC-VAE, a classifier's layers", dfc_vae),
     "vae_gan": Row("VAE/GAN, a discriminator's layer", vae_gan),
 }
@@ -49,7 +51,9 @@ class Config(generators.Config):
 
 def runs(config: Config) -> Runs:
     """Every method with every seed."""
-    return generators.with_knobs(config, ROWS, measure)
+    found, shape = generators.with_knobs(config, ROWS, measure), data.load(config.dataset, validation=0.0).image_shape
+    of_images = lambda own: dataclasses.replace(own, image_shape=shape) if hasattr(own, "image_shape") else own
+    return {name: (experiment, of_images(own)) for name, (experiment, own) in found.items()}
 
 
 def measure(trained: Trained) -> dict[str, float]:

@@ -17,6 +17,7 @@ METRICS: dict[str, Unit] = {
     ),
     "rebuilt_sharpness": Unit("between 0 and 1", "`sharpness` of the reconstructions of test images"),
     "diversity": Unit("none", "mean distance of two samples, over that of two test images, in the same features"),
+    "samples_apart": Unit("none", "mean distance of two samples, over that of two test images, in pixels"),
     "sampled_sse": Unit("summed over pixels, mean over samples", "squared error of the reconstruction of samples"),
     "loss_over_margin": Unit(
         "none",

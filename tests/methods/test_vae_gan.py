@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from costs import flops
 
 from aejax.checks import InputError
 from aejax.data import Batch
@@ -117,9 +118,6 @@ def test_a_step_costs_no_more_than_one_pass_and_three_ways_back():
         surprise = jax.nn.softplus(-p.rebuilt) + jax.nn.softplus(-p.drawn)
         disc = jax.nn.softplus(-p.real) + jax.nn.softplus(p.rebuilt) + jax.nn.softplus(p.drawn)
         return p.kl, p.feature_nll, surprise, disc
-
-    def flops(function, *args):
-        return jax.jit(function).lower(*args).compile().cost_analysis()["flops"]
 
     played, by_hand = flops(algo.step, algo.init(params), batch, KEY), flops(fused, params, KEY)
     assert by_hand > 3 * 2 * 16 * sum(v.size for v in jax.tree.leaves(params))  # the count is of the products

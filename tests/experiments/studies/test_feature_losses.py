@@ -23,6 +23,15 @@ def test_every_row_has_the_same_encoder_and_decoder():
         assert (model.encoder, model.decoder) == (models["vae-3"].encoder, models["vae-3"].decoder)
     assert models["dfc_vae-3"].classifier.features == (7, 5, 10)
     assert models["vae_gan-3"].hidden_layers.features == (7, 5)
+    assert models["ms_ssim_vae-3"].image_shape == (8, 8, 1)
+
+
+def test_images_of_colours_are_compared_in_their_shape(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).random((60, 4, 6, 3))
+    np.savez("colours.npz", x=x, y=np.arange(60) % 3)
+    experiment, own = feature_losses.runs(Config(dataset="colours.npz", rows=("ms_ssim_vae",)))["ms_ssim_vae-0"]
+    assert experiment.build_model(own, Spec((72,), 3)).image_shape == (4, 6, 3)
 
 
 def test_reconstructions_are_held_against_their_own_images():

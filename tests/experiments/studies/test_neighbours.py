@@ -50,11 +50,11 @@ def test_the_hidden_layer_is_the_last_one_behind_its_activation():
 def test_a_test_image_takes_the_label_of_the_nearest_training_image():
     train, test = (
         Batch(np.array([[0.0], [1.0], [5.0]]), np.array([0, 1, 1])),
-        Batch(np.zeros((4, 1)), np.array([0, 0, 1, 1])),
+        Batch(np.zeros((4, 1)), np.array([0, 1, 0, 0])),
     )
     dataset = Dataset("hand", train, None, test, None)
     features = np.array([[0.4], [0.6], [2.9], [-3.0]])
-    assert neighbours.accuracy(dataset, train.x, features) == 0.5  # two votes of three nearest would make it 0.25
+    assert neighbours.accuracy(dataset, train.x, features) == 0.75  # by the vote of all three it is 0.25
 
 
 @pytest.mark.parametrize(

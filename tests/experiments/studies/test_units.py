@@ -39,6 +39,7 @@ from experiments.studies import (
     score,
     sparse_codes,
     spectra,
+    stability,
     wae_penalties,
 )
 from experiments.studies.units import METRICS
@@ -81,8 +82,8 @@ def test_the_page_is_that_of_the_table():
 def test_every_term_of_every_method_is_in_the_table(name):
     """And where a loss couples examples, the table says of which term."""
     found = METHODS[name]
-    model = found.model.dense(6, 30, **{"hidden_dims": (5,), **getattr(found, "fields", {})})
-    x, y = np.full((8, 6), 0.5, np.float32), np.zeros(8, np.int32)
+    model = found.model.dense(9, 30, **{"hidden_dims": (5,), **getattr(found, "fields", {})})
+    x, y = np.full((8, 9), 0.5, np.float32), np.zeros(8, np.int32)
     algo = found.build(model)
     batch = getattr(found, "batch", lambda x, y: Batch(x))(x, y)
     state = jax.eval_shape(lambda: algo.init(nets.init_params(model, KEY, seen(model, Batch(x, y)))))
@@ -151,6 +152,10 @@ def test_whatever_the_other_experiments_report_is_in_the_table_of_units():
         *beta_vae.MEASURED,
         *beta_vae.EXACT,
         "noise_nats",
+        *(row.metric for row in stability.ROWS.values()),
+        "samples_apart",
+        "knn1_accuracy",
+        "hidden_knn1_accuracy",
     }
     assert undocumented(names.union(*readings.values())) == []
     assert undocumented(["no_such_name"]) == ["no_such_name"]
