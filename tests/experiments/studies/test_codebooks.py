@@ -12,6 +12,7 @@ from aejax.checks import InputError
 from aejax.nets import init_params
 from aejax.runner import launch, study
 from aejax.runner.inputs import Spec
+from experiments import fsq
 from experiments.studies import codebooks, publish
 
 
@@ -53,6 +54,11 @@ def test_on_a_grid_a_token_tells_of_its_own_quarter_and_what_surrounds_it():
 def test_rows_that_are_unknown_or_twice_are_refused():
     with pytest.raises(InputError, match="no row 'fsk'"):
         codebooks.runs(codebooks.Config(rows=("fsk",)))
+    np.savez("rows.npz", x=np.zeros((9, 16), np.float32))
+    with pytest.raises(InputError, match="needs images; rows"):
+        codebooks.runs(codebooks.Config(dataset="rows.npz", net="conv"))
+    with pytest.raises(InputError, match="--grid is for --net conv"):
+        fsq.EXPERIMENT.build_model(fsq.Config(grid=True), Spec((64,), None))
     with pytest.raises(InputError, match="none twice"):
         codebooks.runs(codebooks.Config(rows=("fsq", "fsq")))
 
