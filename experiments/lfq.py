@@ -9,6 +9,7 @@ import dataclasses
 from aejax import runner
 from aejax.methods import lfq as method
 from aejax.runner import Trained, measures
+from aejax.runner.config import later
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +18,8 @@ class Config(runner.Config):
     """Size of the code: bits of all its words together."""
     bits: int = 6
     """Of a word; divides the size of the code."""
+    grid: bool = later(False)
+    """Of --net conv: tokens stand in a grid of the size that the convolutions leave, a quarter of height and width."""
     hparams: method.HParams = method.HParams()
     """Real-valued knobs."""
 

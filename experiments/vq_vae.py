@@ -25,6 +25,8 @@ class Config(runner.Config):
     """What moves the entries: running means of the vectors that chose them, or a gradient."""
     revival: float = later(0.0)
     """An entry that is chosen less than this share of the mean begins anew at a vector of the batch; 0 for none."""
+    grid: bool = later(False)
+    """Of --net conv: tokens stand in a grid of the size that the convolutions leave, a quarter of height and width."""
     hparams: method.HParams = method.HParams()
     """Real-valued knobs."""
 

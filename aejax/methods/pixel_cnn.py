@@ -71,9 +71,7 @@ class PixelCNN(Autoencoder):
           InputError: `one_hot` with another likelihood.
         """
         likelihood = likelihoods.get(fields.get("likelihood", cls.likelihood))
-        if one_hot and not isinstance(likelihood, likelihoods.Categorical):
-            raise InputError(f"one_hot is for tokens, and the likelihood is {likelihood}: take Categorical(levels).")
-        encoder = MaskedMLP(hidden_dims, latent_dim, activation, levels=likelihood.numbers if one_hot else None)
+        encoder = MaskedMLP(hidden_dims, latent_dim, activation, levels=levels_of(likelihood, one_hot=one_hot))
         head = pixels.PixelHead.of(1, likelihood)
         return cls.completed(cls(encoder, head, latent_dim, data_shape=(data_dim,), **fields))
 
@@ -85,19 +83,26 @@ class PixelCNN(Autoencoder):
         *,
         features: tuple[int, ...] = (32, 32, 32, 32),
         kernel_size: int = 5,
+        one_hot: bool = False,
         **fields: Any,
     ) -> Self:
-        """On images `[B, H, W, C]`, by gated convolutions.
+        """On images `[B, H, W, C]`, by gated convolutions; also on grids of tokens, `[B, H, W, 1]`.
 
         Args:
           data_shape: `(H, W, C)`.
           latent_dim: Z, at least C.
           features: of each layer, at least C.
           kernel_size: odd; with L layers a place sees `L (kernel_size - 1) / 2` rows and columns around it.
+          one_hot: as of `dense`.
           fields: of the class, such as `likelihood`.
+
+        Raises:
+          InputError: as of `dense`.
         """
-        encoder = pixels.GatedPixels(data_shape[2], latent_dim, features, kernel_size)
-        head = pixels.PixelHead.of(data_shape[2], fields.get("likelihood", cls.likelihood))
+        likelihood = likelihoods.get(fields.get("likelihood", cls.likelihood))
+        levels = levels_of(likelihood, one_hot=one_hot)
+        encoder = pixels.GatedPixels(data_shape[2], latent_dim, features, kernel_size, levels=levels)
+        head = pixels.PixelHead.of(data_shape[2], likelihood)
         return cls.completed(cls(encoder, head, latent_dim, data_shape=data_shape, **fields))
 
     def __call__(self, x: Array, *condition: Array) -> Array:
@@ -141,6 +146,13 @@ class PixelCNN(Autoencoder):
             return pixels.draw_naively(features, emit, key, shape)
         own, none = {"params": variables["params"]["encoder"]}, jnp.zeros((*shape[:-1], 0))
         return pixels.draw(self.encoder.clone(parent=None), own, emit, key, shape, none)
+
+
+def levels_of(likelihood: likelihoods.Likelihood, *, one_hot: bool) -> int | None:
+    """How many names a component may be, or None where it is a number."""
+    if one_hot and not isinstance(likelihood, likelihoods.Categorical):
+        raise InputError(f"one_hot is for tokens, and the likelihood is {likelihood}: take Categorical(levels).")
+    return likelihood.numbers if one_hot else None
 
 
 def emitter(model: Any, variables: Any, method: str = "decode", *, means: bool = False) -> pixels.Emit:

@@ -1,5 +1,6 @@
 """What every autoencoder module has in common: an encoder, a decoder, and the names of the maps between them."""
 
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
@@ -10,7 +11,7 @@ import numpy as np
 from aejax import likelihoods, priors
 from aejax.checks import InputError
 from aejax.likelihoods import Likelihood
-from aejax.nets.conv import ConvDecoder, ConvEncoder
+from aejax.nets.conv import ConvDecoder, ConvEncoder, strided_sizes
 from aejax.nets.mlp import MLP, TiedMLP
 
 
@@ -106,6 +107,7 @@ class Autoencoder(nn.Module):
         features: tuple[int, ...] = (32, 64, 64, 64),
         strides: tuple[int, ...] = (1, 2, 2, 1),
         activation: Callable[[jax.Array], jax.Array] = nn.leaky_relu,
+        grid: bool = False,
         **fields: Any,
     ) -> Self:
         """A convolutional autoencoder on images `[B, H, W, C]` of any size, its decoder the mirror of its encoder.
@@ -116,16 +118,26 @@ class Autoencoder(nn.Module):
           features: channels after each convolution of the encoder.
           strides: of each convolution; stride 2 halves height and width, rounded up.
           activation: after each convolution but the decoder's last.
+          grid: whether the code is a grid of the size that the strides leave, row by row, each place with as many of
+            the Z numbers, rather than one vector that all places tell together.
           fields: of the class, such as `likelihood`.
 
         Raises:
-          InputError: `data_shape` is not three positive integers.
+          InputError: `data_shape` is not three positive integers; the grid does not divide Z, or its places would hold
+            more than a code, as of a posterior.
         """
         if not (isinstance(data_shape, tuple) and len(data_shape) == 3 and min(data_shape) > 0):
             raise InputError(f"data_shape={data_shape!r}; images have a shape (H, W, C) of three positive integers.")
-        encoder = ConvEncoder(cls.code_size(latent_dim), features, strides, activation)
+        size = cls.code_size(latent_dim)
+        places = math.prod(strided_sizes(data_shape[:2], strides)[-1]) if grid else 1
+        if latent_dim % places or (grid and size != latent_dim):
+            raise InputError(
+                f"{cls.__name__}.conv with a grid of {places} places has a code of {places}, {2 * places}, ... numbers,"
+                f" and an encoder that returns no more; latent_dim={latent_dim}, and it returns {size}."
+            )
+        encoder = ConvEncoder(size, features, strides, activation, place_dim=size // places if grid else None)
         shape = (*data_shape[:2], cls.decoder_shape(data_shape, **fields)[2])
-        decoder = ConvDecoder(shape, features, strides, activation)
+        decoder = ConvDecoder(shape, features, strides, activation, is_grid=grid)
         return cls.completed(cls(encoder=encoder, decoder=decoder, latent_dim=latent_dim, **fields))
 
     @classmethod

@@ -6,7 +6,8 @@ the cache. Elsewhere it is the convolution of `lax`, and also where the batch is
 program is for other platforms too, and is no loop. That choice is made here and nowhere else.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -283,6 +284,8 @@ class ConvEncoder(nn.Module):
       kernel_size: of each convolution.
       implementation: as in the function `conv`.
       use_bias: whether the layers have biases.
+      place_dim: where the code is a grid, how many of its numbers each place of the last convolution has: the dense
+        layer is then the same at every place. The code is the grid row by row, and `code_dim` its size.
 
     Call: `[B, H, W, C] -> [B, code_dim]`, for any H, W and C. Layers are named `conv_0`, `conv_1`, ..., `dense`.
     """
@@ -294,6 +297,7 @@ class ConvEncoder(nn.Module):
     kernel_size: tuple[int, int] = (3, 3)
     implementation: str = "auto"
     use_bias: bool = True
+    place_dim: int | None = None
 
     def setup(self):
         _check_layers(self.features, self.strides)
@@ -301,20 +305,23 @@ class ConvEncoder(nn.Module):
             Conv(width, stride, self.kernel_size, self.implementation, self.use_bias)
             for width, stride in zip(self.features, self.strides, strict=True)
         ]
-        self.dense = nn.Dense(self.code_dim, self.use_bias)
+        self.dense = nn.Dense(self.place_dim or self.code_dim, self.use_bias)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         if x.ndim != 4:
             raise InputError(f"A convolutional encoder takes images `[B, H, W, C]`; what came has the shape {x.shape}.")
         x = in_chunks(ConvEncoder._convolve, self, x, x.shape[1] * x.shape[2], self.implementation)
-        return self.dense(x.reshape(x.shape[0], -1))
+        return self._code(x)
 
     def layers(self, x: jax.Array) -> list[jax.Array]:
         """Each convolution behind its activation, and last the output: `[B, H, W, C] -> [B, h, w, F], ..., [B, Z]`."""
         found = [x]
         for layer in self.conv:
             found.append(self.activation(layer(found[-1])))
-        return [*found[1:], self.dense(found[-1].reshape(x.shape[0], -1))]
+        return [*found[1:], self._code(found[-1])]
+
+    def _code(self, x: jax.Array) -> jax.Array:
+        return self.dense(x if self.place_dim else x.reshape(x.shape[0], -1)).reshape(x.shape[0], -1)
 
     def _convolve(self, x: jax.Array) -> jax.Array:
         for layer in self.conv:
@@ -335,6 +342,7 @@ class ConvDecoder(nn.Module):
       activation: after each layer but the last.
       kernel_size: of each transposed convolution.
       implementation: as in the function `conv`.
+      is_grid: whether the code is a grid, row by row: the dense layer is then the same at every place.
 
     Call: `[B, Z] -> [B, H, W, C]`. Layers are named `dense`, `conv_0`, `conv_1`, ... in the order of computation.
     """
@@ -345,15 +353,14 @@ class ConvDecoder(nn.Module):
     activation: Callable[[jax.Array], jax.Array] = nn.leaky_relu
     kernel_size: tuple[int, int] = (3, 3)
     implementation: str = "auto"
+    is_grid: bool = False
 
     def setup(self):
         _check_layers(self.features, self.strides)
-        height, width, channels = self.data_shape
-        sizes = [(height, width)]
-        for stride in self.strides:
-            sizes.append(_strided(sizes[-1], stride))
+        *size, channels = self.data_shape
+        sizes = strided_sizes(size, self.strides)
         self.shape = (*sizes[-1], self.features[-1])
-        self.dense = nn.Dense(self.shape[0] * self.shape[1] * self.shape[2])
+        self.dense = nn.Dense(self.features[-1] if self.is_grid else math.prod(self.shape))
         layers = list(zip((channels, *self.features[:-1]), sizes[:-1], self.strides, strict=True))
         self.conv = [
             ConvTranspose(width, size, stride, self.kernel_size, self.implementation)
@@ -361,13 +368,27 @@ class ConvDecoder(nn.Module):
         ]
 
     def __call__(self, z: jax.Array) -> jax.Array:
-        x = self.dense(z).reshape(z.shape[0], *self.shape)
+        places = (*self.shape[:2], -1) if self.is_grid else (-1,)
+        x = self.dense(z.reshape(z.shape[0], *places)).reshape(z.shape[0], *self.shape)
         return in_chunks(ConvDecoder._convolve, self, x, self.data_shape[0] * self.data_shape[1], self.implementation)
 
     def _convolve(self, x: jax.Array) -> jax.Array:
         for layer in self.conv:
             x = layer(self.activation(x))
         return x
+
+
+def strided_sizes(size: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
+    """Height and width before the first convolution of these strides and behind each.
+
+    Example:
+      >>> strided_sizes((28, 28), (1, 2, 2, 1))
+      [(28, 28), (28, 28), (14, 14), (7, 7), (7, 7)]
+    """
+    sizes = [(size[0], size[1])]
+    for stride in strides:
+        sizes.append(_strided(sizes[-1], stride))
+    return sizes
 
 
 def _check_layers(features: tuple[int, ...], strides: tuple[int, ...]) -> None:

@@ -102,11 +102,8 @@ class MaskedMLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *context: jax.Array) -> jax.Array:
-        size, y = x.shape[-1], x
-        if self.levels is not None:
-            names = jnp.round(widen(x) * (self.levels - 1)).astype(jnp.int32)
-            y = jax.nn.one_hot(names, self.levels, dtype=x.dtype).reshape(*x.shape[:-1], -1)
-        first, last = (_each(size, times) for times in (self.levels or 1, self.num_outputs))
+        size, y = x.shape[-1], as_names(x, self.levels)
+        first, last = (each(size, times) for times in (self.levels or 1, self.num_outputs))
         degrees = [first, *(hidden_degrees(size, width) for width in self.hidden_dims), last]
         for i, (seen, seeing) in enumerate(pairwise(degrees)):
             is_last = i == len(self.hidden_dims)
@@ -119,6 +116,17 @@ class MaskedMLP(nn.Module):
         return y.reshape(*x.shape, self.num_outputs)
 
 
-def _each(size: int, times: int) -> tuple[int, ...]:
+def as_names(x: jax.Array, levels: int | None) -> jax.Array:
+    """Names k of `levels`, given as `k / (levels - 1)`, as one-hot numbers: `[..., D] -> [..., D levels]`.
+
+    Without levels x is what it is.
+    """
+    if levels is None:
+        return x
+    names = jnp.round(widen(x) * (levels - 1)).astype(jnp.int32)
+    return jax.nn.one_hot(names, levels, dtype=x.dtype).reshape(*x.shape[:-1], -1)
+
+
+def each(size: int, times: int) -> tuple[int, ...]:
     """The degrees of so many components, each so many times."""
     return tuple(i for i in range(size) for _ in range(times))

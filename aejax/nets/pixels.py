@@ -18,7 +18,7 @@ import numpy as np
 from aejax import likelihoods
 from aejax.checks import InputError
 from aejax.nets.conv import conv, in_chunks
-from aejax.nets.masked import MaskedDense, mask
+from aejax.nets.masked import MaskedDense, as_names, each, mask
 
 Array = jax.Array
 Emit = Callable[[Array, Array], Array]
@@ -131,6 +131,7 @@ class GatedPixels(nn.Module):
       kernel_size: odd, at least 3.
       context_dim: numbers told for each place; 0 for none.
       implementation: as in the function `conv`.
+      levels: as of `nets.MaskedMLP`, where x holds names, such as tokens.
 
     Call: `[B, H, W, C]`, and with a context `[B, H, W, N]`, `-> [B, H, W, Z]`, for any H and W.
 
@@ -145,6 +146,7 @@ class GatedPixels(nn.Module):
     kernel_size: int = 5
     context_dim: int = 0
     implementation: str = "auto"
+    levels: int | None = None
 
     def setup(self) -> None:
         if not self.features or self.kernel_size < 3 or self.kernel_size % 2 == 0:
@@ -152,7 +154,7 @@ class GatedPixels(nn.Module):
                 f"features={self.features} and kernel_size={self.kernel_size}; at least one layer is needed, and an odd"
                 " kernel of at least 3."
             )
-        degrees = [tuple(range(self.channels)), *(spread(width, self.channels) for width in self.features)]
+        degrees = [each(self.channels, self.levels or 1), *(spread(width, self.channels) for width in self.features)]
         self.layers = [
             GatedLayer(seen, own, self.kernel_size // 2, i == 0, self.context_dim, self.implementation)
             for i, (seen, own) in enumerate(pairwise(degrees))
@@ -167,7 +169,7 @@ class GatedPixels(nn.Module):
 
     def _convolve(self, x: Array) -> Array:
         x, context = x[..., : self.channels], x[..., self.channels :]
-        above = before = x
+        above = before = as_names(x, self.levels)
         for layer in self.layers:
             above, before = layer(above, before, context)
         return self.code(before)
@@ -265,7 +267,8 @@ def draw(network: GatedPixels, variables: Any, emit: Emit, key: Array, shape: tu
 def blank(network: GatedPixels, shape: tuple[int, ...]) -> tuple[Array, ...]:
     """What the layers have seen above the first row: nothing, `[n, reach, W, I]` each."""
     n, _, width, channels = shape
-    return tuple(jnp.zeros((n, network.kernel_size // 2, width, size)) for size in (channels, *network.features[:-1]))
+    sizes = (channels * (network.levels or 1), *network.features[:-1])
+    return tuple(jnp.zeros((n, network.kernel_size // 2, width, size)) for size in sizes)
 
 
 def draw_row(
@@ -285,20 +288,22 @@ def draw_row(
     place = lambda before, told: draw_place(network, variables, emit, before, *told)
     _, places = jax.lax.scan(place, before, (keys, [jnp.moveaxis(own, 1, 0) for own in across]))
     row = jnp.moveaxis(places, 0, 1)
-    return (jnp.concatenate([above[0], row[:, None]], axis=1)[:, 1:], *known[1:]), row
+    seen = as_names(row, network.levels)[:, None]
+    return (jnp.concatenate([above[0], seen], axis=1)[:, 1:], *known[1:]), row
 
 
 def draw_place(
     network: GatedPixels, variables: Any, emit: Emit, before: tuple[Array, ...], keys: Array, across: list[Array]
 ) -> tuple[tuple[Array, ...], Array]:
     """Draws the next place of a row: what the layers have seen before the one after, and the place, `[n, C]`."""
-    x, known = jnp.zeros_like(before[0][:, 0]), before
+    x, known = jnp.zeros((len(before[0]), network.channels), before[0].dtype), before
+    with_own = lambda x: jnp.concatenate([before[0], as_names(x, network.levels)[:, None]], axis=1)
     for channel in range(network.channels):
-        seen = jnp.concatenate([before[0], x[:, None]], axis=1)
+        seen = with_own(x)
         found: Any = network.apply(variables, (seen, *before[1:]), across, method="place")
         known, z = found
         x = x.at[:, channel].set(emit(keys[channel], z)[:, channel])
-    return (jnp.concatenate([before[0], x[:, None]], axis=1)[:, 1:], *known[1:]), x
+    return (with_own(x)[:, 1:], *known[1:]), x
 
 
 def draw_saying(

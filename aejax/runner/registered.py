@@ -68,7 +68,11 @@ def build_model(config: Any, spec: Spec, module: type[Any], **fields: Any) -> An
         for name in _DENSE_ONLY:
             if name in defaults and getattr(config, name) != defaults[name]:
                 raise InputError(f"--{name.replace('_', '-')} is for dense networks; leave it out with --net conv.")
+        if getattr(config, "grid", False):
+            fields["grid"] = True
         return module.conv(spec.shape, config.latent_dim, **fields)
+    if getattr(config, "grid", False):
+        raise InputError("--grid is for --net conv: dense networks have no places.")
     return module.dense(spec.shape[0], config.latent_dim, **_dense_options(config), **fields)
 
 

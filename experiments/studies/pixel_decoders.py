@@ -7,8 +7,10 @@ the more is left to the code. The rate, its KL, says how much that is; at 0 the 
 
 What is measured is the pass that is best on held-out images, or the last where none are held out: the bound from one
 code an image, and the likelihood, by importance samples, of PixelCNN exact. Images are drawn anew as binary ones at
-every presentation, and once, the same for all rows, to be measured. `--dataset binarized_mnist` is Larochelle's file,
-which is binary, and brings the images that are held out.
+every presentation, and once, the same for all rows, to be measured or held out. `--dataset binarized_mnist` is the
+file of Larochelle, which is binary, and brings the images that are held out. On it table 1 of PixelVAE has, with
+networks of its own, 87.41 nats at most for a convolutional VAE and 80.08 for a gated PixelVAE; PixelCNN has 81.30,
+with gates 80.10.
 """
 
 import dataclasses
@@ -26,7 +28,7 @@ from aejax.checks import check_count
 from aejax.data import Batch, Dataset
 from aejax.methods import pixel_cnn, pixel_vae, vae
 from aejax.runner import Experiment, Trained, study
-from aejax.runner.inputs import Spec, binarized
+from aejax.runner.inputs import Feed, Spec, binarize, binarized
 from aejax.runner.pieces import check_rows
 from aejax.runner.study import Metrics, Once, Runs, Study
 
@@ -65,16 +67,26 @@ def build_model(config: RunConfig, spec: Spec) -> Any:
     encoder = {"features": config.features, "strides": strides}
     if config.kind == "vae":
         return runner.build_model(config, spec, vae.VAE, **encoder)
-    if config.kind == "pixel_cnn":
-        gated = {"features": config.pixel_features, "kernel_size": config.kernel_size}
-        features = dataclasses.replace(config, latent_dim=config.pixel_features[-1])
-        return runner.build_model(features, spec, pixel_cnn.PixelCNN, **gated)
-    gated = {"pixel_features": config.pixel_features, "kernel_size": config.kernel_size}
-    return runner.build_model(config, spec, pixel_vae.PixelVAE, **encoder, **gated)
+    gated: dict[str, Any] = {"kernel_size": config.kernel_size}
+    if config.kind == "pixel_vae":
+        gated["pixel_features"] = config.pixel_features
+        return runner.build_model(config, spec, pixel_vae.PixelVAE, **encoder, **gated)
+    gated["features"] = config.pixel_features
+    of_a_place = dataclasses.replace(config, latent_dim=config.pixel_features[-1])
+    return runner.build_model(of_a_place, spec, pixel_cnn.PixelCNN, **gated)
 
 
 def build_algorithm(config: RunConfig, model: Any, tx: runner.Optimizers, axis_name: str | None) -> Any:
     return METHODS[config.kind](model, lr=config.hparams.lr, tx=tx, axis_name=axis_name)
+
+
+def feed(config: RunConfig, dataset: Dataset) -> Feed:
+    """The images held out as they were drawn once: drawn anew at every pass, the draw would choose the pass."""
+    held_out = dataset.validation
+    if held_out is not None and config.binarize == "stochastic":
+        key = jax.random.fold_in(jax.random.key(config.seed), 2)
+        held_out = binarize(key, Batch(held_out.x))  # which changes nothing when it is done again
+    return Feed(Batch(dataset.train.x), held_out and Batch(held_out.x), config.batch_size)
 
 
 def measure(trained: Trained) -> dict[str, float]:
@@ -82,7 +94,7 @@ def measure(trained: Trained) -> dict[str, float]:
 
 
 EXPERIMENT = Experiment(
-    "pixel_decoders_run", RunConfig, build_model, build_algorithm, None, measure, lambda _: {}
+    "pixel_decoders_run", RunConfig, build_model, build_algorithm, None, measure, lambda _: {}, feed=feed
 )  # fmt: skip
 
 

@@ -76,6 +76,24 @@ def test_vectors_and_channels_sum_to_one_too(model):
     assert p.max() > 2 * p.min()  # the network matters
 
 
+def test_names_on_a_grid_sum_to_one_and_other_names_for_the_same_change_nothing():
+    """The weights of the first layer go with the name that they are of, and those of the last with the logit."""
+    levels, renamed = 3, np.array([2, 0, 1])
+    tokens = np.array(list(itertools.product(range(levels), repeat=4))).reshape(-1, 2, 2, 1)
+    model = PixelCNN.conv((2, 2, 1), 3, features=(2, 2), kernel_size=3, likelihood=Categorical(levels), one_hot=True)
+    x, other = ((each / (levels - 1)).astype(np.float32) for each in (tokens, renamed[tokens]))
+    params = drawn(model, x)
+    p = np.exp(-model.apply({"params": params}, model.apply({"params": params}, x, method="encode"), x, method="nll"))
+    assert p.sum() == pytest.approx(1, abs=1e-5)
+    assert p.max() > 2 * p.min()
+    old = np.argsort(renamed)
+    first, last = params["encoder"]["layers_0"], params["decoder"]["dense"]
+    first |= {"above": first["above"][:, :, old], "before": first["before"][:, :, old]}
+    last |= {"kernel": last["kernel"][:, old], "bias": last["bias"][old]}
+    bound = model.bind({"params": params})
+    np.testing.assert_allclose(np.exp(-bound.nll(bound.encode(other), other)), p, rtol=1e-4, atol=1e-8)
+
+
 def test_draws_have_the_enumerated_probabilities():
     x = ALL.reshape(16, 2, 2, 1)
     params = drawn(TINY, x)
@@ -87,10 +105,12 @@ def test_draws_have_the_enumerated_probabilities():
 
 
 @pytest.mark.parametrize(
-    ("shape", "likelihood"), [((5, 4, 1), "bernoulli"), ((3, 2, 3), Categorical(3))], ids=["grey", "colour"]
+    ("shape", "likelihood", "one_hot"),
+    [((5, 4, 1), "bernoulli", False), ((3, 2, 3), Categorical(3), False), ((4, 4, 1), Categorical(5), True)],
+    ids=["grey", "colour", "tokens"],
 )
-def test_what_is_kept_while_drawing_changes_no_bit(shape, likelihood):
-    model = PixelCNN.conv(shape, 6, features=(6, 6, 9), kernel_size=3, likelihood=likelihood)
+def test_what_is_kept_while_drawing_changes_no_bit(shape, likelihood, one_hot):
+    model = PixelCNN.conv(shape, 6, features=(6, 6, 9), kernel_size=3, likelihood=likelihood, one_hot=one_hot)
     params = drawn(model, np.zeros((1, *shape), np.float32), 0.7)
     variables = {"params": params}
     kept = jax.jit(lambda key: model.apply(variables, key, 30, method="sample"))(KEY)

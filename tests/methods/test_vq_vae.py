@@ -87,6 +87,19 @@ def test_player_and_rule_share_one_pass_through_the_encoder():
     assert flops[0] - flops[1] < 0.25 * encoder
 
 
+def test_weight_decay_shrinks_entries_and_not_how_often_they_were_chosen(params):
+    """Of 32 examples there are 64 vectors, so that the counts of all entries tend to 64, whatever the optimiser."""
+    model = MODEL.clone(codebook_by="gradient")
+    algo = vq_vae(model, tx=lambda lr: optax.adamw(lr, weight_decay=0.5), lr=0.1, decay=0.9)
+    state, _ = jax.jit(algo.step)(algo.init(params), DATA, KEY)
+    total = 0.9 * float(params["codebook"]["counts"].sum()) + 0.1 * 64
+    assert float(state.params["codebook"]["counts"].sum()) == pytest.approx(total, rel=1e-6)
+    still = vq_vae(model, lr=0.1, decay=0.9)
+    moved, _ = jax.jit(still.step)(still.init(params), DATA, KEY)
+    shrunk = moved.params["codebook"]["sums"] - 0.1 * 0.5 * params["codebook"]["sums"]
+    np.testing.assert_allclose(state.params["codebook"]["sums"], shrunk, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["jit", "shard_map"])
 def test_one_codebook_on_one_and_many_devices(params, way):

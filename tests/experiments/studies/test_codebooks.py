@@ -12,6 +12,7 @@ from aejax.checks import InputError
 from aejax.nets import init_params
 from aejax.runner import launch, study
 from aejax.runner.inputs import Spec
+from experiments import fsq
 from experiments.studies import codebooks, publish
 
 
@@ -31,9 +32,33 @@ def test_every_row_writes_an_image_in_24_bits_with_the_same_hidden_layers():
     assert differ["lfq_alone"].hparams == differ["lfq"].hparams._replace(entropy=0.0)
 
 
+def test_on_a_grid_a_token_tells_of_its_own_quarter_and_what_surrounds_it():
+    """Four convolutions of 3 x 3, of which two halve: a place of the grid sees up to 8 pixels past its own 4."""
+    config = codebooks.Config(dataset="two.npz", net="conv", rows=("fsq", "gradient"))
+    images = np.random.default_rng(0).random((20, 32, 32), np.float32)
+    np.savez("two.npz", x=images)
+    for experiment, own in codebooks.runs(config).values():
+        model = experiment.build_model(own, Spec((32, 32, 1), None))
+        x = images[:1, ..., None]
+        params = init_params(model, jax.random.key(0), x)
+        vectors = jax.jit(lambda x, p=params, m=model: m.apply({"params": p}, x, method="vectors"))
+        assert vectors(x).shape[1] == 8 * 8
+        changed = x.copy()
+        changed[0, 16, 16] = 1 - changed[0, 16, 16]
+        moved = np.abs(vectors(changed) - vectors(x)).max(axis=(0, 2)).reshape(8, 8) > 0
+        assert moved[4, 4]
+        assert not moved[[0, 1, 6, 7]].any()
+        assert not moved[:, [0, 1, 6, 7]].any()
+
+
 def test_rows_that_are_unknown_or_twice_are_refused():
     with pytest.raises(InputError, match="no row 'fsk'"):
         codebooks.runs(codebooks.Config(rows=("fsk",)))
+    np.savez("rows.npz", x=np.zeros((9, 16), np.float32))
+    with pytest.raises(InputError, match="needs images; rows"):
+        codebooks.runs(codebooks.Config(dataset="rows.npz", net="conv"))
+    with pytest.raises(InputError, match="--grid is for --net conv"):
+        fsq.EXPERIMENT.build_model(fsq.Config(grid=True), Spec((64,), None))
     with pytest.raises(InputError, match="none twice"):
         codebooks.runs(codebooks.Config(rows=("fsq", "fsq")))
 
@@ -77,12 +102,23 @@ def test_a_prior_of_tokens_finds_that_one_follows_from_the_other():
 
 
 @pytest.mark.slow
-def test_a_study_ends_with_a_table_and_its_pictures(tmp_path):
-    flags = ["--num-epochs", "2", "--batch-size", "400", "--hidden-dims", "8", "--workdir", str(tmp_path / "run")]
-    flags += ["--rows", "gradient", "fsq", "lfq"]
+def test_a_prior_on_a_grid_sees_what_is_above():
+    """Names of a column are alike, and drawn evenly: the first row costs log 5 each, the second nothing."""
+    tokens = np.random.default_rng(0).integers(0, 5, (2000, 1, 3)).repeat(2, axis=1).reshape(-1, 6)
+    prior = codebooks.learn_prior(tokens[:1500], 5, 0, (2, 3))
+    x = codebooks.as_levels(tokens[1500:], 5).reshape(-1, 2, 3, 1)
+    nats = prior.model.bind({"params": prior.params}).nll(*codebooks.known(prior, x))
+    assert float(nats.mean()) == pytest.approx(3 * math.log(5), abs=0.06)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("net", "rows"), [("dense", ["gradient", "fsq", "lfq"]), ("conv", ["gradient"])])
+def test_a_study_ends_with_a_table_and_its_pictures(net, rows, tmp_path):
+    flags = ["--num-epochs", "2", "--batch-size", "400", "--net", net, "--workdir", str(tmp_path / "run")]
+    flags += ["--rows", *rows]
     launch.command_line("codebooks", codebooks.Config, "", study.body(codebooks.STUDY), flags)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert list(summary["metrics"]) == ["gradient", "fsq", "lfq"]
+    assert list(summary["metrics"]) == rows
     for found in summary["metrics"].values():
         assert 1 <= found["test_perplexity"][0] <= found["used_entries"][0] <= 64
         assert found["test_sse"][0] < 2 * np.square(data.load("digits").test.x).sum(axis=(1, 2, 3)).mean()

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from aejax import runner
 from aejax.checks import InputError
 from aejax.nets import init_params
 from aejax.runner import launch, study, units
@@ -63,6 +64,21 @@ def test_all_rows_are_trained_alike_and_a_binary_set_is_taken_as_it_is():
     assert found["vae-3"][1].binarize == "stochastic"
     fixed = pixel_decoders.runs(pixel_decoders.Config(dataset="binarized_mnist"))
     assert {own.binarize for _, own in fixed.values()} == {"none"}
+
+
+def test_the_images_held_out_are_drawn_once_the_same_for_all_rows_and_stay_what_they_are():
+    """So that two parameters that are equal have equal bounds, whatever the step."""
+    config = pixel_decoders.Config(rows=("vae", "pixel_cnn"), features=(2,), pixel_features=(2,))
+    readies = [runner.prepare(experiment, own) for experiment, own in pixel_decoders.runs(config).values()]
+    one, other = (ready.feed.held_out.x for ready in readies)
+    np.testing.assert_array_equal(one, other)
+    assert set(np.unique(one)) == {0, 1}
+    grey = readies[0].dataset.validation.x
+    assert float(np.abs(one.mean() - grey.mean())) < 4 * np.sqrt((grey * (1 - grey)).sum()) / grey.size
+    exact = readies[1]
+    evaluate = jax.jit(lambda state: exact.algorithm.evaluate(state, exact.feed.held_out, jax.random.key(0)))
+    later = exact.state._replace(step=exact.state.step + 100)
+    assert evaluate(exact.state)["recon/loss"] == evaluate(later)["recon/loss"]
 
 
 @pytest.mark.parametrize(
