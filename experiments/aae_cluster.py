@@ -2,8 +2,8 @@
 
 On the digits, with the settings of the study few_labels_aae, 25 and 24 % of the test images are in a cluster of another
 label, of 16 and 30 (2026-11-27, 2 seeds); k-means on pixels has 11 and 8 % by the same rule. Published on MNIST: 9.55
-and 4.10 % (Makhzani et al., as table 1 of Dilokthanakul et al. has them);
-the study `few_labels_aae` has 32.4 and 20.1 % there.
+and 4.10 % (Makhzani et al., as table 1 of Dilokthanakul et al. has them); the study `few_labels_aae` has 32.4 and
+20.1 % there.
 """
 
 import dataclasses
