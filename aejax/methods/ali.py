@@ -121,7 +121,7 @@ def ali(model: ALI, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis_n
     Raises:
       InputError: a likelihood with more to learn than a mean, or a model that is no `ALI`.
     """
-    return game_of_pairs(model, ALI, hparams, tx, ali_disc_loss, ali_gen_loss, {}, axis_name)
+    return game_of_pairs(model, ALI, hparams, tx, ali_disc_loss, ali_gen_loss, axis_name=axis_name)
 
 
 def game_of_pairs(
@@ -131,8 +131,9 @@ def game_of_pairs(
     tx: Tx,
     disc_loss: Loss,
     gen_loss: Loss,
-    knobs: dict[str, Any],
+    *,
     axis_name: str | None,
+    knobs: dict[str, Any] | None = None,
 ) -> Algorithm:
     """The game of a discriminator against all that makes pairs; knobs are those of `gen_loss`."""
     refuse_others(model, kind)
@@ -140,7 +141,7 @@ def game_of_pairs(
     txs = optimisers(tx, {"disc": hparams.disc_lr, "gen": hparams.lr})
     players = {
         "disc": Player(partial(disc_loss, model=model), ("discriminator",), txs["disc"]),
-        "gen": Player(partial(gen_loss, model=model), model.groups, txs["gen"], knobs=knobs),
+        "gen": Player(partial(gen_loss, model=model), model.groups, txs["gen"], knobs=knobs or {}),
     }
     return play(players, [["disc", "gen"]], axis_name=axis_name, check=partial(check_data, model))
 

@@ -73,7 +73,7 @@ def alice(model: ALI, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis
       InputError: a likelihood with more to learn than a mean, or a model that is no `ALI`.
     """
     knobs = {"cycle": hparams.cycle}
-    return game_of_pairs(model, ALI, hparams, tx, ali_disc_loss, alice_gen_loss, knobs, axis_name)
+    return game_of_pairs(model, ALI, hparams, tx, ali_disc_loss, alice_gen_loss, knobs=knobs, axis_name=axis_name)
 
 
 TERMS = {"game_nats": Term("nats per pair", "loss of encoder and decoder against the discriminator of pairs")}

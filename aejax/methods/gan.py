@@ -28,7 +28,7 @@ __all__ = ["GAN", "gan", "gan_disc_loss", "gan_gen_loss", "regressor_loss"]
 def judge_like(encoder: MLP | ConvEncoder) -> nn.Module:
     """A network with the hidden layers of an encoder, of its own weights, that returns one number."""
     if isinstance(encoder, ConvEncoder):
-        return encoder.clone(code_dim=1)
+        return encoder.clone(code_dim=1, place_dim=None)
     return encoder.clone(features=(*encoder.features[:-1], 1), final_activation=None)
 
 

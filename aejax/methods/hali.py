@@ -21,7 +21,7 @@ from aejax.data import Batch
 from aejax.factory import Method, Term, Tx, factory
 from aejax.methods.ali import HParams, game_of_pairs, judge_of_pairs
 from aejax.methods.gan import refuse_others, told_apart
-from aejax.methods.two_layer_vae import TwoLayerVAE
+from aejax.methods.two_layer_vae import TwoLayerVAE, check_prior
 from aejax.nets import shaped
 
 __all__ = ["HALI", "hali", "hali_disc_loss", "hali_gen_loss"]
@@ -108,12 +108,14 @@ def hali(model: HALI, hparams: HParams = HParams(), tx: Tx = optax.adam, *, axis
       `disc` moves `discriminator`, `gen` moves the four other networks.
 
     Raises:
-      InputError: a likelihood with more to learn than a mean, a ladder, or a model that is no `HALI`.
+      InputError: a likelihood with more to learn than a mean, a ladder, a prior other than normal, or a model that is
+        no `HALI`.
     """
     refuse_others(model, HALI)
+    check_prior(model)
     if model.ladder:
         raise InputError("Here the upper layer is inferred from a draw of the lower one: leave ladder out.")
-    return game_of_pairs(model, HALI, hparams, tx, hali_disc_loss, hali_gen_loss, {}, axis_name)
+    return game_of_pairs(model, HALI, hparams, tx, hali_disc_loss, hali_gen_loss, axis_name=axis_name)
 
 
 TERMS = {

@@ -36,7 +36,7 @@ _FLOOR = 1e-4  # of what is raised to a power below 1, whose slope at 0 is infin
 def _blur(size: int, window: int) -> np.ndarray:
     """Gaussian means over all places of a window along a side: `[size - window + 1, size]`, rows that sum to 1."""
     weights = np.exp(-0.5 * np.square((np.arange(window) - (window - 1) / 2) / _SIGMA))
-    rows = np.zeros((size - window + 1, size), np.float32)
+    rows = np.zeros((size - window + 1, size))
     for i, row in enumerate(rows):
         row[i : i + window] = weights / weights.sum()
     return rows
@@ -45,8 +45,9 @@ def _blur(size: int, window: int) -> np.ndarray:
 def _parts(x: jax.Array, y: jax.Array, window: int) -> tuple[jax.Array, jax.Array]:
     """SSIM, and its contrast times its structure, `[B, C]` each: means over all places of the window."""
     check_window(x.shape[1:], window)
-    down, across = (_blur(size, window) for size in x.shape[1:3])
-    local = lambda v: jnp.einsum("ih,jw,bhwc->bijc", down, across, v)
+    down, across = (_blur(size, window).astype(x.dtype) for size in x.shape[1:3])
+    # `highest`: variances are differences, of which fewer digits leave nothing
+    local = lambda v: jnp.einsum("ih,jw,bhwc->bijc", down, across, v, precision="highest")
     mean_x, mean_y = local(x), local(y)
     var_x, var_y = local(jnp.square(x)) - jnp.square(mean_x), local(jnp.square(y)) - jnp.square(mean_y)
     cov = local(x * y) - mean_x * mean_y
@@ -97,7 +98,8 @@ def ms_ssim(x: jax.Array, y: jax.Array, window: int = 11) -> jax.Array:
 
     Reference: Wang et al. (2003), equation 7: contrast and structure at all scales, luminance at the coarsest.
     Departures: exponents of fewer scales are divided by their sum; a scale is the mean of 2 x 2 pixels, a last odd row
-    or column left out; each mean counts as 1e-4 at least, for an anticorrelated one has no such power.
+    or column left out; each mean counts as 1e-4 at least, for an anticorrelated one has no such power, and an image
+    with such a mean at every scale has no gradient until another term moves it.
     """
     x, y, scales = widen(x), widen(y), num_scales(x.shape[1:], window)
     exponents, found = np.array(EXPONENTS[:scales]) / sum(EXPONENTS[:scales]), jnp.ones(())

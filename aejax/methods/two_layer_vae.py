@@ -135,7 +135,7 @@ class TwoLayerVAE(VAE):
 
     def setup(self) -> None:
         super().setup()
-        _check_prior(self)
+        check_prior(self)
 
     @classmethod
     def code_size(cls, latent_dim: int) -> int:
@@ -204,14 +204,15 @@ def upper_dim(latent_dim: int) -> int:
     return max(1, latent_dim // 3)
 
 
-def _check_prior(model: TwoLayerVAE) -> None:
+def check_prior(model: TwoLayerVAE) -> None:
+    """Refuses another prior of the upper layer than N(0, I)."""
     if model.prior != "normal" and not isinstance(model.prior, priors.StandardNormal):
         raise InputError(f"The prior is {model.prior!r}; that of the upper of two layers is 'normal'.")
 
 
 def _check(model: TwoLayerVAE, hparams: Any, **options: Any) -> None:
     check_samples(model, hparams, **options)
-    _check_prior(model)
+    check_prior(model)
 
 
 two_layer_vae = one_player(

@@ -191,8 +191,10 @@ def vq_vae(
     }
     phases = [["recon", "codebook"]]
     if by_gradient:
-        tx = optax.masked(own["entries"], {"codebook": {"sums": True, "counts": False}})  # no decay of what is counted
-        players["entries"] = Player(partial(entries_loss, model=model), ("codebook",), tx)
+        of_entries = optax.masked(
+            own["entries"], {"codebook": {"sums": True, "counts": False}}
+        )  # no decay of what is counted
+        players["entries"] = Player(partial(entries_loss, model=model), ("codebook",), of_entries)
         phases = [["recon", "entries"], ["codebook"]]
     start, check = partial(from_data, model), partial(check_data, model)
     return play(players, phases, axis_name=axis_name, start=start, check=check)

@@ -3,6 +3,7 @@
 Nothing is computed here that a run without a folder would lack.
 """
 
+import _thread
 import contextlib
 import math
 import os
@@ -153,7 +154,11 @@ class FolderObserver:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Raises `Interrupted` at a signal; a second one ends the process at once. Signals come to the main thread only."""
+    """Raises `Interrupted` at a signal; a second one ends the process at once. Signals come to the main thread only.
+
+    Where the signal comes in a finaliser or a callback of the garbage collector, whose exceptions Python ignores, it is
+    raised once more, a moment later.
+    """
     if not in_main_thread():
         yield
         return
@@ -163,10 +168,20 @@ def interruptible() -> Iterator[None]:
             signal.signal(each, lambda signum, frame: end_process(signum))
         raise Interrupted(signum)
 
-    before = {signum: signal.signal(signum, interrupt) for signum in _SIGNALS}
+    def ignored(unraisable: Any) -> None:
+        if not isinstance(unraisable.exc_value, Interrupted):
+            hook(unraisable)
+            return
+        for each in _SIGNALS:
+            signal.signal(each, interrupt)
+        threading.Timer(0.01, _thread.interrupt_main, (unraisable.exc_value.signum,)).start()
+
+    before, hook = {signum: signal.signal(signum, interrupt) for signum in _SIGNALS}, sys.unraisablehook
+    sys.unraisablehook = ignored
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for signum, handler in before.items():
             signal.signal(signum, handler)
 

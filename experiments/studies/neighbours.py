@@ -10,8 +10,9 @@ of BiGAN after 400 passes it has 97.35 % there and 92.10 % by the code. The size
 
     python -m experiments neighbours --dataset mnist --hidden-dims 1024 1024 --lr 2e-4 --num-epochs 400
 
-Departures: no batch normalisation, ReLU in place of leaky ReLU, no weight decay, and the decoder of the AE, whose error
-is theirs, is linear at its end. A VAE and ALICE are no rows of theirs.
+Departures: no batch normalisation, ReLU in place of leaky ReLU, no weight decay, codes are not normalised, the rate
+falls from the first pass and not from the half, and the decoder of the AE, whose error is theirs, is linear at its
+end. A VAE and ALICE are no rows of theirs.
 """
 
 import dataclasses

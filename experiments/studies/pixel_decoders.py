@@ -163,8 +163,7 @@ def measured(folder: Path, config: Config, say: Callable[[str], None]) -> dict[s
     """The bound, the rate and the likelihood of the test images, and where the run stood; draws are kept beside it."""
     own, model, state = chosen(folder, config)
     draw_key, bound_key, nll_key, sample_key = jax.random.split(jax.random.fold_in(jax.random.key(own.seed), 1), 4)
-    dataset = runner.load_data(own)
-    test = (binarized(dataset, draw_key) if own.binarize == "stochastic" else dataset).test.x
+    test = tested(own, draw_key)
     say("test images")
     terms = training.evaluate(METHODS[own.kind](model), state, Batch(test), bound_key)
     if own.kind == "pixel_cnn":
@@ -181,6 +180,12 @@ def measured(folder: Path, config: Config, say: Callable[[str], None]) -> dict[s
     say("drawing images")
     np.save(folder / "drawn.npy", drawn(model, state.params, sample_key, say))
     return metrics
+
+
+def tested(config: RunConfig, key: jax.Array) -> Any:
+    """Test images `[N, H, W, C]`, where they are grey drawn once, the same for all rows of a seed."""
+    dataset = runner.load_data(config)
+    return (binarized(dataset, key) if config.binarize == "stochastic" else dataset).test.x
 
 
 def chosen(folder: Path, config: Config) -> tuple[RunConfig, Any, Any]:

@@ -36,8 +36,9 @@ def publish(
     if summary is None:
         raise InputError(f"{folder} holds no finished study: summary.json is missing.")
     study = summary["experiment"]
-    if place is not None and not place.startswith(f"{study}_"):
-        raise InputError(f"--place is {place!r}; of a run of {study} it begins with {study}_.")
+    of_the_set = f"{study}_{summary.get('dataset')}_"
+    if place is not None and not place.startswith(of_the_set):
+        raise InputError(f"--place is {place!r}; of this run it begins with {of_the_set}.")
     pages = {page: page.read_text() for page in sorted(docs.glob("*.md"))}
     places = {
         name: page

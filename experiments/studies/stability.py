@@ -90,8 +90,8 @@ class Config:
     ebgan, began and dfc_vae."""
     num_seeds: int = 5
     """Runs of each row."""
-    seed: int = 0
-    """The first one."""
+    seed: int = 5
+    """The first one; those before have set the bounds."""
 
 
 def runs(config: Config) -> Runs:

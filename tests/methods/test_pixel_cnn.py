@@ -94,6 +94,17 @@ def test_names_on_a_grid_sum_to_one_and_other_names_for_the_same_change_nothing(
     np.testing.assert_allclose(np.exp(-bound.nll(bound.encode(other), other)), p, rtol=1e-4, atol=1e-8)
 
 
+def test_names_of_two_channels_sum_to_one():
+    levels = 3
+    tokens = np.array(list(itertools.product(range(levels), repeat=4))).reshape(-1, 1, 2, 2)
+    model = PixelCNN.conv((1, 2, 2), 4, features=(4, 4), kernel_size=3, likelihood=Categorical(levels), one_hot=True)
+    x = (tokens / (levels - 1)).astype(np.float32)
+    params = drawn(model, x)
+    p = np.exp(-model.apply({"params": params}, model.apply({"params": params}, x, method="encode"), x, method="nll"))
+    assert p.sum() == pytest.approx(1, abs=1e-5)
+    assert p.max() > 2 * p.min()
+
+
 def test_draws_have_the_enumerated_probabilities():
     x = ALL.reshape(16, 2, 2, 1)
     params = drawn(TINY, x)

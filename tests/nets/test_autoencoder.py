@@ -61,6 +61,9 @@ def test_a_grid_says_of_each_place_what_stands_there():
     lower = bound.decode(jnp.array([[0.0, 9, 0, 9, 0, 9, 1, 9]]))[0, :, :, 0]
     assert float(lower[:2, :2].sum()) == 0
     assert float(lower[2:, 2:].min()) == 1
+    third = bound.decode(jnp.array([[0.0, 9, 0, 9, 1, 9, 0, 9]]))[0, :, :, 0]  # the left place of the lower row
+    assert float(third[2:, :2].min()) == 1
+    assert float(third[:2, 2:].sum()) == 0
 
 
 def test_a_grid_that_does_not_fit_is_refused():

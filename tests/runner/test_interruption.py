@@ -2,11 +2,13 @@
 
 import contextlib
 import errno
+import gc
 import os
 import re
 import shlex
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import jax
@@ -239,3 +241,29 @@ def test_a_diverging_run_says_so_and_keeps_the_last_finite_state(call, experimen
     assert re.match(said, again.err)
     state = runner.load(RUN)[2]
     assert 0 < int(state.step) < first
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_not_lost_where_python_ignores_exceptions(signum):
+    """In a callback of the garbage collector, of which jax has one: there an exception ends nothing."""
+    came = []
+
+    def callback(phase, info):
+        if not came:
+            came.append(phase)
+            signal.raise_signal(signum)
+
+    @observer.interruptible()
+    def waits():
+        gc.collect()
+        for _ in range(500):  # five seconds
+            time.sleep(0.01)
+
+    gc.callbacks.append(callback)
+    try:
+        with pytest.raises(observer.Interrupted) as stopped:
+            waits()
+    finally:
+        gc.callbacks.remove(callback)
+    assert came
+    assert stopped.value.signum == signum

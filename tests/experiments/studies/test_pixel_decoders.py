@@ -81,6 +81,28 @@ def test_the_images_held_out_are_drawn_once_the_same_for_all_rows_and_stay_what_
     assert evaluate(exact.state)["recon/loss"] == evaluate(later)["recon/loss"]
 
 
+def test_test_images_are_drawn_by_the_seed_and_not_by_the_row(monkeypatch):
+    """All that is measured of a row is of them; two rows differ by what they tell of the same pixels."""
+    seen, Seen = [], type("Seen", (Exception,), {})
+
+    def spy(method, state, batch, key):
+        seen.append(np.asarray(batch.x))
+        raise Seen
+
+    monkeypatch.setattr(pixel_decoders.training, "evaluate", spy)
+    for seed in (0, 1):
+        config = pixel_decoders.Config(rows=("vae", "pixel_cnn"), features=(2,), pixel_features=(2,), seed=seed)
+        for experiment, own in pixel_decoders.runs(config).values():
+            ready = runner.prepare(experiment, own, shapes_only=True)
+            monkeypatch.setattr(pixel_decoders, "chosen", lambda *args, own=own, ready=ready: (own, ready.model, None))
+            with pytest.raises(Seen):
+                pixel_decoders.measured(None, config, str)
+    assert {value for x in seen for value in np.unique(x)} == {0, 1}
+    np.testing.assert_array_equal(seen[0], seen[1])
+    np.testing.assert_array_equal(seen[2], seen[3])
+    assert (seen[0] != seen[2]).any()
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

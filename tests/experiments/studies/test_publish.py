@@ -93,10 +93,11 @@ def test_a_second_table_on_a_set_has_marks_that_are_asked_for(tmp_path):
     publish.publish(tmp_path, docs=tmp_path, place="deep_ae_mnist_wide")
     assert (tmp_path / "page.md").read_text() == first + start + deep_ae.table(SUMMARY) + end
     assert json.loads((tmp_path / "deep_ae_mnist_wide.json").read_text()) == SUMMARY
-    with pytest.raises(InputError, match="begins with deep_ae_"):
-        publish.publish(tmp_path, docs=tmp_path, place="wide")
-    with pytest.raises(InputError, match="has a place for deep_ae_narrow: the lines <!-- deep_ae_narrow:"):
-        publish.publish(tmp_path, docs=tmp_path, place="deep_ae_narrow")
+    for place in ("wide", "deep_ae_mnist", "deep_ae_faces_wide"):  # the last is of another set
+        with pytest.raises(InputError, match="begins with deep_ae_mnist_"):
+            publish.publish(tmp_path, docs=tmp_path, place=place)
+    with pytest.raises(InputError, match="has a place for deep_ae_mnist_narrow: the lines <!-- deep_ae_mnist_narrow:"):
+        publish.publish(tmp_path, docs=tmp_path, place="deep_ae_mnist_narrow")
 
 
 def test_seeds_and_rows_of_a_further_run_join_those_that_are_published(tmp_path):

@@ -1,6 +1,7 @@
 """The study of stability: defaults as they stand, figures that are measured, bounds by hand, and a whole run."""
 
 import json
+import types
 
 import jax
 import numpy as np
@@ -39,6 +40,14 @@ def test_the_table_by_hand():
     lines = stability.table({"rows": ["gan", "ali"], "metrics": {"gan": gan, "ali": ali}}).splitlines()
     assert lines[2] == "| gan | `test_sse` | at most 3.33 | 3.0 ± 1.0 | 4 | 2 of 3 | 0.9 ± 0 | 3, 9 |"
     assert lines[3] == "| ali | `knn5_accuracy` | at least 0.83 | 0.850 ± 0.071 | 0.8 | 1 of 2 | 0.75 ± 0.35 | 2, 2 |"
+
+
+def test_samples_half_as_far_apart_as_test_images(monkeypatch):
+    x = np.array([[0.0, 0.0], [6.0, 8.0]])
+    dataset = types.SimpleNamespace(test=types.SimpleNamespace(x=x))
+    trained = types.SimpleNamespace(model=None, state=types.SimpleNamespace(params=None), draw_key=KEY, dataset=dataset)
+    monkeypatch.setattr(stability, "drawn", lambda *args: x / 2)
+    assert stability.measure(lambda trained: {}, "samples_apart", trained) == {"samples_apart": 0.5}
 
 
 @pytest.mark.slow
