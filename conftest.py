@@ -63,16 +63,18 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config, log):
-    """Under `--dist loadfile` workers take a file each, in order; of the contract, which is long, a method each.
+    """Under `--dist loadfile` workers take a file each, in order; of the contract a method each, of notebooks one.
 
     By node names, for groups (`--dist loadgroup` of pytest-xdist 3.8) are lost on pytest 9.2.
     """
     from xdist.scheduler import LoadFileScheduling
 
+    one_by_one = ("test_contract.py", "test_notebooks.py")
+
     class ByFileOrMethod(LoadFileScheduling):
         def _split_scope(self, nodeid):
             file, parameters = super()._split_scope(nodeid), nodeid.partition("[")[2]
-            return f"{file}[{re.split('[^a-z0-9_]', parameters)[0]}]" if file.endswith("test_contract.py") else file
+            return f"{file}[{re.split('[^a-z0-9_]', parameters)[0]}]" if file.endswith(one_by_one) else file
 
     config.option.loadscopereorder = False  # it would leave the file of one long test to the end
     return ByFileOrMethod(config, log) if config.getvalue("dist") == "loadfile" else None

@@ -25,11 +25,9 @@ def test_of_scikit_learn(estimator, check):
     [
         AutoencoderTransformer("vq_vae", scaling="minmax", **SMALL | {"latent_dim": 4}),
         AutoencoderClassifier("vae", finetune_lr=0.01, autoencoder_weight=0.1, patience=1, **SMALL),
-        AutoencoderOutlierDetector("vae", criterion="bound", **SMALL),
-        AutoencoderOutlierDetector(criterion="mahalanobis", patience=1, **SMALL),
+        AutoencoderOutlierDetector("vae", criterion="bound", patience=1, **SMALL),
         AutoencoderClusterer(n_clusters=3, **CLUSTERS),
         AutoencoderClusterer("dec", n_clusters=3, options={"refresh_every": 5}, **CLUSTERS),
-        AutoencoderClusterer("vade", n_clusters=3, scaling="minmax", patience=2, **CLUSTERS),
     ]
 )
 def test_of_scikit_learn_with_other_methods(estimator, check):
