@@ -179,9 +179,7 @@ class Implicit:
         return widen(self.offset) + (widen(self.scales) * v).sum(axis=1)
 
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["mode", "inputs", "params"], meta_fields=["net", "noise_dim"]
-)
+@partial(jax.tree_util.register_dataclass, data_fields=["mode", "inputs", "params"], meta_fields=["net", "noise_dim"])
 @dataclasses.dataclass(frozen=True)
 class Pushforward:
     """What a network makes of an example and of noise from N(0, I): of any shape, and its density is not known.
