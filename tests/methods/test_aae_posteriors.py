@@ -73,8 +73,12 @@ def gen(posterior, key, hand):
 
 @pytest.mark.parametrize("posterior", ["gaussian", "noise"])
 def test_a_step_is_that_of_central_differences(posterior):
-    """In float64, from the same draws: each phase moves its own groups, and sees what those before it have moved."""
-    algo = aae(model_of(posterior), HParams(lr=0.1, disc_lr=0.2, gen_lr=0.3), optax.sgd)
+    """In float64, from the same draws: each phase moves its own groups, and sees what those before it have moved.
+
+    Weights decay, so that a group without a slope would be seen to move too.
+    """
+    decayed = lambda lr: optax.chain(optax.add_decayed_weights(0.1), optax.sgd(lr))
+    algo = aae(model_of(posterior), HParams(lr=0.1, disc_lr=0.2, gen_lr=0.3), decayed)
     state, metrics = jax.jit(algo.step)(algo.init(tiny(posterior, **HAND)), BATCH, KEY)
     step_key, hand, losses = jax.random.fold_in(KEY, 0), dict(HAND), []
     encoder = "uvst" if posterior == "gaussian" else "uvs"
@@ -83,7 +87,7 @@ def test_a_step_is_that_of_central_differences(posterior):
         losses.append(at(hand))
         slopes = {n: (at({**hand, n: hand[n] + 1e-5}) - at({**hand, n: hand[n] - 1e-5})) / 2e-5 for n in names}
         assert all(abs(slope) > 1e-3 for slope in slopes.values())
-        hand |= {name: hand[name] - rate * slope for name, slope in slopes.items()}
+        hand |= {name: hand[name] - rate * (slope + 0.1 * hand[name]) for name, slope in slopes.items()}
     got = [float(metrics[f"{player}/loss"]) for player in ("recon", "disc", "gen")]
     assert got == pytest.approx(losses, rel=1e-5)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-5), state.params, tiny(posterior, **hand))
