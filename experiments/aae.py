@@ -1,7 +1,8 @@
 """Adversarial autoencoder: three players, two optimisers on one encoder, codes that follow a prior of your choice.
 
 The discriminator ends where it cannot tell, at 2 log 2 = 1.386 nats: 1.382 +- 0.002 on digits with the defaults, in
-11 s a run, and 1.384 +- 0.001 on MNIST after 30 epochs, 5 seeds each (2026-11-20, rows of experiments/figures.py).
+11 s a run, and 1.384 +- 0.001 on MNIST after 30 epochs, 5 seeds each (2026-11-20, rows of experiments/figures.py). The
+encoder may also be one of the paper's stochastic ones, `--posterior gaussian` or `noise`.
 """
 
 import dataclasses

@@ -71,9 +71,9 @@ class AAE(AE):
         if self.posterior == "deterministic":
             return super().encode(x, *condition)
         if self.posterior == "gaussian":
-            found = shaped("encoder", self.encoder(x, *condition), (len(x), 2 * self.latent_dim))
+            found = shaped("encoder", self.encoder(x, *condition), (x.shape[0], 2 * self.latent_dim))
             return posteriors.DiagonalGaussian(*jnp.split(found, 2, axis=-1))
-        mode = self.encoder(x, *condition, jnp.zeros((len(x), self.noise_dim), x.dtype))
+        mode = self.encoder(x, *condition, jnp.zeros((x.shape[0], self.noise_dim), x.dtype))
         net, params = self.encoder.unbind()
         return posteriors.Pushforward(mode, (x, *condition), params, net, self.noise_dim)
 

@@ -4,6 +4,7 @@ from functools import partial
 
 import flax.linen as nn
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -11,7 +12,7 @@ import pytest
 import scipy.optimize
 import scipy.stats
 
-from aejax import Fitted, evaluation, learn, priors
+from aejax import Fitted, evaluation, export, learn, priors
 from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.methods.aae import AAE, HParams, aae, aae_disc_loss, aae_gen_loss, aae_recon_loss
@@ -201,6 +202,9 @@ def test_learnt_by_name_saved_and_loaded(posterior, tmp_path):
     encoder = fitted.params["encoder"].get("net", fitted.params["encoder"])
     assert encoder["dense_0"]["kernel"].shape == (6 + noise_dim, 4)
     assert encoder["dense_1"]["kernel"].shape == (4, first)
+    export.to_file(tmp_path / "encoder", fitted.model, fitted.params)
+    encode = jax.export.deserialize((tmp_path / "encoder").read_bytes()).call  # of any number of rows
+    np.testing.assert_allclose(encode(x[:5]), fitted.embed(x[:5]), rtol=1e-5, atol=1e-6)
     key = jax.random.key(0)
     if posterior == "gaussian":
         assert np.isfinite(evaluation.nll(fitted.model, fitted.params, x, key, num_samples=10).nll_nats)
