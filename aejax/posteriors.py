@@ -2,8 +2,8 @@
 
 A posterior is a pytree of arrays, so it leaves `jit`. Those whose density is known at any point have `log_prob(z)`;
 those with a closed-form KL from N(0, I) have `kl_standard_normal()`; others may have neither, and are worth a bound and
-a likelihood all the same, since what these take is a draw together with its density. An implicit one can only be drawn
-from.
+a likelihood all the same, since what these take is a draw together with its density. An implicit one, `Implicit` or
+`Pushforward`, can only be drawn from.
 """
 
 import dataclasses
@@ -177,6 +177,31 @@ class Implicit:
 
     def _place(self, v: Array) -> Array:
         return widen(self.offset) + (widen(self.scales) * v).sum(axis=1)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["mode", "inputs", "params"], meta_fields=["net", "noise_dim"])
+@dataclasses.dataclass(frozen=True)
+class Pushforward:
+    """What a network makes of an example and of noise from N(0, I): of any shape, and its density is not known.
+
+    Attributes:
+      mode: `[B, Z]`, what noise of zeros becomes, which need be neither mean nor mode.
+      inputs: what the network is told of the example, arrays `[B, ...]`.
+      params: of the network, `{"params": ...}`.
+      net: a Linen module, of the inputs and `[B, E]` behind them, `-> [B, Z]`; static.
+      noise_dim: E; static.
+    """
+
+    mode: Array
+    inputs: tuple[Array, ...]
+    params: Any
+    net: nn.Module
+    noise_dim: int
+
+    def sample(self, key: Array) -> Array:
+        own = noise(key, (len(self.mode), self.noise_dim), wide(self.mode.dtype))
+        z: Any = self.net.apply(self.params, *self.inputs, own.astype(self.mode.dtype))
+        return widen(z)
 
 
 def noise(key: Array, shape: tuple[int, ...], dtype: Any = float) -> Array:

@@ -50,7 +50,7 @@ class AVB(VAE):
     networks: ClassVar[tuple[str, ...]] = (*VAE.networks, "functions", "discriminator")
 
     @classmethod
-    def code_size(cls, latent_dim: int) -> int:
+    def code_size(cls, latent_dim: int, **fields: Any) -> int:
         return (cls.num_functions + 1) * latent_dim
 
     @classmethod

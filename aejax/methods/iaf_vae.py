@@ -33,7 +33,7 @@ class IAFVAE(VAE):
     networks: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "flow")
 
     @classmethod
-    def code_size(cls, latent_dim: int) -> int:
+    def code_size(cls, latent_dim: int, **fields: Any) -> int:
         return 3 * latent_dim
 
     @classmethod

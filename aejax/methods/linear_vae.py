@@ -52,7 +52,7 @@ class LinearVAE(VAE):
         self.posterior_logvar = self.param("posterior_logvar", jax.nn.initializers.zeros, (self.latent_dim,))
 
     @classmethod
-    def code_size(cls, latent_dim: int) -> int:
+    def code_size(cls, latent_dim: int, **fields: Any) -> int:
         return latent_dim
 
     @classmethod

@@ -138,7 +138,7 @@ class TwoLayerVAE(VAE):
         check_prior(self)
 
     @classmethod
-    def code_size(cls, latent_dim: int) -> int:
+    def code_size(cls, latent_dim: int, **fields: Any) -> int:
         return 2 * (latent_dim - upper_dim(latent_dim))
 
     @classmethod

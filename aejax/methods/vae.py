@@ -31,7 +31,7 @@ class VAE(Autoencoder):
     prior: str | priors.Prior | priors.LearnedPrior | None = "normal"
 
     @classmethod
-    def code_size(cls, latent_dim: int) -> int:
+    def code_size(cls, latent_dim: int, **fields: Any) -> int:
         return 2 * latent_dim
 
     def encode(self, x: jax.Array, *condition: jax.Array) -> posteriors.DiagonalGaussian:

@@ -2,7 +2,7 @@
 
 Tolstikhin, Bousquet, Gelly & Scholkopf, "Wasserstein auto-encoders", ICLR 2018, algorithm 1. As in the adversarial
 autoencoder a discriminator tells codes from draws of the prior; here the encoder has one loss, reconstruction and
-penalty together, and one optimiser. Codes are deterministic.
+penalty together, and one optimiser. As there, codes are functions of x by default, or drawn.
 """
 
 from functools import partial
@@ -16,9 +16,9 @@ from aejax.algorithm import Algorithm, Metrics, Player, play
 from aejax.checks import InputError
 from aejax.data import Batch
 from aejax.factory import Method, NonNegative, Positive, Term, Tx, check_data, factory, optimisers
-from aejax.methods.aae import AAE, aae_disc_loss
+from aejax.methods.aae import AAE, aae_disc_loss, check_posterior, codes
 from aejax.methods.ae import reconstruction
-from aejax.nets import inputs
+from aejax.methods.gan import refuse_others
 
 __all__ = ["WAEGAN", "wae_gan", "wae_gan_loss"]
 
@@ -56,7 +56,7 @@ def wae_gan_loss(
     Args:
       params: `{"encoder": ..., "decoder": ..., "discriminator": ...}`.
       batch: `x` `[B, ...]`.
-      key: ignored.
+      key: consumed by the draws of a stochastic posterior, on which both terms go; a deterministic one ignores it.
       model: static.
       penalty: at zero this is `ae_loss`.
 
@@ -65,7 +65,7 @@ def wae_gan_loss(
       discriminator cannot tell.
     """
     wae = model.bind({"params": params})
-    z = wae.encode(*inputs(model, batch))
+    z = codes(model, params, batch, key)
     recon, metrics = reconstruction(params, z, batch, model=model)
     surprise = divergences.generator_loss(wae.discriminate(z)).mean()
     return recon + penalty * surprise, {**metrics, "surprise_nats": surprise}
@@ -85,8 +85,10 @@ def wae_gan(
       `disc` moves `discriminator`; then `recon` moves `encoder` and `decoder`.
 
     Raises:
-      InputError: the model has no prior, or a learned one.
+      InputError: the model has no prior, or a learned one; or its posterior is unknown.
     """
+    refuse_others(model, AAE)
+    check_posterior(model)
     if model.prior is None:
         raise InputError("The codes need a prior to follow; got prior=None. Use prior='normal', or another.")
     prior = priors.get(model.prior, model.latent_dim)

@@ -48,8 +48,8 @@ class Autoencoder(nn.Module):
         return cls.takes_labels or cls.learns_labels
 
     @classmethod
-    def code_size(cls, latent_dim: int) -> int:
-        """How many numbers the encoder returns for a code of `latent_dim`."""
+    def code_size(cls, latent_dim: int, **fields: Any) -> int:
+        """How many numbers the encoder of a model with these fields returns for a code of `latent_dim`."""
         return latent_dim
 
     def setup(self) -> None:
@@ -87,9 +87,10 @@ class Autoencoder(nn.Module):
         **fields: Any,
     ) -> Self:
         """A dense autoencoder on vectors `[B, D]`, its decoder the mirror image of its encoder."""
-        if tied and cls.code_size(latent_dim) != latent_dim:
+        size = cls.code_size(latent_dim, **fields)
+        if tied and size != latent_dim:
             raise InputError(f"The decoder of {cls.__name__} takes less than its encoder returns: it cannot be tied.")
-        encoder = MLP((*hidden_dims, cls.code_size(latent_dim)), activation, code_activation, use_bias)
+        encoder = MLP((*hidden_dims, size), activation, code_activation, use_bias)
         outputs = cls.decoder_shape((data_dim,), tied=tied, **fields)
         decoder: nn.Module
         if tied:
@@ -128,7 +129,7 @@ class Autoencoder(nn.Module):
         """
         if not (isinstance(data_shape, tuple) and len(data_shape) == 3 and min(data_shape) > 0):
             raise InputError(f"data_shape={data_shape!r}; images have a shape (H, W, C) of three positive integers.")
-        size = cls.code_size(latent_dim)
+        size = cls.code_size(latent_dim, **fields)
         places = math.prod(strided_sizes(data_shape[:2], strides)[-1]) if grid else 1
         if latent_dim % places or (grid and size != latent_dim):
             raise InputError(
