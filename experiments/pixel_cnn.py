@@ -9,8 +9,11 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, Literal
 
 from aejax import runner, training
+from aejax.checks import InputError
+from aejax.likelihoods import Categorical
 from aejax.methods import pixel_cnn as method
 from aejax.runner import Trained, measures, pictures
+from aejax.runner.config import later
 from aejax.runner.inputs import Spec, fed
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ class Config(runner.Config):
     """Images by gated convolutions, or vectors by masked dense layers."""
     binarize: Literal["none", "stochastic", "threshold"] = "stochastic"
     """Stochastic draws x ~ Bernoulli(pixel) anew at every presentation."""
+    levels: int = later(0)
+    """Of --binarize none: each pixel is one of so many greys, the nearest k / (levels - 1); 0 for --likelihood."""
     latent_dim: int = 32
     """Features of a place."""
     hidden_dims: tuple[int, ...] = (256,)
@@ -38,9 +43,19 @@ class Config(runner.Config):
 
 
 def build_model(config: Any, spec: Spec) -> Any:
-    if config.net == "dense":
-        return runner.build_model(config, spec, method.PixelCNN)
-    return runner.build_model(config, spec, method.PixelCNN, features=config.features, kernel_size=config.kernel_size)
+    own = of_levels(config)
+    if config.net == "conv":
+        own |= {"features": config.features, "kernel_size": config.kernel_size}
+    return runner.build_model(config, spec, method.PixelCNN, **own)
+
+
+def of_levels(config: Any) -> dict[str, Any]:
+    """The likelihood of `--levels` greys, or nothing without it."""
+    if not config.levels:
+        return {}
+    if config.binarize != "none":
+        raise InputError("--levels is for --binarize none: binary images have two levels.")
+    return {"likelihood": Categorical(config.levels)}
 
 
 def measure(trained: Trained) -> dict[str, float]:

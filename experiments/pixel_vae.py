@@ -14,8 +14,10 @@ import jax
 from aejax import runner, training
 from aejax.methods import pixel_vae as method
 from aejax.runner import Trained
+from aejax.runner.config import later
 from aejax.runner.inputs import Spec, fed
 from experiments import vae
+from experiments.pixel_cnn import of_levels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Config(runner.Config):
     """Images by gated convolutions, or vectors by masked dense layers."""
     binarize: Literal["none", "stochastic", "threshold"] = "stochastic"
     """Stochastic draws x ~ Bernoulli(pixel) anew at every presentation."""
+    levels: int = later(0)
+    """Of --binarize none: each pixel is one of so many greys, the nearest k / (levels - 1); 0 for --likelihood."""
     latent_dim: int = 8
     """Size of the code."""
     hidden_dims: tuple[int, ...] = (256,)
@@ -41,10 +45,10 @@ class Config(runner.Config):
 
 
 def build_model(config: Config, spec: Spec) -> Any:
-    own: dict[str, Any] = {}
+    own = of_levels(config)
     if config.net == "conv":
         strides = tuple(1 + i % 2 for i in range(len(config.features)))
-        own = {"features": config.features, "strides": strides, "pixel_features": config.pixel_features}
+        own |= {"features": config.features, "strides": strides, "pixel_features": config.pixel_features}
     return vae.build_model(config, spec, method.PixelVAE, **own)
 
 

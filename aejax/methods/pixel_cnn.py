@@ -28,6 +28,8 @@ __all__ = ["PixelCNN", "pixel_cnn", "pixel_cnn_loss"]
 
 Array = jax.Array
 
+_ABOVE_ZERO = 0.1  # the head takes the positive part: where a component has seen nothing but zeros, 0 would stay 0
+
 
 class PixelCNN(Autoencoder):
     """Features of each component that have seen only those before it, and what the likelihood takes from them.
@@ -71,7 +73,8 @@ class PixelCNN(Autoencoder):
           InputError: `one_hot` with another likelihood.
         """
         likelihood = likelihoods.get(fields.get("likelihood", cls.likelihood))
-        encoder = MaskedMLP(hidden_dims, latent_dim, activation, levels=levels_of(likelihood, one_hot=one_hot))
+        levels = levels_of(likelihood, one_hot=one_hot)
+        encoder = MaskedMLP(hidden_dims, latent_dim, activation, levels=levels, output_bias=_ABOVE_ZERO)
         head = pixels.PixelHead.of(1, likelihood)
         return cls.completed(cls(encoder, head, latent_dim, data_shape=(data_dim,), **fields))
 

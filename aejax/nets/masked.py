@@ -54,6 +54,7 @@ class MaskedDense(nn.Module):
       out_degrees: of the outputs, as many as there shall be.
       strict: as in `mask`.
       kernel_init: of all weights, those that the mask takes away too.
+      bias_init: of the biases.
 
     Call: `[..., in] -> [..., out]`.
     """
@@ -62,12 +63,13 @@ class MaskedDense(nn.Module):
     out_degrees: tuple[int, ...]
     strict: bool = False
     kernel_init: Callable[..., jax.Array] = nn.initializers.lecun_normal()
+    bias_init: Callable[..., jax.Array] = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (len(self.in_degrees), len(self.out_degrees))
         kernel = self.param("kernel", self.kernel_init, shape)
-        bias = self.param("bias", nn.initializers.zeros, shape[1:])
+        bias = self.param("bias", self.bias_init, shape[1:])
         kept = jnp.asarray(mask(self.in_degrees, self.out_degrees, strict=self.strict), kernel.dtype)
         y = x @ (kernel * kept)
         return y + jnp.broadcast_to(bias, y.shape)
@@ -87,6 +89,7 @@ class MaskedMLP(nn.Module):
       activation: between layers.
       zero_output: whether the last layer starts at zero, so that the output does.
       levels: K, where x is `k / (K - 1)` and k is a name and no size, such as a token: seen as K one-hot numbers.
+      output_bias: where the biases of the last layer start, the only numbers of the first component.
 
     Call: `[..., D]` and contexts `[..., C]` `-> [..., D, num_outputs]`. Layers are named `dense_0`, `dense_1`, ..., the
     maps of the first context `context_0`, ...
@@ -99,6 +102,7 @@ class MaskedMLP(nn.Module):
     activation: Callable[[jax.Array], jax.Array] = nn.relu
     zero_output: bool = False
     levels: int | None = None
+    output_bias: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array, *context: jax.Array) -> jax.Array:
@@ -108,7 +112,8 @@ class MaskedMLP(nn.Module):
         for i, (seen, seeing) in enumerate(pairwise(degrees)):
             is_last = i == len(self.hidden_dims)
             init = nn.initializers.zeros if is_last and self.zero_output else nn.initializers.lecun_normal()
-            y = MaskedDense(seen, seeing, is_last, init, name=f"dense_{i}")(y)
+            bias_init = nn.initializers.constant(self.output_bias if is_last else 0.0)
+            y = MaskedDense(seen, seeing, is_last, init, bias_init, name=f"dense_{i}")(y)
             if context:
                 told = jnp.concatenate(context, axis=-1)
                 y = y + nn.Dense(len(seeing), use_bias=False, kernel_init=init, name=f"context_{i}")(told)

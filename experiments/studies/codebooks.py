@@ -112,24 +112,32 @@ def of_folders(config: Config, path: Path, once: Once) -> Metrics:
     """What the tokens of every run cost by a prior that has learnt those of its training images."""
     found = {}
     for name in runs(config):
-        metrics = once(f"prior-{name}", partial(by_prior, path, name, grid(config)))
+        metrics = once(f"prior-{name}", partial(by_prior, path, name, grid(config), _SHOWN))
         found[name] = {key: value for key, value in metrics.items() if key != "seconds"}
     return study.by_row(found)
 
 
-def by_prior(path: Path, name: str, shape: tuple[int, int] | None, say: Callable[[str], None]) -> dict[str, float]:
-    """`code_nats` and `code_apart_nats` of a run; tokens drawn from its prior are kept beside it."""
+def by_prior(
+    path: Path, name: str, shape: tuple[int, int] | None, n: int, say: Callable[[str], None]
+) -> dict[str, float]:
+    """`code_nats` and `code_apart_nats` of a run; the tokens of n images, drawn from its prior, are kept beside it."""
     own, model, state = runner.load(path / name)
     dataset = runner.load_data(own)
     of = partial(over_batches, partial(call, model, state.params, "tokens"))
     train, test = of(dataset.train.x), of(dataset.test.x)
     say("a prior of its tokens")
     prior = learn_prior(train, model.num_entries, own.seed, shape)
-    drawn = as_tokens(prior.sample(_SHOWN, own.seed), model.num_entries)
-    np.save(path / f"prior-{name}.npy", drawn.reshape(_SHOWN, -1))
+    drawn = as_tokens(prior.sample(n, own.seed), model.num_entries)
+    np.save(path / f"prior-{name}.npy", drawn.reshape(n, -1))
     x = as_levels(test, model.num_entries).reshape(-1, *prior.model.data_shape)
     nats = over_batches(partial(call, prior.model, prior.params, "nll"), *known(prior, x))
     return {"code_nats": float(nats.mean()), "code_apart_nats": apart(train, test, model.num_entries)}
+
+
+def decoded(path: Path, name: str, model: Any, params: Any) -> np.ndarray:
+    """The images `[n, ...]` of the tokens that `by_prior` has kept."""
+    codes = call(model, params, "entries", np.load(path / f"prior-{name}.npy"))
+    return np.asarray(call(model, params, "generate", codes))
 
 
 def learn_prior(tokens: np.ndarray, num_entries: int, seed: int, shape: tuple[int, int] | None = None) -> Fitted:
@@ -195,8 +203,7 @@ def draw(config: Config, path: Path, dataset: Dataset) -> "dict[str, Figure]":
         name = f"{row}-{config.seed}"
         _, model, state = runner.load(path / name)
         rows[TITLES[row]] = np.asarray(evaluation.reconstruct(model, state.params, few))
-        codes = call(model, state.params, "entries", np.load(path / f"prior-{name}.npy"))
-        drawn[TITLES[row]] = np.asarray(call(model, state.params, "generate", codes))
+        drawn[TITLES[row]] = decoded(path, name, model, state.params)
     shape = grid(config)
     title = f"{dataset.name}, {_WORDS if shape is None else math.prod(shape)} tokens of 64"
     return {

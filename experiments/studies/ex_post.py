@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
-import numpy as np
 
 from aejax import data, evaluation, runner
 from aejax.checks import InputError
@@ -28,7 +27,7 @@ from aejax.priors import GaussianMixture
 from aejax.runner import study
 from aejax.runner.study import Metrics, Once, Runs, Study
 from experiments import ae, rae, vae, wae_mmd
-from experiments.studies.generators import REAL, checked
+from experiments.studies.generators import REAL, checked, sampled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -102,11 +101,6 @@ def densities(config: Config, folder: Path, train: data.Batch, seed: int) -> dic
     return found | {"frechet_flow": flow}
 
 
-def drawn(model: Any, params: Any, seed: int, n: int) -> np.ndarray:
-    """Images `[n, ...]` of the model's prior."""
-    return np.asarray(model.apply({"params": params}, jax.random.key(seed), n, method="sample"))
-
-
 def of_folders(config: Config, path: Path, once: Once) -> Metrics:
     """Frechet distances of the test images, and of every run those of its reconstructions and its samples."""
     dataset = data.flatten(data.load(config.dataset, validation=0.0))
@@ -122,7 +116,7 @@ def of_folders(config: Config, path: Path, once: Once) -> Metrics:
             _, own, state = runner.load(folder)
             scores = {"frechet_reconstructed": distance(evaluation.reconstruct(own, state.params, test))}
             for name, (model, params) in densities(config, folder, train, seed).items():
-                scores[name] = distance(drawn(model, params, seed, len(test)))
+                scores[name] = distance(sampled(model, params, jax.random.key(seed), len(test)))
             for name, value in scores.items():
                 found.setdefault(row, {}).setdefault(name, []).append(value)
     return found
@@ -149,7 +143,7 @@ def draw(config: Config, path: Path, dataset: Dataset) -> "dict[str, Figure]":
     for row in config.rows:
         made = {"test images": flat.test.x[:_SHOWN]}
         for name, own in densities(config, path / f"{row}-{config.seed}", flat.train, config.seed).items():
-            made[DENSITIES[name].format(config.num_components)] = drawn(*own, config.seed, _SHOWN)
+            made[DENSITIES[name].format(config.num_components)] = sampled(*own, jax.random.key(config.seed), _SHOWN)
         title = f"{dataset.name}, {TITLES[row]}: samples by density of the codes"
         figures[f"samples_{row}"] = plots.image_rows(made, dataset.image_shape, title=title)
     return figures

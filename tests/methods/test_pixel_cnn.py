@@ -163,6 +163,16 @@ def test_learnt_on_an_array_it_embeds_and_draws_images_and_vectors():
         np.testing.assert_array_equal(scrambled[:, :2], mean[:, :2])  # whatever follows
 
 
+def test_of_vectors_components_that_see_nothing_learn_their_own_distribution():
+    """(0, b, 1 - b) of a fair b has log 2 nats. The first two have seen nothing but zeros, and are not alike."""
+    b = np.arange(400) % 2
+    x = np.stack([0 * b, b, 1 - b], axis=1).astype(np.float32)
+    model = PixelCNN.dense(3, 8, hidden_dims=(8,))
+    algo, data = pixel_cnn(model, lr=3e-2), Batch(x)
+    *_, last = train(algo, algo.init(init_params(model, KEY, x)), data, KEY, batch_size=100, num_epochs=60)
+    assert float(pixel_cnn_loss(last.state.params, data, KEY, model=model)[0]) == pytest.approx(np.log(2), abs=0.02)
+
+
 def test_a_model_that_does_not_know_what_it_draws_is_refused():
     with pytest.raises(InputError, match=r"data_shape, \(D,\) or \(H, W, C\), is needed; got AE"):
         pixel_cnn(AE.dense(4, 2))

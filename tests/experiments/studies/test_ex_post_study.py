@@ -59,7 +59,7 @@ def test_densities_are_of_the_codes_of_the_run(module, monkeypatch):
     if module is VAE:
         assert found["frechet_prior"][0] is model
         assert model.has_normal_prior
-    shown = ex_post.drawn(*found["frechet_flow"], 0, 5)
+    shown = ex_post.sampled(*found["frechet_flow"], KEY, 5)
     assert shown.shape == (5, 64)
 
 
