@@ -17,8 +17,8 @@ Published, MNIST: M2 of Pyro's tutorial (ss-vae.ipynb, 5 draws), errors of 6.81,
 Gaussian of M1+M2, mean and variance of each number by the decoder, and M1 of 500-500-50 units are those of the authors'
 code, where M2 of the codes has 500-50, but 300-50 with 100 labels. Departures from it: labelled images are among those
 without labels too; no prior over weights; a floor of the variance; no image is held out, and the last epoch is
-measured. On MNIST M2 misses these figures by far, 42.9 and 21.3 % with 100 and 1,000 labels after 50 passes, M1+M2 has
-9.9 and 8.1 % (one draw, 2026-11-27; docs/variational.md says what was found and tried).
+measured. On MNIST, with alpha 10 and 200 passes, M2 has 11.0 and 3.7 % with 100 and 1,000 labels, M1+M2 3.8 and 3.6 %
+(one draw, 2026-11-27; docs/variational.md says what less of either does).
 
 On the digits (2026-11-26, 3 draws, errors in %) M2 has 14.6, 7.6 and 3.9 with 20, 100 and 1,000 labels, where logistic
 regression on pixels has 33.9, 12.6 and 2.6. M1+M2 has 22.0, 16.1 and 15.4: M1 keeps 2.8 nats of a digit, so that draws
