@@ -1,8 +1,8 @@
 """Variational autoencoder with a VampPrior: the prior is a mixture of posteriors at pseudo-inputs that are learned.
 
 On the fixed binarisation of MNIST the paper has 85.57 nats, pythae's program 85.79, both with gated networks of
-300-300 units, 40 code units and 500 pseudo-inputs (read in pythae's table); the networks here are not gated, and ours
-was not measured there. On the digits see `python -m experiments priors`.
+300-300 units, 40 code units and 500 pseudo-inputs (read in pythae's table). Ours, not gated, has 89.93 after 30 passes
+(seed 0, 2026-11-27; the command is in docs/variational.md). On the digits see `python -m experiments priors`.
 """
 
 import dataclasses
