@@ -7,8 +7,9 @@ classifier that is trained on these (`evaluation.samples.classifier_features`); 
 Densities are the model's own prior, where it has one, one Gaussian, a mixture of Gaussians, and a flow. Codes of the
 VAE are drawn from their posteriors, as its decoder has them in training. In the first row are the test images, and
 beside the samples the reconstructions of these. Published on MNIST for the AE, by FID: 58.73 with one Gaussian and
-10.66 with ten (Ghosh et al. 2020, table 1). On the digits it is 1.16 +- 0.05 and 0.81 +- 0.23 in these features (3
-seeds, 2026-11-27, 330 s in all on two shared, busy CPU cores).
+10.66 with ten (Ghosh et al. 2020, table 1). In these features it is 10.5 and 1.9 on MNIST (one seed,
+docs/adversarial.md), and on the digits 1.16 +- 0.05 and 0.81 +- 0.23 (3 seeds, 2026-11-27, 330 s in all on two shared,
+busy CPU cores).
 """
 
 import dataclasses
