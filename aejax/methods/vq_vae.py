@@ -191,9 +191,8 @@ def vq_vae(
     }
     phases = [["recon", "codebook"]]
     if by_gradient:
-        of_entries = optax.masked(
-            own["entries"], {"codebook": {"sums": True, "counts": False}}
-        )  # no decay of what is counted
+        decayed = {"codebook": {"sums": True, "counts": False}}  # what is counted is no weight
+        of_entries = optax.masked(own["entries"], decayed)
         players["entries"] = Player(partial(entries_loss, model=model), ("codebook",), of_entries)
         phases = [["recon", "entries"], ["codebook"]]
     start, check = partial(from_data, model), partial(check_data, model)
