@@ -5,6 +5,11 @@ decoder, without the noise of a likelihood. A sample within three deviations of 
 mode with one of 2,000 samples is found. The rate was looked for on the ring, for `wgan_gp` and `ali`, with
 three seeds of three settings each; nothing was for the grid.
 
+`--settings random` is the experiment of Dumoulin et al. (2017): each run has a rate, a `b1` of Adam and a deviation of
+its first weights of its own, drawn by the seed, alike for all methods. The paper does not say from what; here rates
+are from 1e-4 to 1e-2 and deviations from 0.01 to 1, evenly in their logarithms, and `b1` from 0 to 0.9. A mode then
+counts also if it is the nearest of one of 10,000 samples, however far. Theirs are trained on 100,000 examples.
+
 Four times the default passes are published in docs/adversarial.md; the default takes 25, some four minutes on two
 cores. The energy of EBGAN and BEGAN says little here: an autoencoder with as many codes as data have numbers need not
 fail anywhere.
@@ -13,9 +18,10 @@ fail anywhere.
 import dataclasses
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -28,6 +34,7 @@ from aejax.methods import METHODS, wgan_gp
 from aejax.nets import Autoencoder, init_params
 from aejax.priors import GaussianMixture
 from aejax.runner import study
+from aejax.runner.config import later
 from aejax.runner.pieces import check_counts, check_rows
 from aejax.sweep import sweep
 
@@ -36,8 +43,10 @@ if TYPE_CHECKING:
 
 MIXTURES = {"ring": RING, "grid": GRID}
 TRUTH = "the mixture itself"
-MEASURED = ("modes", "high_quality")
-_DRAWS = 2000  # of each generator, by which it is judged
+MEASURED = ("modes", "high_quality", "assigned")
+PUBLISHED = {"gan": "10.4 ± 9.2", "ali": "13.4 ± 5.8"}  # Dumoulin et al. (2017), section 4.4: assigned, of the grid
+Settings = Literal["equal", "random"]
+_DRAWS = {"equal": 2000, "random": 10_000}  # of each generator, by which it is judged
 _SHOWN = 1000  # of the first seed, which are drawn
 _DATA = 2**31 - 1  # the fold that data are drawn from; `sweep` splits the key of a seed
 
@@ -76,22 +85,51 @@ class Config:
     """Passes over them."""
     batch_size: int = 100
     """Examples per step; a multiple of 5, among whose parts the critic of wgan_gp moves."""
+    settings: Settings = later("equal")
+    """All runs alike, or drawn for each run, as in the experiment of ALI."""
     lr: float = 3e-3
-    """Learning rate of all players."""
+    """Learning rate of all players; of --settings random each run has its own."""
     num_seeds: int = 10
     """Runs of each method, all in one program."""
     seed: int = 0
     """The first one."""
 
 
+class Drawn(NamedTuple):
+    """The settings of one run, of those that are drawn."""
+
+    lr: float
+    b1: float
+    std: float  # of the first weights
+
+
+def drawn(seed: int) -> Drawn:
+    """Those of a seed, whatever the method."""
+    rng = np.random.default_rng(seed)
+    return Drawn(10 ** rng.uniform(-4, -2), rng.uniform(0, 0.9), 10 ** rng.uniform(-2, 0))
+
+
+def redrawn(params: Any, data: Any, key: jax.Array, *, std: float | jax.Array) -> Any:
+    """The parameters with all kernels drawn anew, from N(0, std^2); biases stay, at zero."""
+    keys = jax.tree.unflatten(jax.tree.structure(params), jax.random.split(key, len(jax.tree.leaves(params))))
+
+    def draw(path: Any, leaf: jax.Array, own: jax.Array) -> jax.Array:
+        return std * jax.random.normal(own, leaf.shape, leaf.dtype) if path[-1].key == "kernel" else leaf
+
+    return jax.tree.map_with_path(draw, params, keys)
+
+
 @lru_cache(maxsize=16)  # the same functions are the same program
-def functions(name: str, latent_dim: int, hidden_dims: tuple[int, ...]) -> tuple[Autoencoder, Any, Any]:
+def functions(name: str, latent_dim: int, hidden_dims: tuple[int, ...], kind: Settings) -> tuple[Autoencoder, Any, Any]:
     """The model of a row, and what a sweep takes: how the algorithm is built, and its parameters begin."""
     row, method = ROWS[name], METHODS[name]
     model = method.model.dense(2, latent_dim, hidden_dims=hidden_dims, likelihood=row.likelihood)
 
     def build(hparams: Any) -> Algorithm:
-        return method.build(model, hparams, row.optimiser)
+        if kind == "equal":
+            return method.build(model, hparams, row.optimiser)
+        algo = method.build(model, settings(name, hparams.lr), partial(optax.adam, b1=hparams.b1))
+        return algo._replace(start=partial(redrawn, std=hparams.std))
 
     def init(key: jax.Array) -> Any:
         return init_params(model, key, np.zeros((1, 2), np.float32))
@@ -99,7 +137,7 @@ def functions(name: str, latent_dim: int, hidden_dims: tuple[int, ...]) -> tuple
     return model, build, init
 
 
-def settings(name: str, lr: float) -> Any:
+def settings(name: str, lr: Any) -> Any:
     """The knobs of a row, all rates alike."""
     default = METHODS[name].hparams()
     return default._replace(**{field: lr for field in default._fields if field.endswith("lr")})
@@ -118,22 +156,26 @@ def check(config: Config) -> None:
 
 
 def samples(config: Config, name: str, mixture: GaussianMixture) -> np.ndarray:
-    """Trains a method with all seeds in one program; `[S, draws, 2]` samples, of each the generator's own."""
-    model, build, init = functions(name, config.latent_dim, config.hidden_dims)
+    """Trains a method with all seeds, in one program; `[S, draws, 2]` samples, of each the generator's own."""
+    model, build, init = functions(name, config.latent_dim, config.hidden_dims, config.settings)
     x = mixture.sample(jax.random.fold_in(jax.random.key(config.seed), _DATA), config.num_examples)
     seeds = range(config.seed, config.seed + config.num_seeds)
-    result = sweep(
-        build, init, Batch(x), hparams=settings(name, config.lr), seeds=seeds,
-        batch_size=config.batch_size, num_epochs=config.num_epochs, strategy="vmap",
-    )  # fmt: skip
-    params = jax.tree.map(lambda leaf: leaf[0], result.states.params)
+    train = partial(
+        sweep, build, init, Batch(x), batch_size=config.batch_size, num_epochs=config.num_epochs, strategy="vmap"
+    )
+    if config.settings == "equal":
+        runs = [train(hparams=settings(name, config.lr), seeds=seeds)]
+    else:
+        runs = [train(hparams=drawn(seed), seeds=[seed]) for seed in seeds]
+    join = lambda *leaves: jnp.concatenate([leaf[0] for leaf in leaves])
+    params = jax.tree.map(join, *(run.states.params for run in runs))
     keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed), 3)[2])(np.array(seeds))
-    draw = lambda params, key: model.apply({"params": params}, key, _DRAWS, method="sample")
+    draw = lambda params, key: model.apply({"params": params}, key, _DRAWS[config.settings], method="sample")
     return np.asarray(jax.vmap(draw)(params, keys))
 
 
 def measure(x: np.ndarray, mixture: GaussianMixture) -> dict[str, list[float]]:
-    """`modes` and `high_quality` of each seed."""
+    """`modes`, `high_quality` and `assigned` of each seed."""
     found = jax.vmap(partial(mode_coverage, mixture=mixture))(x)
     return {name: np.asarray(getattr(found, name), np.float64).tolist() for name in MEASURED}
 
@@ -163,7 +205,7 @@ def make(config: Config, say: Callable[[str], None]) -> "tuple[dict[str, Any], d
     drawn: dict[str, dict[str, np.ndarray]] = {}
     for where, mixture in MIXTURES.items():
         key = jax.random.fold_in(jax.random.key(config.seed), _DATA - 1)
-        truth = np.asarray(mixture.sample(key, _DRAWS))
+        truth = np.asarray(mixture.sample(key, _DRAWS[config.settings]))
         drawn[where], metrics[where] = {TRUTH: truth}, {TRUTH: measure(truth[None], mixture)}
         for name in config.rows:
             say(f"{where}: training {config.num_seeds} runs of {name}")
@@ -173,16 +215,23 @@ def make(config: Config, say: Callable[[str], None]) -> "tuple[dict[str, Any], d
 
 
 def table(summary: dict[str, Any]) -> str:
-    """Modes and shares of all rows, mean and deviation over the seeds, in Markdown."""
+    """Modes and shares of all rows, mean and deviation over the seeds, in Markdown; with random settings the extremes."""
+    random = summary.get("settings") == "random"
     head = ["method"]
     for where, mixture in MIXTURES.items():
         head += [f"{where}: modes of {len(mixture.means)}", f"{where}: within 3 deviations, %"]
+        head += [f"{where}: assigned (fewest, most)"] * random
     rows = []
     for name in (TRUTH, *summary["rows"]):
-        found = [summary["metrics"][where][name] for where in MIXTURES]
-        cells = [[study.spread(f["modes"]), study.spread(f["high_quality"], scale=100)] for f in found]
-        rows.append([name, *(cell for pair in cells for cell in pair)])
-    return study.table(head, rows)
+        cells = [name]
+        for where in MIXTURES:
+            found = summary["metrics"][where][name]
+            cells += [study.spread(found["modes"]), study.spread(found["high_quality"], scale=100)]
+            if random:
+                assigned = found["assigned"]
+                cells.append(f"{study.spread(assigned)} ({min(assigned):g}, {max(assigned):g})")
+        rows.append([*cells, *[PUBLISHED.get(name, "")] * random])
+    return study.table([*head, *["grid: assigned, published"] * random], rows)
 
 
 body = study.at_once("modes", check, make, table)

@@ -41,6 +41,7 @@ def test_three_deviations_are_the_edge_by_hand():
     assert (int(at(2.99, -2.99).modes), float(at(2.99, -2.99).high_quality)) == (1, 1.0)
     assert (int(at(3.01, -3.01).modes), float(at(3.01, -3.01).high_quality)) == (0, 0.0)
     assert float(at(0.0, 1.0, 2.0, 20.0).high_quality) == 0.75
+    assert [int(at(3.01, -3.01).assigned), int(at(19.9).assigned), int(at(19.9, 20.1).assigned)] == [1, 1, 2]
     both = mode_coverage(jnp.array([[0.0, 0.0], [2.0, 2.0], [1.0, 1.0], [0.01, 0.0]]), mixture=GRID)
     assert (int(both.modes), float(both.high_quality)) == (2, 0.75)
 

@@ -4,9 +4,11 @@ import json
 
 import jax
 import numpy as np
+import optax
 import pytest
 from small_run import contents
 
+from aejax.data import Batch
 from aejax.evaluation.modes import GRID, RING
 from aejax.methods import METHODS
 from aejax.runner import launch
@@ -48,7 +50,47 @@ def test_seeds_give_samples_of_their_own_and_the_same_again():
 def test_metrics_are_of_each_seed_by_hand():
     centres = np.asarray(GRID.means, np.float32)
     x = np.stack([centres[:20].repeat(2, axis=0), np.where(np.arange(40)[:, None] < 10, centres[0], 1.0)])
-    assert modes.measure(x, GRID) == {"modes": [20.0, 1.0], "high_quality": [1.0, 0.25]}
+    assert modes.measure(x, GRID) == {"modes": [20.0, 1.0], "high_quality": [1.0, 0.25], "assigned": [20.0, 2.0]}
+
+
+def test_drawn_settings_are_of_the_run_and_reach_its_optimiser_and_first_weights():
+    """The first step of Adam is the rate on every weight, and its running mean (1 - b1) times the gradient."""
+    _, build, init = modes.functions("ali", 2, (8,), "random")
+    params = init(jax.random.key(0))
+    for own in (modes.drawn(0), modes.drawn(1)):
+        algo = build(own)
+        first = algo.start(params, None, jax.random.key(3))
+        kernels = [w for path, w in jax.tree_util.tree_leaves_with_path(first) if path[-1].key == "kernel"]
+        whole = np.concatenate([np.ravel(w) for w in kernels]) / own.std
+        assert np.std(whole) == pytest.approx(1, abs=4 / np.sqrt(2 * len(whole)))
+        assert len(np.unique(whole)) == len(whole)
+        biases = [w for path, w in jax.tree_util.tree_leaves_with_path(first) if path[-1].key != "kernel"]
+        assert all((np.asarray(b) == 0).all() for b in biases)
+        x = Batch(GRID.sample(jax.random.key(1), 20))
+        after, _ = algo.step(algo.init(first), x, jax.random.key(2))
+        for group in first:  # of both players
+            moved = np.abs(jax.tree.leaves(after.params[group])[0] - jax.tree.leaves(first[group])[0])
+            assert moved.max() == pytest.approx(own.lr, rel=1e-2)
+        for player in after.opt_states.values():
+            mean, square = (jax.tree.leaves(optax.tree.get(player, name))[0] for name in ("mu", "nu"))
+            np.testing.assert_allclose(np.abs(mean).max(), (1 - own.b1) * np.sqrt(square.max() / 0.001), rtol=1e-4)
+    assert modes.drawn(0) != modes.drawn(1)
+
+
+def test_drawn_settings_stay_in_their_ranges():
+    each = np.array([modes.drawn(seed) for seed in range(2000)])
+    edges = np.array([[1e-4, 1e-2], [0, 0.9], [1e-2, 1]])
+    assert ((each > edges[:, 0]) & (each < edges[:, 1])).all()
+    np.testing.assert_allclose(np.median(each, axis=0), [1e-3, 0.45, 0.1], rtol=0.15)
+
+
+def test_the_table_of_drawn_settings_has_the_extremes_and_the_published_numbers():
+    found = {"modes": [2.0, 4.0], "high_quality": [0.5, 0.5], "assigned": [3.0, 9.0]}
+    metrics = {where: {modes.TRUTH: found, "ali": found} for where in modes.MIXTURES}
+    lines = modes.table({"settings": "random", "rows": ["ali"], "metrics": metrics}).splitlines()
+    assert "(3, 9)" in lines[-1]
+    assert lines[-1].endswith("| 13.4 ± 5.8 |")
+    assert "13.4" not in modes.table({"rows": ["ali"], "metrics": metrics})
 
 
 def test_a_small_run_has_its_table_and_pictures(tmp_path, capsys):
@@ -83,6 +125,7 @@ def test_data_have_a_key_of_their_own():
         (["--lr", "0"], "--lr is 0.0"),
         (["--batch-size", "300"], "300"),
         (["--devices", "2"], "one device"),
+        (["--settings", "own"], "equal"),
     ],
 )
 def test_refused_before_it_begins(tmp_path, capsys, flags, message):
