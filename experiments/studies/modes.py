@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 MIXTURES = {"ring": RING, "grid": GRID}
 TRUTH = "the mixture itself"
 MEASURED = ("modes", "high_quality", "assigned")
-PUBLISHED = {"gan": "10.4 ± 9.2", "ali": "13.4 ± 5.8"}  # Dumoulin et al. (2017), section 4.4: assigned, of the grid
+PUBLISHED = {"gan": "10.4 ± 9.2", "ali": "13.4 ± 5.8"}  # Dumoulin et al. (2017), assigned, of the grid
 Settings = Literal["equal", "random"]
 _DRAWS = {"equal": 2000, "random": 10_000}  # of each generator, by which it is judged
 _SHOWN = 1000  # of the first seed, which are drawn
@@ -215,7 +215,7 @@ def make(config: Config, say: Callable[[str], None]) -> "tuple[dict[str, Any], d
 
 
 def table(summary: dict[str, Any]) -> str:
-    """Modes and shares of all rows, mean and deviation over the seeds, in Markdown; with random settings the extremes."""
+    """Modes and shares of all rows over the seeds, in Markdown; of drawn settings the extremes too."""
     random = summary.get("settings") == "random"
     head = ["method"]
     for where, mixture in MIXTURES.items():
