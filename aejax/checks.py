@@ -95,6 +95,28 @@ def check_count(**values: Any) -> None:
             raise InputError(f"{name}={value!r}; at least 1 is needed, a whole number.")
 
 
+def check_classes(y: Any, num_classes: int, name: str, *, more: str) -> None:
+    """Refuses labels of `name` other than integers `[B]` below `num_classes`; traced ones pass, having no value yet."""
+    if isinstance(y, jax.core.Tracer):
+        return
+    y = np.asarray(y)
+    if y.ndim != 1:
+        is_one_hot = y.ndim == 2 and y.shape[1] == num_classes > 1
+        advice = ": y.argmax(axis=1)" if is_one_hot else ": y.ravel()" if y.ndim and y.size == len(y) else ""
+        raise InputError(f"y has shape {y.shape}; {name} takes one integer for each example, [B]{advice}.")
+    if y.dtype.kind not in "iu":
+        raise InputError(
+            f"y has dtype {y.dtype}; {name} takes integers from 0 to {num_classes - 1}:"
+            " np.unique(y, return_inverse=True)[1] numbers labels of any kind (those of all splits together)."
+        )
+    if len(y) and not (y.min() >= 0 and y.max() < num_classes):
+        advice = f"{more} with num_classes={int(y.max()) + 1}" if y.min() >= 0 else "drop the rows below 0"
+        raise InputError(
+            f"y holds labels from {y.min()} to {y.max()}; {name} has num_classes={num_classes}, so labels from 0 to"
+            f" {num_classes - 1}: {advice}."
+        )
+
+
 def is_count(value: Any) -> bool:
     """Whether it is a whole number of at least 1."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)

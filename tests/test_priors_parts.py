@@ -130,6 +130,21 @@ def test_what_has_no_parts_for_these_classes_says_what_has():
     PointCloud.of(POINTS, noise=0.2, y=[0, 1, 2, 0]).check_parts(3)
 
 
+@pytest.mark.parametrize("prior", [GaussianMixture.ring(2), SwissRoll(), CLOUD])
+def test_labels_of_no_part_are_refused_where_they_have_a_value(prior):
+    for y, message in (
+        (np.array([0, 2]), "num_classes=3"),
+        (np.array([-1, 1]), "drop the rows below 0"),
+        (np.array([0.0, 1.0]), "dtype float64"),
+        (np.eye(2, dtype=int), r"y.argmax\(axis=1\)"),
+    ):
+        with pytest.raises(InputError, match=message):
+            prior.sample_parts(KEY, y, 2)
+    y = np.array([0, 1])
+    traced = jax.jit(lambda y: prior.sample_parts(jax.random.clone(KEY), y, 2))(y)
+    np.testing.assert_allclose(traced, prior.sample_parts(KEY, y, 2), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("points", "options", "message"),
     [

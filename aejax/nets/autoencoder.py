@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from aejax import likelihoods, priors
-from aejax.checks import InputError
+from aejax.checks import InputError, check_classes
 from aejax.likelihoods import Likelihood
 from aejax.nets.conv import ConvDecoder, ConvEncoder, strided_sizes
 from aejax.nets.mlp import MLP, TiedMLP
@@ -301,22 +301,6 @@ def check_labels(model: Autoencoder, y: Any) -> None:
     Raises:
       InputError: the shape, the dtype, or a label outside of the classes.
     """
-    num_classes, name = getattr(model, "num_classes", None), type(model).__name__
-    if num_classes is None or isinstance(y, jax.core.Tracer):
-        return
-    y = np.asarray(y)
-    if y.ndim != 1:
-        is_one_hot = y.ndim == 2 and y.shape[1] == num_classes > 1
-        advice = ": y.argmax(axis=1)" if is_one_hot else ": y.ravel()" if y.ndim and y.size == len(y) else ""
-        raise InputError(f"y has shape {y.shape}; {name} takes one integer for each example, [B]{advice}.")
-    if y.dtype.kind not in "iu":
-        raise InputError(
-            f"y has dtype {y.dtype}; {name} takes integers from 0 to {num_classes - 1}:"
-            " np.unique(y, return_inverse=True)[1] numbers labels of any kind (those of all splits together)."
-        )
-    if len(y) and not (y.min() >= 0 and y.max() < num_classes):
-        advice = f"build it with num_classes={int(y.max()) + 1}" if y.min() >= 0 else "drop the rows below 0"
-        raise InputError(
-            f"y holds labels from {y.min()} to {y.max()}; {name} has num_classes={num_classes}, so labels from 0 to"
-            f" {num_classes - 1}: {advice}."
-        )
+    num_classes = getattr(model, "num_classes", None)
+    if num_classes is not None:
+        check_classes(y, num_classes, type(model).__name__, more="build it")

@@ -82,8 +82,7 @@ class PointCloud(Prior):
                 f" PointCloud.of(points, noise=..., y=y), with each of 0 to {num_classes - 1} in y."
             )
 
-    def sample_parts(self, key: Array, y: Array, num_classes: int) -> Array:
-        self.check_parts(num_classes)
+    def _draw_parts(self, key: Array, y: Array, num_classes: int) -> Array:
         classes = np.asarray(self.classes)
         order, counts = np.argsort(classes, kind="stable"), np.bincount(classes)
         starts = np.cumsum(counts) - counts

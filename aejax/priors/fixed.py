@@ -15,7 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from aejax import extras
-from aejax.checks import InputError, check_count
+from aejax.checks import InputError, check_classes, check_count
 from aejax.precision import sum_last, widen
 from aejax.priors.points import check_points, mix, per_component
 
@@ -52,6 +52,10 @@ class Prior(abc.ABC):
     def sample_parts(self, key: Array, y: Array, num_classes: int) -> Array:
         """Draws from the parts of classes: `[N]` integers from 0 to `num_classes - 1` `-> [N, Z]`; key consumed."""
         self.check_parts(num_classes)
+        check_classes(y, num_classes, type(self).__name__, more="ask")
+        return self._draw_parts(key, jnp.asarray(y), num_classes)
+
+    def _draw_parts(self, key: Array, y: Array, num_classes: int) -> Array:
         raise NotImplementedError
 
     def part_of(self, z: Array, num_classes: int) -> Array:
@@ -258,8 +262,7 @@ class GaussianMixture(Prior):
                 f" as GaussianMixture.ring({num_classes}, latent_dim={self.latent_dim})."
             )
 
-    def sample_parts(self, key: Array, y: Array, num_classes: int) -> Array:
-        self.check_parts(num_classes)
+    def _draw_parts(self, key: Array, y: Array, num_classes: int) -> Array:
         return self._draws(key, y)
 
     def part_of(self, z: Array, num_classes: int) -> Array:
@@ -336,7 +339,7 @@ class SwissRoll(Prior):
     def check_parts(self, num_classes: int) -> None:
         check_count(num_classes=num_classes)
 
-    def sample_parts(self, key: Array, y: Array, num_classes: int) -> Array:
+    def _draw_parts(self, key: Array, y: Array, num_classes: int) -> Array:
         place_key, noise_key = jax.random.split(key)
         within = jax.random.uniform(place_key, (len(y),))
         return self._draws(noise_key, (y.astype(within.dtype) + within) / num_classes)

@@ -23,6 +23,9 @@ def test_rows_have_equal_networks_rates_and_passes_and_games_the_uniform_prior()
     for name, (experiment, config) in runs.items():
         model = experiment.build_model(config, Spec((64,), None))
         assert model.encoder.features[:2] == (7, 6), name
+        assert model.decoder.features == (6, 7, 64), name
+        judge = getattr(model, "discriminator", None)
+        assert judge is None or judge.features == (7, 6, 1), name
         assert model.latent_dim == 3, name
         assert {v for k, v in config.hparams._asdict().items() if k.endswith("lr")} == {0.25}, name
         assert (config.num_epochs, config.schedule, config.validation) == (100, "cosine", 0.0), name
