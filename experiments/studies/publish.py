@@ -19,7 +19,7 @@ from aejax.checks import InputError
 from aejax.runner.folder import read_json, write_json, write_text
 
 DOCS = Path(__file__).parents[2] / "docs"
-OF_A_PART = ("rows", "seed", "num_seeds", "date", "environment", "metrics")  # what may differ where runs are joined
+OF_A_PART = ("seed", "num_seeds", "date", "environment", "metrics")  # what may differ where runs are joined, and rows
 
 
 def publish(
@@ -36,7 +36,7 @@ def publish(
     if summary is None:
         raise InputError(f"{folder} holds no finished study: summary.json is missing.")
     study = summary["experiment"]
-    of_the_set = f"{study}_{summary.get('dataset')}_"
+    of_the_set = f"{study}_{summary['dataset']}_" if "dataset" in summary else f"{study}_"
     if place is not None and not place.startswith(of_the_set):
         raise InputError(f"--place is {place!r}; of this run it begins with {of_the_set}.")
     pages = {page: page.read_text() for page in sorted(docs.glob("*.md"))}
@@ -95,9 +95,9 @@ def added(summary: dict[str, Any], published: dict[str, Any] | None) -> dict[str
         raise InputError("Nothing is published yet to which the run could be added; leave out --add.")
     if not {"seed", "num_seeds", "metrics"} <= {*published} & {*summary}:
         raise InputError(f"{summary['experiment']} is no study of rows and seeds; leave out --add to replace it.")
-    of_all = [
-        {k: v for k, v in each.items() if k not in (*OF_A_PART, "parts", "seeds")} for each in (published, summary)
-    ]
+    names = ("rows",) if "rows" in published else ("num_labels", "num_clusters")  # what says which rows a run has
+    own = (*names, *OF_A_PART, "parts", "seeds")
+    of_all = [{k: v for k, v in each.items() if k not in own} for each in (published, summary)]
     if "data_digest" not in published:  # of an older publication
         of_all[1].pop("data_digest", None)
     if differ := [name for name in {**of_all[0], **of_all[1]} if of_all[0].get(name) != of_all[1].get(name)]:
@@ -119,7 +119,7 @@ def added(summary: dict[str, Any], published: dict[str, Any] | None) -> dict[str
         before = metrics.get(row, {name: [] for name in found})
         metrics[row] = {name: [*values, *found[name]] for name, values in before.items() if name in found}
     parts = [*parts, new]
-    rows = {"rows": [*dict.fromkeys([*published["rows"], *summary["rows"]])]} if "rows" in published else {}
+    rows = {name: [*dict.fromkeys([*published[name], *summary[name]])] for name in names if name in published}
     seeds = {seed for part in parts for seed in part["seeds"]}
     shared = {"seed": min(seeds), "num_seeds": len(seeds), "seeds": sorted(seeds), "date": summary["date"]}
     return published | rows | shared | {"environment": summary["environment"], "parts": parts, "metrics": metrics}

@@ -35,7 +35,8 @@ def test_a_published_table_is_that_of_its_summary(name):
     summary = json.loads((publish.DOCS / f"{name}.json").read_text())
     start, end = publish.marks(name)
     study = max((path.stem for path in STUDIES if f"{name}_".startswith(f"{path.stem}_")), key=len)
-    assert name == study or f"{name}_".startswith(f"{study}_{summary['dataset']}_")
+    of_the_set = f"{study}_{summary['dataset']}_" if "dataset" in summary else f"{study}_"
+    assert name == study or f"{name}_".startswith(of_the_set)
     assert PAGES.split(start)[1].split(end)[0] == import_module(f"experiments.studies.{study}").table(summary)
     assert {"date", "environment"} <= set(summary)
 
@@ -156,3 +157,25 @@ def test_a_further_seed_with_the_values_of_another_is_added_all_the_same():
     both = publish.added({**one, "seed": 1}, one)
     assert both["metrics"] == {"a": {"m": [1.0, 1.0]}}
     assert [part["seeds"] for part in both["parts"]] == [[0], [1]]
+
+
+def test_counts_name_the_rows_of_a_study_without_rows():
+    one = {"experiment": "few_labels_aae", "seed": 0, "num_seeds": 1, "date": "today", "environment": {"commit": "a1"}}
+    few = {**one, "num_labels": [100], "num_clusters": [16], "metrics": {"labels_100": {"m": [1.0]}}}
+    more = {**one, "num_labels": [], "num_clusters": [16, 30], "metrics": {"clusters_30": {"m": [2.0]}}}
+    both = publish.added(more, few)
+    assert (both["num_labels"], both["num_clusters"]) == ([100], [16, 30])
+    assert both["metrics"] == {"labels_100": {"m": [1.0]}, "clusters_30": {"m": [2.0]}}
+    with pytest.raises(InputError, match="differs from what is published in num_labels"):  # there a part of each row
+        publish.added({**more, "rows": ["b"]}, {**few, "rows": ["a"], "num_clusters": [16, 30]})
+
+
+def test_a_second_table_of_a_study_without_a_set(tmp_path):
+    summary = json.loads((publish.DOCS / "modes.json").read_text())
+    start, end = publish.marks("modes_random")
+    (tmp_path / "page.md").write_text(start + end)
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    publish.publish(tmp_path, docs=tmp_path, place="modes_random")
+    assert json.loads((tmp_path / "modes_random.json").read_text()) == summary
+    with pytest.raises(InputError, match="begins with modes_"):
+        publish.publish(tmp_path, docs=tmp_path, place="random")
