@@ -57,7 +57,7 @@ def load(name: str, *, validation: float = 0.1, seed: int = 0) -> Dataset:
     Args:
       name: `digits` (1,797 real 8x8 images, pixels in [0, 1]); a TFDS image set by name, such as `mnist` or
         `emnist/letters`, prepared in `$TFDS_DATA_DIR`; `binarized_mnist` or `omniglot28`, in `$AEJAX_DATA` (the first
-        from TFDS too); there also `worm_neurons`, counts of genes in 4,186 cells, of which the 2,000 that vary most are
+        from TFDS too), and `omniglot28_drawings`, the second split so that all characters are in both parts; there also `worm_neurons`, counts of genes in 4,186 cells, of which the 2,000 that vary most are
         kept, in that order, and `newsgroups20`, counts of the 2,000 most frequent words (`load_documents`); `cells`,
         counts of 200 genes in 2,000 cells that were made up (`aejax.data.cells`); `sprites` or `cmu_faces`, as in
         `load_factors`, where y is the first factor; `ratings`, `movielens_small` or `jester5k`, as in `load_ratings`,
@@ -193,7 +193,7 @@ def _read(name: str) -> Arrays:
     if expanded(name).is_file():
         raise InputError(f"{name} is neither .npy nor .npz; save its examples with numpy.save or numpy.savez(x=...).")
     if path := gathered.find(name):
-        return gathered.read(path)
+        return gathered.read(path, name)
     if name in gathered.READERS and prepared.find(name) is None:
         raise gathered.missing(name)
     return prepared.read(name)

@@ -59,6 +59,26 @@ def test_omniglot_is_scaled_and_has_no_classes(folder):
     assert loaded.train.y is loaded.test.y is None
 
 
+def test_every_character_is_in_both_parts_where_drawings_are_split(folder):
+    """Image n, whose pixels are its bits, is drawing `n mod 20` of character `n // 20`; characters come mixed."""
+    images = ((np.arange(60)[:, None] >> np.arange(784) % 32) & 1).astype(np.uint8).reshape(60, 28, 28)
+    character, order = np.arange(60) // 20, np.argsort(np.arange(60) % 3, kind="stable")
+    first, last = order[order < 40], order[order >= 40]
+    np.savez(
+        folder / "omniglot28" / "omniglot28.npz",
+        x_train=images[first], y_train=character[first], x_test=images[last], y_test=character[last],
+    )  # fmt: skip
+    loaded = data.load("omniglot28_drawings", validation=0.0)
+    for part, count in ((loaded.train, 15), (loaded.test, 5)):
+        assert part.x.shape == (3 * count, 28, 28, 1)
+        assert np.bincount(np.array(which(part)) // 20).tolist() == 3 * [count]
+        assert part.y is None
+    assert not set(which(loaded.train)) & set(which(loaded.test))
+    (folder / "omniglot28" / "omniglot28.npz").unlink()
+    with pytest.raises(InputError, match=r"'omniglot28_drawings' is not in .* Put omniglot28/omniglot28.npz there"):
+        data.load("omniglot28_drawings")
+
+
 def test_counts_are_the_genes_that_vary_most_in_that_order(folder, monkeypatch):
     counts = np.load(folder / "counts.npy")
     library = counts.sum(axis=1, keepdims=True)
