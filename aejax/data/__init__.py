@@ -57,13 +57,14 @@ def load(name: str, *, validation: float = 0.1, seed: int = 0) -> Dataset:
     Args:
       name: `digits` (1,797 real 8x8 images, pixels in [0, 1]); a TFDS image set by name, such as `mnist` or
         `emnist/letters`, prepared in `$TFDS_DATA_DIR`; `binarized_mnist` or `omniglot28`, in `$AEJAX_DATA` (the first
-        from TFDS too), and `omniglot28_drawings`, the second split so that all characters are in both parts; there also `worm_neurons`, counts of genes in 4,186 cells, of which the 2,000 that vary most are
-        kept, in that order, and `newsgroups20`, counts of the 2,000 most frequent words (`load_documents`); `cells`,
-        counts of 200 genes in 2,000 cells that were made up (`aejax.data.cells`); `sprites` or `cmu_faces`, as in
-        `load_factors`, where y is the first factor; `ratings`, `movielens_small` or `jester5k`, as in `load_ratings`,
-        users by items, NaN where there is no rating; or a path to `.npy` (x) or `.npz` (`x`, optional `y`, `x_test`,
-        `y_test`, `x_valid`, `y_valid`), where x is `[N, D]`, `[N, H, W]` or `[N, H, W, C]`. Values of type uint8 are
-        divided by 255 (unless all are 0 or 1); bool, float and other integers are taken as they are.
+        from TFDS too), and `omniglot28_drawings`, the second split so that all characters are in both parts; there also
+        `worm_neurons`, counts of genes in 4,186 cells, of which the 2,000 that vary most are kept, in that order, and
+        `newsgroups20`, counts of the 2,000 most frequent words (`load_documents`); `cells`, counts of 200 genes in
+        2,000 cells that were made up (`aejax.data.cells`); `sprites` or `cmu_faces`, as in `load_factors`, where y is
+        the first factor; `ratings`, `movielens_small` or `jester5k`, as in `load_ratings`, users by items, NaN where
+        there is no rating; or a path to `.npy` (x) or `.npz` (`x`, optional `y`, `x_test`, `y_test`, `x_valid`,
+        `y_valid`), where x is `[N, D]`, `[N, H, W]` or `[N, H, W, C]`. Values of type uint8 are divided by 255 (unless
+        all are 0 or 1); bool, float and other integers are taken as they are.
       validation: fraction of the training split, in [0, 1); of a set with a validation split of its own that is taken
         whole, or not at all where this is 0.
       seed: of the permutation.

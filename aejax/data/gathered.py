@@ -162,7 +162,7 @@ _SOURCES = {
     " prepare it once, with a network: python -m aejax.data prepare binarized_mnist",
     "newsgroups20": "counts of words in 20 Newsgroups by date (Lang 1995), as aejax.data.words says: of train and"
     " test the CSR form and labels, vocab and label_names",
-    "omniglot28": "x_train, y_train, x_test and y_test of Lake et al. (2015), 28x28 uint8, the drawings averaged over area",
+    "omniglot28": "x_train, y_train, x_test, y_test of Lake et al. (2015), 28x28 uint8, drawings averaged over area",
     "worm_neurons": "counts of genes in neurons of C. elegans, of Cao et al. (2017), GEO GSE98561: shape, indptr,"
     " indices and counts of the CSR form, cells by genes, and labels",
 }
