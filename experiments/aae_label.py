@@ -26,7 +26,7 @@ class Config(m2.Config):
     num_labels: int = 1000
     """How many training examples keep their labels, as many of each class as can be."""
     label_batch_size: int = 128
-    """Labelled examples per step, beside --batch-size without labels."""
+    """Labelled examples per step, beside --batch-size without labels; all of them where there are fewer."""
     b1: float = 0.0
     """Adam's decay of the mean gradient, for all players: a game is steadier without the usual 0.9."""
     schedule: str = "cosine"

@@ -18,11 +18,13 @@ from experiments import m2
 class Config(m2.Config):
     latent_dim: int = 4
     """Size of the style, behind the shares of the classes."""
-    b1: float = 0.5
+    label_batch_size: int = 100
+    """Labelled examples per step, beside --batch-size without labels; all of them where there are fewer."""
+    b1: float = 0.0
     """Adam's decay of the mean gradient, for all players: a game is steadier without the usual 0.9."""
     schedule: str = "cosine"
     """How the learning rates change: constant, cosine, ..."""
-    hparams: method.HParams = method.HParams()  # type: ignore[assignment]
+    hparams: method.HParams = method.HParams(disc_lr=3e-3)  # type: ignore[assignment]
     """Real-valued knobs."""
 
 

@@ -25,7 +25,7 @@ class Config(runner.Config):
     labels: Literal["first", "drawn"] = later("first")
     """Which ones: the first of each class, or a draw by the seed."""
     label_batch_size: int = 16
-    """Labelled examples per step, beside --batch-size without labels."""
+    """Labelled examples per step, beside --batch-size without labels; all of them where there are fewer."""
     hparams: method.HParams = method.HParams()
     """Real-valued knobs."""
 
@@ -37,7 +37,7 @@ def feed(config: Config, dataset: data.Dataset) -> Feed:
     if config.label_batch_size < 1:
         raise InputError(f"--label-batch-size is {config.label_batch_size}; it has to be at least 1.")
     few = Batch(train.x[rows], train.y[rows])
-    sizes = SemiBatch(config.label_batch_size, config.batch_size)
+    sizes = SemiBatch(min(config.label_batch_size, len(rows)), config.batch_size)
     validation = None if held_out is None else SemiBatch(held_out, Batch(held_out.x))
     return Feed(SemiBatch(few, Batch(train.x)), validation, sizes)
 
