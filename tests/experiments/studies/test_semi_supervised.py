@@ -1,5 +1,6 @@
 """The study of few labels: whose they are, what M2 is told of the codes of M1, its table, and one from end to end."""
 
+import dataclasses
 import json
 
 import jax
@@ -84,6 +85,8 @@ def test_a_row_for_every_number_of_labels_and_seed(tmp_path, faces):
     np.testing.assert_array_equal(feed.train.labelled.x, dataset.train.x[rows["m2_6-4"]])
     np.testing.assert_array_equal(feed.train.labelled.y, dataset.train.y[rows["m2_6-4"]])
     assert feed.train.unlabelled == Batch(dataset.train.x)
+    wide = dataclasses.replace(images["m2_6-4"][1], label_batch_size=100)  # more than there are: a batch of all
+    assert m2.feed(wide, dataset).batch_size == m2.SemiBatch(6, wide.batch_size)
     assert semi_supervised.feed(images["m1-4"][1], dataset).train == Batch(dataset.train.x)
 
 
