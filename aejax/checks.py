@@ -95,8 +95,11 @@ def check_count(**values: Any) -> None:
             raise InputError(f"{name}={value!r}; at least 1 is needed, a whole number.")
 
 
-def check_classes(y: Any, num_classes: int, name: str, *, more: str) -> None:
-    """Refuses labels of `name` other than integers `[B]` below `num_classes`; traced ones pass, having no value yet."""
+def check_classes(y: Any, num_classes: int, name: str, *, has: str = "has", more: str = "build it with") -> None:
+    """Refuses labels of `name` other than integers `[B]` below `num_classes`; traced ones pass, having no value yet.
+
+    The message says that it `has` so many, and to `build it with` more.
+    """
     if isinstance(y, jax.core.Tracer):
         return
     y = np.asarray(y)
@@ -110,9 +113,9 @@ def check_classes(y: Any, num_classes: int, name: str, *, more: str) -> None:
             " np.unique(y, return_inverse=True)[1] numbers labels of any kind (those of all splits together)."
         )
     if len(y) and not (y.min() >= 0 and y.max() < num_classes):
-        advice = f"{more} with num_classes={int(y.max()) + 1}" if y.min() >= 0 else "drop the rows below 0"
+        advice = f"{more} num_classes={int(y.max()) + 1}" if y.min() >= 0 else "drop the rows below 0"
         raise InputError(
-            f"y holds labels from {y.min()} to {y.max()}; {name} has num_classes={num_classes}, so labels from 0 to"
+            f"y holds labels from {y.min()} to {y.max()}; {name} {has} num_classes={num_classes}, so labels from 0 to"
             f" {num_classes - 1}: {advice}."
         )
 

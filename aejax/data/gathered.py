@@ -16,8 +16,10 @@ from aejax.data.arrays import Arrays
 from aejax.data.files import UNREADABLE
 
 _Files = dict[str, np.ndarray]
+_DRAWINGS = 20  # of each character of Omniglot
 _GENES = 2000  # of a set of counts, dense
 _WORDS = 2000  # of documents, likewise
+_FILES = {"omniglot28_drawings": "omniglot28"}  # of a set that is another's, split otherwise
 
 
 def find(name: str) -> Path | None:
@@ -28,7 +30,7 @@ def find(name: str) -> Path | None:
 
 
 def _stem(name: str) -> str:
-    return "omniglot28" if name == "omniglot28_drawings" else name
+    return _FILES.get(name, name)
 
 
 def read(path: Path, name: str) -> Arrays:
@@ -96,15 +98,18 @@ def _omniglot28(arrays: _Files) -> Arrays:
 
 
 def _omniglot28_drawings(arrays: _Files) -> Arrays:
-    """The same images, 15 of the 20 drawings of each character to train and 5 to test: 24,345 and 8,115.
+    """The same images, the first 15 drawings of each character to train and the last 5 to test: 24,345 and 8,115.
 
-    So many are in the split of Burda et al. (2016), but for 45 of the latter, and characters are seen there too. Labels
-    are left out: 1,623 classes of 15 images are no task for a probe.
+    Drawings are in the order of the people who made them, 20 for each alphabet, so 5 people of each are new. Burda et
+    al. (2016) train on 24,345 images and test on 8,070. Labels are left out: 1,623 classes of 15 images are no task
+    for a probe.
     """
-    x = np.concatenate([arrays["x_train"], arrays["x_test"]])
-    by_character = x[np.argsort(np.concatenate([arrays["y_train"], arrays["y_test"]]), kind="stable")]
-    by_character = by_character.reshape(-1, 20, 28, 28, 1)
-    return Arrays(by_character[:, :15].reshape(-1, 28, 28, 1), None, by_character[:, 15:].reshape(-1, 28, 28, 1), None)
+    x, y = (np.concatenate([arrays[f"{kind}_{part}"] for part in ("train", "test")]) for kind in "xy")
+    if (np.unique(y, return_counts=True)[1] != _DRAWINGS).any():
+        raise ValueError(f"its characters do not have {_DRAWINGS} drawings each")
+    by_character = x[np.argsort(y, kind="stable")].reshape(-1, _DRAWINGS, 28, 28, 1)
+    train, test = (part.reshape(-1, 28, 28, 1) for part in np.split(by_character, [15], axis=1))
+    return Arrays(train, None, test, None)
 
 
 def _worm_neurons(arrays: _Files) -> Arrays:

@@ -42,7 +42,7 @@ def mode_coverage(x: jax.Array, *, mixture: GaussianMixture) -> ModeCoverage:
     whatever its covariance. Of the mixture itself 98.9 % of samples are so in the plane, 1 - exp(-9/2). A
     mode counts from one sample on, so that the more samples there are the more modes are found: compare equal numbers.
     `assigned` has no edge at three deviations, as in the experiment of Dumoulin et al. (2017): samples far from all
-    modes are of the nearest one.
+    modes are of the nearest one. By responsibilities, as there, it is the same where weights and covariances are equal.
 
     Args:
       x: `[N, Z]`.
@@ -64,5 +64,5 @@ def mode_coverage(x: jax.Array, *, mixture: GaussianMixture) -> ModeCoverage:
     whitened = jnp.einsum("kij,nkj->nki", jnp.asarray(scales, offsets.dtype), offsets, precision="highest")
     sq = jnp.square(whitened).sum(axis=-1)
     near, nearest = sq.min(axis=1) <= _DEVIATIONS**2, sq.argmin(axis=1)
-    none = jnp.zeros(len(mixture.means), bool)
-    return ModeCoverage(none.at[nearest].max(near).sum(), near.mean(), none.at[nearest].set(True).sum())
+    found = lambda of: jnp.zeros(len(mixture.means), bool).at[nearest].max(of).sum()
+    return ModeCoverage(found(near), near.mean(), found(jnp.isfinite(sq).all(axis=1)))

@@ -303,4 +303,4 @@ def check_labels(model: Autoencoder, y: Any) -> None:
     """
     num_classes = getattr(model, "num_classes", None)
     if num_classes is not None:
-        check_classes(y, num_classes, type(model).__name__, more="build it")
+        check_classes(y, num_classes, type(model).__name__)

@@ -52,7 +52,7 @@ class Prior(abc.ABC):
     def sample_parts(self, key: Array, y: Array, num_classes: int) -> Array:
         """Draws from the parts of classes: `[N]` integers from 0 to `num_classes - 1` `-> [N, Z]`; key consumed."""
         self.check_parts(num_classes)
-        check_classes(y, num_classes, type(self).__name__, more="ask")
+        check_classes(y, num_classes, type(self).__name__, has="was asked for", more="it takes parts and")
         return self._draw_parts(key, jnp.asarray(y), num_classes)
 
     def _draw_parts(self, key: Array, y: Array, num_classes: int) -> Array:

@@ -42,6 +42,7 @@ from experiments import aae_cluster, m2
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+ROWS_BY = ("num_labels", "num_clusters")  # the fields of Config that name rows
 PUBLISHED = {16: 9.55, 30: 4.10}  # MNIST, error in %, by the number of clusters
 LOSSES = ("recon", "disc", "gen")  # reconstruction, the discriminator of the style, the encoder against both
 SHOWN = 10  # images of a cluster

@@ -6,9 +6,10 @@ mode with one of 2,000 samples is found. The rate was looked for on the ring, fo
 three seeds of three settings each; nothing was for the grid.
 
 `--settings random` is the experiment of Dumoulin et al. (2017): each run has a rate, a `b1` of Adam and a deviation of
-its first weights of its own, drawn by the seed, alike for all methods. The paper does not say from what; here rates
-are from 1e-4 to 1e-2 and deviations from 0.01 to 1, evenly in their logarithms, and `b1` from 0 to 0.9. A mode then
-counts also if it is the nearest of one of 10,000 samples, however far. Theirs are trained on 100,000 examples.
+its first weights of its own, drawn by the seed, alike for all methods, and runs are trained in turn. The paper does not
+say from what; here rates are from 1e-4 to 1e-2 and deviations from 0.01 to 1, evenly in their logarithms, and `b1` from
+0 to 0.9. Of 10,000 samples each is assigned to its nearest mode, however far, and a mode is found if any is. Theirs are
+trained on 100,000 examples; how far apart the modes are, it does not say either.
 
 Four times the default passes are published in docs/adversarial.md; the default takes 25, some four minutes on two
 cores. The energy of EBGAN and BEGAN says little here: an autoencoder with as many codes as data have numbers need not
@@ -88,9 +89,9 @@ class Config:
     settings: Settings = later("equal")
     """All runs alike, or drawn for each run, as in the experiment of ALI."""
     lr: float = 3e-3
-    """Learning rate of all players; of --settings random each run has its own."""
+    """Learning rate of all players; with --settings random it is not used."""
     num_seeds: int = 10
-    """Runs of each method, all in one program."""
+    """Runs of each method."""
     seed: int = 0
     """The first one."""
 
@@ -103,14 +104,14 @@ class Drawn(NamedTuple):
     std: float  # of the first weights
 
 
-def drawn(seed: int) -> Drawn:
+def drawn_settings(seed: int) -> Drawn:
     """Those of a seed, whatever the method."""
     rng = np.random.default_rng(seed)
     return Drawn(10 ** rng.uniform(-4, -2), rng.uniform(0, 0.9), 10 ** rng.uniform(-2, 0))
 
 
 def redrawn(params: Any, data: Any, key: jax.Array, *, std: float | jax.Array) -> Any:
-    """The parameters with all kernels drawn anew, from N(0, std^2); biases stay, at zero."""
+    """The parameters with all kernels drawn anew, from N(0, std^2); all else stays, biases at zero."""
     keys = jax.tree.unflatten(jax.tree.structure(params), jax.random.split(key, len(jax.tree.leaves(params))))
 
     def draw(path: Any, leaf: jax.Array, own: jax.Array) -> jax.Array:
@@ -156,7 +157,7 @@ def check(config: Config) -> None:
 
 
 def samples(config: Config, name: str, mixture: GaussianMixture) -> np.ndarray:
-    """Trains a method with all seeds, in one program; `[S, draws, 2]` samples, of each the generator's own."""
+    """Trains a method with all seeds; `[S, draws, 2]` samples, of each the generator's own."""
     model, build, init = functions(name, config.latent_dim, config.hidden_dims, config.settings)
     x = mixture.sample(jax.random.fold_in(jax.random.key(config.seed), _DATA), config.num_examples)
     seeds = range(config.seed, config.seed + config.num_seeds)
@@ -166,9 +167,11 @@ def samples(config: Config, name: str, mixture: GaussianMixture) -> np.ndarray:
     if config.settings == "equal":
         runs = [train(hparams=settings(name, config.lr), seeds=seeds)]
     else:
-        runs = [train(hparams=drawn(seed), seeds=[seed]) for seed in seeds]
-    join = lambda *leaves: jnp.concatenate([leaf[0] for leaf in leaves])
-    params = jax.tree.map(join, *(run.states.params for run in runs))
+        runs = [train(hparams=drawn_settings(seed), seeds=[seed]) for seed in seeds]
+    by_seed = lambda *leaves: jnp.concatenate(
+        [leaf[0] for leaf in leaves]
+    )  # each [settings, seeds, ...], of one setting
+    params = jax.tree.map(by_seed, *(run.states.params for run in runs))
     keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed), 3)[2])(np.array(seeds))
     draw = lambda params, key: model.apply({"params": params}, key, _DRAWS[config.settings], method="sample")
     return np.asarray(jax.vmap(draw)(params, keys))

@@ -19,7 +19,15 @@ from aejax.checks import InputError
 from aejax.runner.folder import read_json, write_json, write_text
 
 DOCS = Path(__file__).parents[2] / "docs"
-OF_A_PART = ("seed", "num_seeds", "date", "environment", "metrics")  # what may differ where runs are joined, and rows
+OF_A_PART = (
+    "seed",
+    "num_seeds",
+    "date",
+    "environment",
+    "metrics",
+    "parts",
+    "seeds",
+)  # may differ where runs are joined
 
 
 def publish(
@@ -95,8 +103,10 @@ def added(summary: dict[str, Any], published: dict[str, Any] | None) -> dict[str
         raise InputError("Nothing is published yet to which the run could be added; leave out --add.")
     if not {"seed", "num_seeds", "metrics"} <= {*published} & {*summary}:
         raise InputError(f"{summary['experiment']} is no study of rows and seeds; leave out --add to replace it.")
-    names = ("rows",) if "rows" in published else ("num_labels", "num_clusters")  # what says which rows a run has
-    own = (*names, *OF_A_PART, "parts", "seeds")
+    if any(isinstance(value, dict) for found in summary["metrics"].values() for value in found.values()):
+        raise InputError(f"{summary['experiment']} has more than one table of rows; leave out --add to replace it.")
+    row_fields = getattr(import_module(f"experiments.studies.{summary['experiment']}"), "ROWS_BY", ("rows",))
+    own = (*row_fields, *OF_A_PART)
     of_all = [{k: v for k, v in each.items() if k not in own} for each in (published, summary)]
     if "data_digest" not in published:  # of an older publication
         of_all[1].pop("data_digest", None)
@@ -119,7 +129,7 @@ def added(summary: dict[str, Any], published: dict[str, Any] | None) -> dict[str
         before = metrics.get(row, {name: [] for name in found})
         metrics[row] = {name: [*values, *found[name]] for name, values in before.items() if name in found}
     parts = [*parts, new]
-    rows = {name: [*dict.fromkeys([*published[name], *summary[name]])] for name in names if name in published}
+    rows = {name: [*dict.fromkeys([*published[name], *summary[name]])] for name in row_fields}
     seeds = {seed for part in parts for seed in part["seeds"]}
     shared = {"seed": min(seeds), "num_seeds": len(seeds), "seeds": sorted(seeds), "date": summary["date"]}
     return published | rows | shared | {"environment": summary["environment"], "parts": parts, "metrics": metrics}

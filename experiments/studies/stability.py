@@ -6,7 +6,8 @@ a fifth of slack, so that they were there before these runs: an error of 2.78 is
 codes end within a twentieth of 2 log 2, where they cannot tell. The text of `aae_cluster` and of `aae_label` has the
 figures of studies with settings of their own, which are asked of the defaults all the same. Where a text has no figure
 (`wae_mmd`, `began`), it is that an MMD test of the test codes has a p-value of 0.01 or more, and that samples are a
-quarter as far from each other as test images are.
+quarter as far from each other as test images are. The bound of `aae_semi`, 0.1, is that of its former defaults, of
+whose seeds 0 to 2 the worst had 8.3 %; the present ones were chosen afterwards.
 """
 
 import dataclasses

@@ -60,20 +60,26 @@ def test_omniglot_is_scaled_and_has_no_classes(folder):
 
 
 def test_every_character_is_in_both_parts_where_drawings_are_split(folder):
-    """Image n, whose pixels are its bits, is drawing `n mod 20` of character `n // 20`; characters come mixed."""
+    """Image n, whose pixels are its bits, is drawing `n mod 20` of character `n // 20`; characters come in turn."""
     images = ((np.arange(60)[:, None] >> np.arange(784) % 32) & 1).astype(np.uint8).reshape(60, 28, 28)
-    character, order = np.arange(60) // 20, np.argsort(np.arange(60) % 3, kind="stable")
+    order = np.arange(60).reshape(3, 20).T.ravel()
     first, last = order[order < 40], order[order >= 40]
-    np.savez(
-        folder / "omniglot28" / "omniglot28.npz",
-        x_train=images[first], y_train=character[first], x_test=images[last], y_test=character[last],
-    )  # fmt: skip
+
+    def save(last):
+        parts = {"train": first, "test": last}
+        arrays = {f"x_{name}": images[rows] for name, rows in parts.items()}
+        arrays |= {f"y_{name}": rows // 20 for name, rows in parts.items()}
+        np.savez(folder / "omniglot28" / "omniglot28.npz", **arrays)
+
+    save(last)
     loaded = data.load("omniglot28_drawings", validation=0.0)
-    for part, count in ((loaded.train, 15), (loaded.test, 5)):
-        assert part.x.shape == (3 * count, 28, 28, 1)
-        assert np.bincount(np.array(which(part)) // 20).tolist() == 3 * [count]
+    for part, wanted in ((loaded.train, range(15)), (loaded.test, range(15, 20))):
+        assert part.x.shape == (3 * len(wanted), 28, 28, 1)
+        assert sorted(which(part)) == [20 * character + i for character in range(3) for i in wanted]
         assert part.y is None
-    assert not set(which(loaded.train)) & set(which(loaded.test))
+    save(last[1:])
+    with pytest.raises(InputError, match="its characters do not have 20 drawings each"):
+        data.load("omniglot28_drawings")
     (folder / "omniglot28" / "omniglot28.npz").unlink()
     with pytest.raises(InputError, match=r"'omniglot28_drawings' is not in .* Put omniglot28/omniglot28.npz there"):
         data.load("omniglot28_drawings")

@@ -42,6 +42,7 @@ def test_three_deviations_are_the_edge_by_hand():
     assert (int(at(3.01, -3.01).modes), float(at(3.01, -3.01).high_quality)) == (0, 0.0)
     assert float(at(0.0, 1.0, 2.0, 20.0).high_quality) == 0.75
     assert [int(at(3.01, -3.01).assigned), int(at(19.9).assigned), int(at(19.9, 20.1).assigned)] == [1, 1, 2]
+    assert int(mode_coverage(jnp.full((5, 2), jnp.nan), mixture=GRID).assigned) == 0
     both = mode_coverage(jnp.array([[0.0, 0.0], [2.0, 2.0], [1.0, 1.0], [0.01, 0.0]]), mixture=GRID)
     assert (int(both.modes), float(both.high_quality)) == (2, 0.75)
 

@@ -1,5 +1,6 @@
 """The study of modes: what is trained and asked, in a small run, and what is refused."""
 
+import dataclasses
 import json
 
 import jax
@@ -8,6 +9,8 @@ import optax
 import pytest
 from small_run import contents
 
+from aejax import training
+from aejax.algorithm import begin
 from aejax.data import Batch
 from aejax.evaluation.modes import GRID, RING
 from aejax.methods import METHODS
@@ -47,6 +50,20 @@ def test_seeds_give_samples_of_their_own_and_the_same_again():
     np.testing.assert_array_equal(modes.samples(config, "gan", RING), first)
 
 
+def test_runs_of_drawn_settings_are_those_of_each_seed_alone():
+    config = modes.Config(("gan",), hidden_dims=(8,), num_examples=200, num_epochs=1, batch_size=100, settings="random")
+    both = modes.samples(dataclasses.replace(config, num_seeds=2), "gan", RING)
+    assert both.shape == (2, 10_000, 2)
+    algo = modes.functions("gan", 2, (8,), "random")[1](modes.drawn_settings(1))
+    x = RING.sample(jax.random.fold_in(jax.random.key(0), modes._DATA), 200)
+    init_key, train_key, draw_key = jax.random.split(jax.random.key(1), 3)
+    model, _, init = modes.functions("gan", 2, (8,), "random")
+    state = begin(algo, init, Batch(x), init_key)
+    state, _ = training.fit(algo, state, Batch(x), train_key, batch_size=100, num_epochs=1)
+    alone = model.apply({"params": state.params}, draw_key, 10_000, method="sample")
+    np.testing.assert_allclose(both[1], alone, rtol=1e-4, atol=1e-5)
+
+
 def test_metrics_are_of_each_seed_by_hand():
     centres = np.asarray(GRID.means, np.float32)
     x = np.stack([centres[:20].repeat(2, axis=0), np.where(np.arange(40)[:, None] < 10, centres[0], 1.0)])
@@ -57,7 +74,7 @@ def test_drawn_settings_are_of_the_run_and_reach_its_optimiser_and_first_weights
     """The first step of Adam is the rate on every weight, and its running mean (1 - b1) times the gradient."""
     _, build, init = modes.functions("ali", 2, (8,), "random")
     params = init(jax.random.key(0))
-    for own in (modes.drawn(0), modes.drawn(1)):
+    for own in (modes.drawn_settings(0), modes.drawn_settings(1)):
         algo = build(own)
         first = algo.start(params, None, jax.random.key(3))
         kernels = [w for path, w in jax.tree_util.tree_leaves_with_path(first) if path[-1].key == "kernel"]
@@ -74,11 +91,11 @@ def test_drawn_settings_are_of_the_run_and_reach_its_optimiser_and_first_weights
         for player in after.opt_states.values():
             mean, square = (jax.tree.leaves(optax.tree.get(player, name))[0] for name in ("mu", "nu"))
             np.testing.assert_allclose(np.abs(mean).max(), (1 - own.b1) * np.sqrt(square.max() / 0.001), rtol=1e-4)
-    assert modes.drawn(0) != modes.drawn(1)
+    assert modes.drawn_settings(0) != modes.drawn_settings(1)
 
 
 def test_drawn_settings_stay_in_their_ranges():
-    each = np.array([modes.drawn(seed) for seed in range(2000)])
+    each = np.array([modes.drawn_settings(seed) for seed in range(2000)])
     edges = np.array([[1e-4, 1e-2], [0, 0.9], [1e-2, 1]])
     assert ((each > edges[:, 0]) & (each < edges[:, 1])).all()
     np.testing.assert_allclose(np.median(each, axis=0), [1e-3, 0.45, 0.1], rtol=0.15)
@@ -87,7 +104,11 @@ def test_drawn_settings_stay_in_their_ranges():
 def test_the_table_of_drawn_settings_has_the_extremes_and_the_published_numbers():
     found = {"modes": [2.0, 4.0], "high_quality": [0.5, 0.5], "assigned": [3.0, 9.0]}
     metrics = {where: {modes.TRUTH: found, "ali": found} for where in modes.MIXTURES}
-    lines = modes.table({"settings": "random", "rows": ["ali"], "metrics": metrics}).splitlines()
+    head, *lines = modes.table({"settings": "random", "rows": ["ali"], "metrics": metrics}).splitlines()
+    assert head.split(" | ")[4:] == [
+        "grid: modes of 25", "grid: within 3 deviations, %", "grid: assigned (fewest, most)",
+        "grid: assigned, published |",
+    ]  # fmt: skip
     assert "(3, 9)" in lines[-1]
     assert lines[-1].endswith("| 13.4 ± 5.8 |")
     assert "13.4" not in modes.table({"rows": ["ali"], "metrics": metrics})

@@ -166,8 +166,8 @@ def test_counts_name_the_rows_of_a_study_without_rows():
     both = publish.added(more, few)
     assert (both["num_labels"], both["num_clusters"]) == ([100], [16, 30])
     assert both["metrics"] == {"labels_100": {"m": [1.0]}, "clusters_30": {"m": [2.0]}}
-    with pytest.raises(InputError, match="differs from what is published in num_labels"):  # there a part of each row
-        publish.added({**more, "rows": ["b"]}, {**few, "rows": ["a"], "num_clusters": [16, 30]})
+    with pytest.raises(InputError, match="differs from what is published in num_labels"):  # rows of another study
+        publish.added(*({**one, "experiment": "semi_supervised"} for one in (more, few)))
 
 
 def test_a_second_table_of_a_study_without_a_set(tmp_path):
@@ -179,3 +179,5 @@ def test_a_second_table_of_a_study_without_a_set(tmp_path):
     assert json.loads((tmp_path / "modes_random.json").read_text()) == summary
     with pytest.raises(InputError, match="begins with modes_"):
         publish.publish(tmp_path, docs=tmp_path, place="random")
+    with pytest.raises(InputError, match="more than one table of rows; leave out --add"):
+        publish.publish(tmp_path, docs=tmp_path, place="modes_random", add=True)
