@@ -116,7 +116,7 @@ def added(summary: dict[str, Any], published: dict[str, Any] | None) -> dict[str
         )
     parts = published.get("parts") or [_part(published)]
     of_these_seeds = {row for part in parts if part["seeds"] == _part(summary)["seeds"] for row in part["rows"]}
-    known = {row for row in of_these_seeds if published["metrics"][row] == summary["metrics"].get(row)}
+    known = {row for row in of_these_seeds if _values(published, row) == _values(summary, row)}
     if known < {*summary["metrics"]}:  # else nothing would be added, which is refused below
         summary = {**summary, "metrics": {row: v for row, v in summary["metrics"].items() if row not in known}}
     new = _part(summary)
@@ -133,6 +133,11 @@ def added(summary: dict[str, Any], published: dict[str, Any] | None) -> dict[str
     seeds = {seed for part in parts for seed in part["seeds"]}
     shared = {"seed": min(seeds), "num_seeds": len(seeds), "seeds": sorted(seeds), "date": summary["date"]}
     return published | rows | shared | {"environment": summary["environment"], "parts": parts, "metrics": metrics}
+
+
+def _values(summary: dict[str, Any], row: str) -> dict[str, Any]:
+    """What was measured of a row, without the time that it took."""
+    return {name: values for name, values in summary["metrics"].get(row, {}).items() if name != "seconds"}
 
 
 def _part(summary: dict[str, Any]) -> dict[str, Any]:
