@@ -4,7 +4,8 @@ Every row trains the same networks by `aae`, or where the discriminator is told 
 shapes are N(0, I), a petal or a stretch of a swiss roll for each class, and as points of one's own a ring, of which
 each class has an arc. Up to 2,000 codes of test and of training images are held against as many draws of the prior by
 MMD; under 0.05 the permutation test tells them apart. With labels a code may lie in the part of its class: petal,
-stretch or arc. Parts touch, so even a draw from one may lie in another; the column of draws says how many do not.
+stretch or arc. Parts touch, so even a draw from one may lie in another; the column of draws says how many do not. The
+worst part is the one that has the smallest share of codes of its class among all that lie there.
 """
 
 import dataclasses
@@ -34,6 +35,7 @@ ROWS = SHAPES | {f"{shape}_labels": f"{SHAPES[shape]}, labels" for shape in ("mi
 HEAD = {
     "code_mmd": "MMD²", "code_mmd_p": "p, test codes", "train_code_mmd_p": "p, training codes",
     "own_part": "test codes in their part, %", "train_own_part": "training codes, %", "drawn_own_part": "draws, %",
+    "worst_part": "test codes of the worst part, %", "train_worst_part": "training codes, %",
     "test_sse": "test SSE",
 }  # fmt: skip
 TESTED = 2000  # codes
@@ -128,11 +130,20 @@ def measure(trained: Trained) -> dict[str, float]:
     codes = {name: evaluation.embed(model, params, part.x) for name, part in parts.items()}
     found |= against(prior, codes, trained.measure_key)
     if trained.config.labels:
-        found |= {f"{k}own_part": float(np.mean(np.asarray(model.part_of(z)) == parts[k].y)) for k, z in codes.items()}
+        for name, z in codes.items():
+            own, worst = purity(np.asarray(model.part_of(z)), parts[name].y, model.num_classes)
+            found |= {f"{name}own_part": own, f"{name}worst_part": worst}
         y = np.arange(10_000) % model.num_classes
         drawn = prior.sample_parts(jax.random.fold_in(trained.measure_key, 2), y, model.num_classes)
         found["drawn_own_part"] = float(np.mean(np.asarray(model.part_of(drawn)) == y))
     return found
+
+
+def purity(part: np.ndarray, y: np.ndarray, num_classes: int) -> tuple[float, float]:
+    """The share of codes in the part of their class, `[N]` each; and of a part's codes that of its class, the least."""
+    of_part = np.bincount(part, minlength=num_classes)
+    right = np.bincount(part[part == y], minlength=num_classes)
+    return float(right.sum() / len(y)), float((right / np.maximum(of_part, 1)).min())
 
 
 def against(prior: priors.Prior, codes: dict[str, np.ndarray], key: jax.Array) -> dict[str, float]:
@@ -169,14 +180,15 @@ def runs(config: Config) -> Runs:
 
 
 def table(summary: dict[str, Any]) -> str:
-    """The table in Markdown; parts of rows that were told labels alone."""
-    rows = []
+    """The table in Markdown; parts of rows that were told labels alone, and no column that nothing was measured for."""
+    metrics = summary["metrics"]
+    head = {name: title for name, title in HEAD.items() if any(name in found for found in metrics.values())}
+    scales, rows = {name: 100 if "part" in name else 1 for name in head}, []
     for row in summary["rows"]:
-        found = summary["metrics"][row]
-        scales = {name: 100 if "part" in name else 1 for name in HEAD}
-        cells = [study.spread(found[name], scale=scales[name]) if name in found else "" for name in HEAD]
+        found = metrics[row]
+        cells = [study.spread(found[name], scale=scales[name]) if name in found else "" for name in head]
         rows.append([ROWS[row], *cells, study.cost(found)])
-    return study.table(("shape", *HEAD.values(), "seeds, seconds a run"), rows)
+    return study.table(("shape", *head.values(), "seeds, seconds a run"), rows)
 
 
 def draw(config: Config, path: Path, dataset: Dataset) -> "dict[str, Figure]":

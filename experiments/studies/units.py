@@ -4,11 +4,15 @@ from aejax.runner.units import Unit
 from experiments.studies.bounds_gradients import DRAWS, ESTIMATORS
 
 METRICS: dict[str, Unit] = {
-    "modes": Unit("count", "modes of a mixture of Gaussians that have one of 2,000 samples within three deviations"),
+    "modes": Unit("count", "modes of a mixture of Gaussians that have one of the samples within three deviations"),
+    "assigned": Unit("count", "modes that are the nearest of one of the samples, however far"),
     "high_quality": Unit("between 0 and 1", "share of samples that are within three deviations of the nearest mode"),
     "train_code_mmd, train_code_mmd_p": Unit("none", "`code_mmd` and `code_mmd_p` of the codes of training images"),
     "train_own_part, drawn_own_part": Unit(
         "between 0 and 1", "`own_part` of the codes of training images, and of draws from the part of each class"
+    ),
+    "worst_part, train_worst_part": Unit(
+        "between 0 and 1", "of the codes in a part of the prior those of its class, where that is the least"
     ),
     "feature_distance": Unit(
         "none",

@@ -87,6 +87,16 @@ def test_the_table_has_shares_where_labels_were_told():
         "| ring of points | 0.001 | 0.25 | 0.5 | | | | 9 | 1, 30 |",
         "| ring of points, labels | 0.001 | 0.25 | 0.5 | 95 | 100 | 97 | 9 | 1, 30 |",
     ]
+    worst = {"ring_labels": told | {"worst_part": [0.9], "train_worst_part": [0.875]}}
+    assert code_shapes.table({"rows": [*worst], "metrics": worst}).endswith("| 97 | 90 | 87.5 | 9 | 1, 30 |\n")
+
+
+def test_the_worst_part_is_by_the_codes_that_lie_there():
+    """Of 10 codes 7 are in their part: part 0 has 4 of its own of 5, part 1 2 of 3, part 2 1 of 2, part 3 none."""
+    part = np.array([0, 0, 0, 0, 0, 1, 1, 1, 2, 2])
+    y = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 0])
+    assert code_shapes.purity(part, y, 3) == (0.7, 0.5)
+    assert code_shapes.purity(part, y, 4) == (0.7, 0.0)
 
 
 @pytest.mark.slow
@@ -107,6 +117,8 @@ def test_a_study_ends_with_a_table_and_its_pictures(tmp_path):
     upper = np.arctan2(z[:, 1], z[:, 0]) > 0  # class 0 has the first half of the turn
     assert metrics["ring_labels"]["own_part"] == [pytest.approx(np.mean(upper == (y[150:] == 0)))]
     assert metrics["ring_labels"]["own_part"][0] > 0.9
+    shares = [np.mean(y[150:][upper == (k == 0)] == k) for k in (0, 1)]
+    assert metrics["ring_labels"]["worst_part"] == [pytest.approx(min(shares))]
     # Two halves of a ring of 2 with noise 0.1: 2 ends of each, where 0.1 E|n| / 2 = 0.04 of its length 6.28 cross
     assert abs(metrics["ring_labels"]["drawn_own_part"][0] - (1 - 2 * 0.04 / 6.28)) < 0.005
     assert "own_part" not in metrics["normal"]
