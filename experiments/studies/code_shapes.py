@@ -35,7 +35,7 @@ ROWS = SHAPES | {f"{shape}_labels": f"{SHAPES[shape]}, labels" for shape in ("mi
 HEAD = {
     "code_mmd": "MMD²", "code_mmd_p": "p, test codes", "train_code_mmd_p": "p, training codes",
     "own_part": "test codes in their part, %", "train_own_part": "training codes, %", "drawn_own_part": "draws, %",
-    "worst_part": "test codes of the worst part, %", "train_worst_part": "training codes, %",
+    "worst_part": "worst part, test codes, %", "train_worst_part": "worst part, training codes, %",
     "test_sse": "test SSE",
 }  # fmt: skip
 TESTED = 2000  # codes
