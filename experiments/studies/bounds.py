@@ -18,8 +18,8 @@ the paper has a split of its own, of 24,345 and 8,070 images. `omniglot28_drawin
 characters; of `omniglot28` the test characters are new.
 
 Measured on MNIST, 364 passes: VAE 87.39 +- 0.06, IWAE with 5 draws 86.55 +- 0.02, VAE on the fixed binarisation
-89.03 +- 0.05 (two seeds each, docs/variational.md); by their steps a second, 20 and 57 minutes a run on two idle cores.
-One seed each: IWAE there 88.24, and 88.16 at the best epoch; VAE on Omniglot, omniglot28_drawings, 107.50.
+89.03 +- 0.05 and on `omniglot28_drawings` 107.55 +- 0.07 (two seeds each, docs/variational.md); IWAE on the fixed
+binarisation 88.24 (one). By their steps a second, 20 and 57 minutes a run on MNIST and two idle cores.
 """
 
 import dataclasses
