@@ -10,7 +10,7 @@ Published, MNIST: errors of 9.55 and 4.10 % with 16 and 30 clusters (accuracies 
 Makhzani et al., as table 1 of Dilokthanakul et al., "Deep unsupervised clustering with Gaussian mixture VAEs", has
 them). Theirs with few labels are not quoted, for want of a source that we have read. Here, with
 `--dataset mnist --hidden-dims 1000 1000 --disc-dims 1000 1000 --style-dim 10 --batch-size 100 --num-epochs 50`, 32.4
-and 47.1 % with 16 clusters, 20.1 % with 30 (one seed), and 9.0 and 3.9 % with 100 and 1,000 labels (two draws).
+and 47.1 % with 16 clusters, 20.1 and 20.2 % with 30, and 9.0 and 3.9 % with 100 and 1,000 labels (two draws).
 
 On the digits, 2 seeds (2026-11-27, docs/adversarial.md): errors of 4.4 and 1.1 % with 100 and 1,000 labels, of 25.3 and
 24.2 % with 16 and 30 clusters, where k-means on pixels has 10.6 and 8.3 %.
