@@ -98,7 +98,9 @@ def check_count(**values: Any) -> None:
 def check_classes(y: Any, num_classes: int, name: str, *, has: str = "has", more: str = "build it with") -> None:
     """Refuses labels of `name` other than integers `[B]` below `num_classes`; traced ones pass, having no value yet.
 
-    The message says that it `has` so many, and to `build it with` more.
+    Raises:
+      InputError: the shape, the dtype, or a label outside of the classes; it says that `name` `has` so many, and what
+        has `more`.
     """
     if isinstance(y, jax.core.Tracer):
         return

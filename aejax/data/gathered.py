@@ -19,7 +19,7 @@ _Files = dict[str, np.ndarray]
 _DRAWINGS = 20  # of each character of Omniglot
 _GENES = 2000  # of a set of counts, dense
 _WORDS = 2000  # of documents, likewise
-_FILES = {"omniglot28_drawings": "omniglot28"}  # of a set that is another's, split otherwise
+_FILE_OF = {"omniglot28_drawings": "omniglot28"}  # of a set that is another's, split otherwise
 
 
 def find(name: str) -> Path | None:
@@ -30,7 +30,7 @@ def find(name: str) -> Path | None:
 
 
 def _stem(name: str) -> str:
-    return _FILES.get(name, name)
+    return _FILE_OF.get(name, name)
 
 
 def read(path: Path, name: str) -> Arrays:

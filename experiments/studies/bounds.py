@@ -58,7 +58,7 @@ PUBLISHED: Figures = {
         "vae_1": (88.71, 19), "vae_5": (88.83, 19), "vae_50": (89.05, 20),
         "iwae_1": (88.71, 19), "iwae_5": (87.63, 22), "iwae_50": (87.10, 24),
     },
-    "omniglot28": {  # on a split of the authors' own, as large as omniglot28_drawings
+    "omniglot28": {  # on a split of the authors' own
         "vae_1": (108.11, None), "vae_5": (107.62, None), "vae_50": (107.80, None),
         "iwae_1": (108.11, None), "iwae_5": (106.12, None), "iwae_50": (104.67, None),
     },
@@ -77,6 +77,8 @@ PUBLISHED_TWO_LAYERS: Figures = {
         "iwae_1": (107.56, None), "iwae_5": (104.79, None), "iwae_50": (103.38, None),
     },
 }  # fmt: skip
+for _figures in (PUBLISHED, PUBLISHED_TWO_LAYERS):
+    _figures["omniglot28_drawings"] = _figures["omniglot28"]  # neither is the split of the authors
 CURVE = (1, 5, 50, 500)
 
 
@@ -293,7 +295,7 @@ def table(summary: dict[str, Any]) -> str:
     """Mean and deviation over seeds, in brackets what was published; the best epoch where it was looked for."""
     sizes = summary["hidden_dims"], summary["latent_dim"]
     figures = PUBLISHED if summary.get("layers", 1) == 1 else PUBLISHED_TWO_LAYERS
-    published = figures.get(summary["dataset"].removesuffix("_drawings"), {}) if sizes == ([200, 200], 50) else {}
+    published = figures.get(summary["dataset"], {}) if sizes == ([200, 200], 50) else {}
     curve = [k for k in CURVE if k < summary["nll_samples"]]
     chosen = ["best epoch", "there"] if summary["validation"] else []
     rows = []

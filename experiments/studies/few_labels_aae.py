@@ -163,7 +163,7 @@ def runs(config: Config) -> Runs:
         raise InputError(f"{config.dataset} has no labels; bring an .npz with x and y, and y_test beside x_test.")
     rows = {}
     for count in config.num_labels:
-        own: dict[str, Any] = {"num_labels": count, "label_batch_size": min(count, config.label_batch_size)}
+        own: dict[str, Any] = {"num_labels": count, "label_batch_size": config.label_batch_size}
         rows[f"labels_{count}"] = EXPERIMENT, RunConfig(**shared, kind="labels", **own)
     for count in config.num_clusters:
         rows[f"clusters_{count}"] = EXPERIMENT, RunConfig(**shared, kind="clusters", num_clusters=count)

@@ -168,10 +168,8 @@ def samples(config: Config, name: str, mixture: GaussianMixture) -> np.ndarray:
         runs = [train(hparams=settings(name, config.lr), seeds=seeds)]
     else:
         runs = [train(hparams=drawn_settings(seed), seeds=[seed]) for seed in seeds]
-    by_seed = lambda *leaves: jnp.concatenate(
-        [leaf[0] for leaf in leaves]
-    )  # each [settings, seeds, ...], of one setting
-    params = jax.tree.map(by_seed, *(run.states.params for run in runs))
+    of_seeds = [jax.tree.map(lambda leaf: leaf[0], run.states.params) for run in runs]  # of the only setting: [S, ...]
+    params = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *of_seeds)
     keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed), 3)[2])(np.array(seeds))
     draw = lambda params, key: model.apply({"params": params}, key, _DRAWS[config.settings], method="sample")
     return np.asarray(jax.vmap(draw)(params, keys))

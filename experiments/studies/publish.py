@@ -19,15 +19,8 @@ from aejax.checks import InputError
 from aejax.runner.folder import read_json, write_json, write_text
 
 DOCS = Path(__file__).parents[2] / "docs"
-OF_A_PART = (
-    "seed",
-    "num_seeds",
-    "date",
-    "environment",
-    "metrics",
-    "parts",
-    "seeds",
-)  # may differ where runs are joined
+# What may differ where runs are joined, beside their rows.
+OF_A_PART = ("seed", "num_seeds", "date", "environment", "metrics", "parts", "seeds")
 
 
 def publish(

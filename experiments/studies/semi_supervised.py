@@ -200,7 +200,7 @@ def one_m2(config: Config, count: int, size: int) -> RunConfig:
     return RunConfig(
         dataset=config.dataset, kind="m2", latent_dim=config.latent_dim, hidden_dims=config.hidden_dims,
         num_epochs=config.num_epochs, batch_size=config.batch_size, validation=0.0,
-        num_labels=count, label_batch_size=min(count, config.label_batch_size),
+        num_labels=count, label_batch_size=config.label_batch_size,
         hparams=method.HParams(lr=config.lr, alpha=config.alpha, labelled=count / size),
     )  # fmt: skip
 
